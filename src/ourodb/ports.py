@@ -1,0 +1,108 @@
+"""What the deterministic core asks of the world: time, randomness, storage, timers.
+
+``net`` and ``storage.rocks`` implement these for production, ``storage.memory`` and the simulator for tests. The core
+takes them as arguments and never reaches around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NewType, Protocol
+
+Micros = NewType("Micros", int)
+Millis = NewType("Millis", int)
+Seconds = NewType("Seconds", int)
+
+
+class Later:
+    """The one value (``LATER``) by which a store says: not in memory; ask me through ``when_ready``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "LATER"
+
+
+LATER: Final = Later()
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def wall_us(self) -> int:
+        """Microseconds since the Unix epoch; may jump."""
+        ...
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds that never go back."""
+        ...
+
+
+class Random(Protocol):
+    """Randomness; seeded in the simulator."""
+
+    def bytes(self, count: int) -> bytes: ...
+
+    def below(self, bound: int) -> int:
+        """A whole number in [0, bound)."""
+        ...
+
+
+class Timer(Protocol):
+    """Something scheduled."""
+
+    def cancel(self) -> None: ...
+
+
+class Scheduler(Protocol):
+    """The loop that drives the core."""
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Run after the present pass of the loop."""
+        ...
+
+    def after(self, delay_ms: int, callback: Callable[[], None]) -> Timer: ...
+
+
+Write = tuple[int, bytes, bytes | None]
+"""(family, key, value); a value of None deletes the key."""
+
+
+class Store(Protocol):
+    """An ordered map of bytes to bytes in a few families, with atomic batches and shared syncs.
+
+    Families are small numbers (``storage.families``): DATA, METADATA, LOG, HINTS, EXPIRY.
+    What ``apply`` wrote is seen by the next ``get`` and ``scan``; it survives a crash of the process once ``settle``
+    ran and a crash of the machine once the sync that followed ended.
+    """
+
+    def get(self, family: int, key: bytes) -> bytes | None | Later:
+        """The value, None when there is none, or LATER when answering would wait for the disk."""
+        ...
+
+    def fetch(self, family: int, key: bytes, done: Callable[[bytes | None | Exception], None]) -> None:
+        """What LATER asks for: read off the loop, then ``done`` with the value on the loop."""
+        ...
+
+    def scan(
+        self, family: int, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Keys in [start, end) in order (or in reverse) with their values, as of now."""
+        ...
+
+    def apply(self, writes: Iterable[Write]) -> None:
+        """All or nothing, in order.
+
+        Raises:
+            Overloaded: the engine would have to stall.
+            StoreReadOnly: the disk is nearly full.
+        """
+        ...
+
+    def delete_range(self, family: int, start: bytes, end: bytes) -> None:
+        """Delete the keys in [start, end)."""
+        ...
+
+    def sync(self, done: Callable[[Exception | None], None]) -> None:
+        """Call ``done`` on the loop once all that was applied before is on disk. Many share one fsync."""
+        ...
