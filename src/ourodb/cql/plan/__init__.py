@@ -1,0 +1,1 @@
+"""Checked statements compiled, once each, to closures that go from bound bytes to keys, records and result bytes."""
