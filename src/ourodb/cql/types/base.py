@@ -27,9 +27,18 @@ from ourodb.errors import InvalidRequest
 
 MARSHAL = "org.apache.cassandra.db.marshal."
 
+NESTING_MAX = 64
+"""Types inside types. Everything that walks a type or a value recurses at most this deep."""
+
+CLASS_NAME_BYTES_MAX = 65_535
+"""Length of a marshal class name, which spells out every user type inside: a bound on what nesting can multiply to."""
+
 _SHORT = struct.Struct(">H")
 
 Validator = Callable[[bytes], None]
+
+Options = tuple[bytes, bytes, bytes]
+"""The ``[option]`` of a type in native protocol v3, v4 and v5."""
 
 
 class CqlType(ABC):
@@ -38,7 +47,8 @@ class CqlType(ABC):
     Attributes:
         cql_name: as it reads in CQL and in ``system_schema``: ``map<text, frozen<list<int>>>``.
         class_name: Cassandra's marshal class, as in ``org.apache.cassandra.db.marshal.ListType(...)``.
-        option: the ``[option]`` of native protocol v4 and v5 (4.2.5.2): id and parameters. See ``option_for``.
+        bare_class_name: ``class_name`` without the ``FrozenType(...)`` around what is frozen.
+        option: the ``[option]`` of native protocol v5 (4.2.5.2): id and parameters. See ``option_for``.
         fixed_length: bytes of every non-empty value, or None.
         is_multicell: a non-frozen collection or user type, whose elements are cells of their own.
         is_collection: a list, set or map.
@@ -47,15 +57,18 @@ class CqlType(ABC):
         normalizes: values that compare equal may differ in bytes (decimal 1.0 and 1.00); ``decode_ordered`` then
             gives the canonical one, and who wants the bytes that were written must keep them too.
         needs_ordering: what a client sends may have to be put in order before it is kept: ``in_type_order`` may
-            change it (frozen sets and maps, and what contains them).
+            change it (sets and maps, and what contains them).
         references_counter, references_duration: this type or a type inside it is one.
+        nesting: 0 for a simple type, one more than the deepest type inside it for others.
         validator: ``validate`` as a plain function for hot paths; None when any bytes are valid.
     """
 
     __slots__ = (
         "_hash",
+        "_options",
         "_structure",
         "allows_empty",
+        "bare_class_name",
         "class_name",
         "cql_name",
         "fixed_length",
@@ -63,6 +76,7 @@ class CqlType(ABC):
         "is_counter",
         "is_multicell",
         "needs_ordering",
+        "nesting",
         "normalizes",
         "option",
         "references_counter",
@@ -76,38 +90,48 @@ class CqlType(ABC):
         *,
         cql_name: str,
         class_name: str,
-        option: bytes,
+        options: Options,
+        bare_class_name: str | None = None,
         fixed_length: int | None = None,
         is_multicell: bool = False,
         is_collection: bool = False,
         is_counter: bool = False,
+        is_duration: bool = False,
         allows_empty: bool = True,
         normalizes: bool = False,
         needs_ordering: bool = False,
-        parts: tuple[CqlType, ...] = (),
-        references_duration: bool = False,
         any_bytes: bool = False,
+        parts: tuple[CqlType, ...] = (),
     ) -> None:
         """
         Args:
             structure: what, beside the class, makes this type equal to another one.
-            parts: the types directly inside this one.
             any_bytes: every value is valid, so that there is no validator.
+            parts: the types directly inside this one.
+        Raises:
+            InvalidRequest: types are nested too deeply, or multiply to too many.
         """
+        self.nesting: int = 1 + max(part.nesting for part in parts) if parts else 0
+        if self.nesting > NESTING_MAX:
+            raise InvalidRequest(f"Types cannot be nested more than {NESTING_MAX} deep")
+        if len(class_name) > CLASS_NAME_BYTES_MAX:
+            raise InvalidRequest(f"Type is too large: its class name has {len(class_name)} bytes")
         self._structure = structure
         self._hash = hash((type(self), structure))
+        self._options = options
         self.cql_name = cql_name
         self.class_name = class_name
-        self.option = option
+        self.bare_class_name = bare_class_name or class_name
+        self.option = options[2]
         self.fixed_length = fixed_length
         self.is_multicell = is_multicell
         self.is_collection = is_collection
         self.is_counter = is_counter
         self.allows_empty = allows_empty
-        self.normalizes = normalizes or any(part.normalizes for part in parts)
-        self.needs_ordering = needs_ordering or any(part.needs_ordering for part in parts)
-        self.references_counter = is_counter or any(part.references_counter for part in parts)
-        self.references_duration = references_duration or any(part.references_duration for part in parts)
+        self.normalizes: bool = normalizes or any(part.normalizes for part in parts)
+        self.needs_ordering: bool = needs_ordering or any(part.needs_ordering for part in parts)
+        self.references_counter: bool = is_counter or any(part.references_counter for part in parts)
+        self.references_duration: bool = is_duration or any(part.references_duration for part in parts)
         self.validator: Validator | None = None if any_bytes else self.validate
 
     # Identity
@@ -129,10 +153,10 @@ class CqlType(ABC):
         return f"<{type(self).__name__} {self.cql_name}>"
 
     def option_for(self, version: int) -> bytes:
-        """The ``[option]`` in native protocol ``version``: v3 has no ids for date, time, smallint, tinyint and
-        duration (nor v4 for the last) and names their classes instead.
+        """The ``[option]`` in native protocol ``version``, 3 to 5. v3 has no ids for date, time, smallint and tinyint,
+        nor v4 for duration, and names their classes instead.
         """
-        return self.option
+        return self._options[version - 3]
 
     def frozen(self) -> CqlType:
         """This type with itself and everything inside frozen."""
@@ -195,7 +219,7 @@ class CqlType(ABC):
         """The canonical value whose ordered form starts at ``offset``, and the offset after it.
 
         Raises:
-            ValueError: no ordered form of this type starts there.
+            ValueError or IndexError: no ordered form of this type starts there.
         """
 
     def encode_ordered_desc(self, value: bytes) -> bytes:
@@ -222,10 +246,9 @@ class CqlType(ABC):
         return -1 if a < b else (1 if a > b else 0)
 
 
-def custom_option(class_name: str) -> bytes:
-    """The ``[option]`` of a custom type: id 0 and the class's name."""
-    name = class_name.encode()
-    return _SHORT.pack(0) + _SHORT.pack(len(name)) + name
+def short(number: int) -> bytes:
+    """A ``[short]`` of the native protocol."""
+    return _SHORT.pack(number)
 
 
 def string(text: str) -> bytes:
@@ -234,9 +257,37 @@ def string(text: str) -> bytes:
     return _SHORT.pack(len(data)) + data
 
 
-def option_id(code: int) -> bytes:
-    return _SHORT.pack(code)
+def custom_option(class_name: str) -> bytes:
+    """The ``[option]`` of a custom type: id 0 and the name of its class."""
+    return short(0) + string(class_name)
 
 
-def invalid(message: str) -> InvalidRequest:
-    return InvalidRequest(message)
+def options_of(prefix: bytes, parts: tuple[CqlType, ...]) -> Options:
+    """``[option]``s of a parameterised type: its id (and what follows), then the options of the types inside it."""
+    v3, v4, v5 = (prefix + b"".join(part.option_for(version) for part in parts) for version in (3, 4, 5))
+    return v3, v4, v5
+
+
+def quoted(text: str) -> str:
+    """A CQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def from_hex(text: str) -> bytes:
+    """Bytes of pairs of hex digits and nothing else.
+
+    Raises:
+        InvalidRequest: with Cassandra's text.
+    """
+    try:
+        # bytes.fromhex skips white space.
+        if text.isascii() and not any(map(str.isspace, text)):
+            return bytes.fromhex(text)
+    except ValueError:
+        pass
+    raise InvalidRequest(f"cannot parse '{text}' as hex bytes")
+
+
+def not_a_value(type_: CqlType, obj: object) -> InvalidRequest:
+    """For an object that ``type_.encode`` can't encode."""
+    return InvalidRequest(f"Cannot make a value of type {type_.cql_name} of {obj!r:.80}")

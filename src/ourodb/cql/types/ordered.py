@@ -21,32 +21,38 @@ map, and ``NULL`` stands for a null component. Both sort before every marker.
 
 from __future__ import annotations
 
-EMPTY = 0x10
-VALUE = 0x20
-END = 0x0A
-NULL = 0x0C
+from typing import Final
 
-EMPTY_DESC = 0xFF - EMPTY
-VALUE_DESC = 0xFF - VALUE
+EMPTY: Final = 0x10
+VALUE: Final = 0x20
+END: Final = 0x0A
+NULL: Final = 0x0C
 
-EMPTY_BYTES = bytes([EMPTY])
-VALUE_BYTES = bytes([VALUE])
-END_BYTES = bytes([END])
-NULL_BYTES = bytes([NULL])
-EMPTY_DESC_BYTES = bytes([EMPTY_DESC])
-VALUE_DESC_BYTES = bytes([VALUE_DESC])
+EMPTY_DESC: Final = 0xFF - EMPTY
+VALUE_DESC: Final = 0xFF - VALUE
 
-COMPLEMENT = bytes(0xFF - byte for byte in range(256))
+EMPTY_BYTES: Final = bytes([EMPTY])
+VALUE_BYTES: Final = bytes([VALUE])
+END_BYTES: Final = bytes([END])
+NULL_BYTES: Final = bytes([NULL])
+EMPTY_DESC_BYTES: Final = bytes([EMPTY_DESC])
+VALUE_DESC_BYTES: Final = bytes([VALUE_DESC])
+
+COMPLEMENT: Final = bytes(0xFF - byte for byte in range(256))
 """Table for ``bytes.translate`` that complements every byte."""
 
-FLIP_SIGNS = bytes(byte ^ 0x80 for byte in range(256))
+FLIP_SIGNS: Final = bytes(byte ^ 0x80 for byte in range(256))
 """Table for ``bytes.translate`` under which signed bytes compare as unsigned ones."""
 
 
 def bad_marker(buf: bytes, offset: int) -> ValueError:
     """For bytes that no ordered form begins with."""
-    found = f"0x{buf[offset]:02x}" if offset < len(buf) else "the end"
-    return ValueError(f"no ordered form starts at offset {offset}: found {found}")
+    return ValueError(f"no ordered form starts at offset {offset}: found 0x{buf[offset]:02x}")
+
+
+def cut_short(buf: bytes, offset: int) -> ValueError:
+    """For an ordered form whose end is missing."""
+    return ValueError(f"the ordered form at offset {offset} is longer than the {len(buf)} bytes")
 
 
 def encode_bytes(value: bytes) -> bytes:
@@ -59,6 +65,7 @@ def encode_bytes(value: bytes) -> bytes:
 
 
 def decode_bytes(buf: bytes, offset: int) -> tuple[bytes, int]:
+    """Inverse of ``encode_bytes``: the value, and the offset after it."""
     marker = buf[offset]
     if marker == VALUE:
         # Every 0x00 of the value is followed by 0xFF, so the first 0x00 0x01 is the end.
@@ -73,6 +80,7 @@ def decode_bytes(buf: bytes, offset: int) -> tuple[bytes, int]:
 
 
 def encode_bytes_desc(value: bytes) -> bytes:
+    """Complement of ``encode_bytes``."""
     if not value:
         return EMPTY_DESC_BYTES
     if 0 in value:
@@ -81,6 +89,7 @@ def encode_bytes_desc(value: bytes) -> bytes:
 
 
 def decode_bytes_desc(buf: bytes, offset: int) -> tuple[bytes, int]:
+    """Inverse of ``encode_bytes_desc``."""
     marker = buf[offset]
     if marker == VALUE_DESC:
         end = buf.index(b"\xff\xfe", offset + 1)
