@@ -14,8 +14,8 @@ ends anything). Comment lines before a statement may direct how it is run:
 ===========================  =============================================================================
 
 Other comments are for the reader. Every script has a keyspace of its own, named after the file, and starts with it
-empty and in use. Statements go through a session of the stock driver. Values are decoded here from the wire's bytes, so that
-the order of elements, empty values and nulls inside of values can be seen.
+empty and in use. Statements go through a session of the stock driver. Values are decoded here from the wire's bytes,
+so that the order of elements, empty values and nulls inside of values can be seen.
 """
 
 from __future__ import annotations
