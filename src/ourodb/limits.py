@@ -17,6 +17,9 @@ MIB: Final = 1024 * KIB
 FRAME_BYTES_MAX: Final = 16 * MIB
 """Body of one message, before and after decompression; Cassandra's ``native_transport_max_frame_size``."""
 
+RESPONSE_BYTES_MAX: Final = 256 * MIB
+"""Body of one response that our own client takes; the protocol's bound."""
+
 UNAUTHENTICATED_MESSAGE_BYTES_MAX: Final = 64 * KIB
 """Body of one message from a client that has not passed STARTUP and authentication."""
 
@@ -42,3 +45,53 @@ COMPRESS_BYTES_MIN: Final = 128
 """A v3/v4 response body below this is sent as it is: compressing it costs more than it saves."""
 
 assert UNAUTHENTICATED_MESSAGE_BYTES_MAX <= SEGMENT_PAYLOAD_BYTES_MAX <= FRAME_BYTES_MAX
+
+# --- Clients ---------------------------------------------------------------------------------------------------
+
+CONNECTIONS_MAX: Final = 16_384
+"""Client connections of one node; one more is closed as it comes."""
+
+REQUESTS_IN_FLIGHT_MAX: Final = 4_096
+"""Requests of one connection that wait for an answer; past it, nothing more is read until half of them are done."""
+
+OUTGOING_BYTES_HIGH: Final = 4 * MIB
+"""Bytes that wait to be written to one client; past it, nothing more is read from it."""
+
+OUTGOING_BYTES_LOW: Final = 1 * MIB
+"""Once no more than this waits to be written, the client is read from again."""
+
+HANDSHAKE_SECONDS_MAX: Final = 10
+"""From connecting to the end of STARTUP and authentication."""
+
+PARTIAL_MESSAGE_SECONDS_MAX: Final = 30
+"""From one complete message to the next while part of one has arrived."""
+
+STUCK_CLIENT_SECONDS_MAX: Final = 20
+"""How long a client may leave its answers unread while more than OUTGOING_BYTES_LOW of them wait."""
+
+PREPARED_STATEMENTS_MAX: Final = 10_000
+"""Prepared statements of one node; the one not used for longest is forgotten, and its clients prepare it again."""
+
+PREPARED_BYTES_MAX: Final = 32 * MIB
+"""Text of all prepared statements of one node."""
+
+CACHED_STATEMENTS_MAX: Final = 1_000
+"""Unprepared statements whose compiled form is kept."""
+
+CACHED_STATEMENT_BYTES_MAX: Final = 4 * KIB
+"""Text of an unprepared statement whose compiled form is kept."""
+
+STATEMENT_BYTES_MAX: Final = 1 * MIB
+"""Text of one statement; parsing more would keep other clients waiting."""
+
+assert OUTGOING_BYTES_LOW < OUTGOING_BYTES_HIGH
+assert CACHED_STATEMENT_BYTES_MAX < STATEMENT_BYTES_MAX <= FRAME_BYTES_MAX
+assert STATEMENT_BYTES_MAX < PREPARED_BYTES_MAX
+
+# --- Language --------------------------------------------------------------------------------------------------
+
+EXPRESSION_NESTING_MAX: Final = 100
+"""Literals, calls, types and parentheses within each other in a statement. Whoever walks a syntax tree may recurse."""
+
+EXPRESSION_OPERATORS_MAX: Final = 100
+"""Arithmetic operators on one path of an expression: each makes the syntax tree deeper by one."""

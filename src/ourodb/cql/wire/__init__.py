@@ -10,6 +10,8 @@ How the pieces stand on each other, lowest first:
     Protocol v5's outer framing: CRC24 header, CRC32 payload, LZ4.
 ``frames``
     The 9-byte envelope header, and compressed bodies of v3 and v4.
+``envelopes``
+    From a stream of bytes to envelopes, for both ends and all versions.
 ``columns``
     Column specifications and the metadata of results, encoded once for each prepared statement.
 ``requests``
@@ -18,8 +20,8 @@ How the pieces stand on each other, lowest first:
     Encoding what they are answered.
 ``connection``
     ``ServerConnection``: one connection's framing, negotiation and order of messages.
-``client``
-    ``ClientConnection`` and its codec: the same protocol from the other end, for the load generator.
+``client_messages``, ``client``
+    The other end, ``ClientConnection`` and its codec: for the load generator.
 
 Promises: nothing here opens a socket, reads a clock or draws a random number. Whatever bytes arrive, the only
 exception that leaves a decoder is ``ourodb.errors.ProtocolError``, and ``ServerConnection.receive`` raises nothing:
