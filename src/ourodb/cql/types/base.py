@@ -138,9 +138,7 @@ class CqlType(ABC):
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
-            type(self) is type(other)
-            and self._hash == other._hash  # type: ignore[attr-defined]
-            and self._structure == other._structure  # type: ignore[attr-defined]
+            type(self) is type(other) and self._hash == other._hash and self._structure == other._structure
         )
 
     def __hash__(self) -> int:
