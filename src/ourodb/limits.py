@@ -95,3 +95,25 @@ EXPRESSION_NESTING_MAX: Final = 100
 
 EXPRESSION_OPERATORS_MAX: Final = 100
 """Arithmetic operators on one path of an expression: each makes the syntax tree deeper by one."""
+
+# --- Schema ----------------------------------------------------------------------------------------------------
+
+KEYSPACES_MAX: Final = 1_000
+"""User keyspaces of a cluster."""
+
+TABLES_MAX: Final = 5_000
+"""User tables of a cluster, in all keyspaces. Drivers read the whole schema when they connect."""
+
+COLUMNS_PER_TABLE_MAX: Final = 4_096
+"""Columns of a table, key columns included."""
+
+COLUMN_IDS_PER_TABLE_MAX: Final = 65_535
+"""Columns that a table can have had, dropped ones included: ids are two bytes in stored rows."""
+
+FIELDS_PER_TYPE_MAX: Final = 4_096
+"""Fields of a user type."""
+
+METADATA_ENTRIES_PER_SNAPSHOT: Final = 64
+"""Entries of the metadata log after which the schema is written whole and the entries before it are dropped."""
+
+assert COLUMNS_PER_TABLE_MAX <= COLUMN_IDS_PER_TABLE_MAX

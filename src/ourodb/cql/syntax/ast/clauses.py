@@ -73,7 +73,10 @@ RelationTarget: TypeAlias = ColumnRef | TokenRef | TupleRef | ElementRef | Field
 
 @dataclass(slots=True, unsafe_hash=True)
 class Relation:
-    """``target op value``. Only a column takes LIKE and the CONTAINS family; ``TupleRef`` compares with a tuple or a marker."""
+    """``target op value``.
+
+    Only a column takes LIKE and the CONTAINS family; a ``TupleRef`` compares with a tuple or a marker.
+    """
 
     target: RelationTarget
     op: Operator
@@ -90,7 +93,7 @@ class InRelation:
     Attributes:
         target: never a ``TokenRef``.
         values: the terms, or the one marker that stands for the whole list; for a ``TupleRef`` each term is a
-            ``TupleLiteral`` or all are markers.
+            ``TupleLiteral`` or a marker.
     """
 
     target: RelationTarget

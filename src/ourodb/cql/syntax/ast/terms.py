@@ -168,7 +168,8 @@ class Negation:
     operand: Selectable
 
     def __str__(self) -> str:
-        return f"-{self.operand}" if not isinstance(self.operand, Negation) else f"- {self.operand}"
+        operand = str(self.operand)
+        return f"- {operand}" if operand[0] in "-0123456789" else f"-{operand}"
 
 
 Term: TypeAlias = (
@@ -229,9 +230,9 @@ class SliceSelection:
     high: Term | None
 
     def __str__(self) -> str:
-        low = "" if self.low is None else str(self.low)
-        high = "" if self.high is None else str(self.high)
-        return f"{self.operand}[{low} .. {high}]" if low else f"{self.operand}[.. {high}]"
+        low = "" if self.low is None else f"{self.low} "
+        high = "" if self.high is None else f" {self.high}"
+        return f"{self.operand}[{low}..{high}]"
 
 
 @dataclass(slots=True, unsafe_hash=True)
