@@ -4,8 +4,9 @@ A script holds statements, each ended by a ``;`` at the end of a line (a BATCH b
 ends anything). Comment lines before a statement may direct how it is run:
 
 ===========================  =============================================================================
-``-- bind: 1, 'a', None``    prepare it and execute it with these Python values; ``{'k': 1}`` binds by name,
-                             ``UNSET`` leaves alone, ``raw(b'..')`` puts these bytes on the wire
+``-- bind: 1, 'a', None``    prepare it and execute it with these Python values; a dict alone binds by name (a map
+                             alone needs a comma behind it), ``UNSET`` leaves alone, ``raw(b'..')`` puts these
+                             bytes on the wire
 ``-- page: 2``               fetch pages of two rows
 ``-- mask: id, uuid(.*)``    columns (regular expressions) whose values differ from run to run; shown as ``*``
 ``-- sleep: 2``              wait so many seconds first, for TTLs
@@ -383,11 +384,12 @@ def _bound(prepared: PreparedStatement, values: str) -> BoundStatement:
         pass
 
     names = {"UNSET": UNSET_VALUE, "raw": Raw, "UUID": uuid.UUID, "Decimal": Decimal, "datetime": datetime}
-    by_name = values.startswith("{")
-    given = eval(values if by_name or not values else f"({values},)", names) if values else ()
+    given = eval(values, names) if values else ()
     columns = prepared.column_metadata
-    if by_name:
+    if isinstance(given, dict):
         given = [given.get(column.name, UNSET_VALUE) for column in columns]
+    elif not isinstance(given, tuple):
+        given = (given,)
     bound = BoundStatement(prepared)
     for index, value in enumerate(given):
         as_is = value is None or value is UNSET_VALUE or isinstance(value, Raw)
