@@ -34,7 +34,7 @@ _HEADS_SIGNED_DESC: Final = tuple(head.translate(COMPLEMENT) for head in _HEADS_
 _HEADS_UNSIGNED_DESC: Final = tuple(head.translate(COMPLEMENT) for head in _HEADS_UNSIGNED)
 _FIRSTS_SIGNED: Final = tuple(bytes((byte ^ _SIGN,)) for byte in _BYTES)
 _FIRSTS_UNSIGNED: Final = tuple(bytes((byte,)) for byte in _BYTES)
-_FIRSTS_SIGNED_DESC: Final = tuple(bytes((byte ^ 0xFF,)) for byte in reversed(_BYTES))
+_FIRSTS_SIGNED_DESC: Final = tuple(bytes((byte ^ 0x7F,)) for byte in _BYTES)
 _FIRSTS_UNSIGNED_DESC: Final = tuple(bytes((byte ^ 0xFF,)) for byte in _BYTES)
 
 _INTEGER: Final = re.compile(r"[+-]?[0-9]+", re.ASCII)
