@@ -8,29 +8,22 @@ Source: Apache Cassandra 5, ``ColumnIdentifier.maybeQuote`` and ``reserved_keywo
 
 from __future__ import annotations
 
-import re
+from ourodb.cql.syntax.lexer import NATIVE_TYPES, NOT_FUNCTION_WORDS
+from ourodb.cql.types.identifiers import quote_identifier
 
-RESERVED_KEYWORDS = frozenset(
-    """
-    add allow alter and apply asc authorize batch begin by columnfamily create delete desc describe drop entries execute
-    from full grant if in index infinity insert into is keyspace limit materialized modify nan norecursive not null of
-    on or order primary rename revoke schema select set table to token truncate unlogged update use using view where
-    with
-    """.split()
-)
-"""Words that can't be names unless they are quoted, lower case."""
-
-# These two are literals wherever they stand bare; Cassandra forgets to quote them.
-_BOOLEANS = frozenset(("true", "false"))
-
-_needs_no_quotes = re.compile(r"[a-z][a-z0-9_]*").fullmatch
+__all__ = ["quote_function_name", "quote_identifier", "quote_string", "quote_type_name"]
 
 
-def quote_identifier(name: str) -> str:
-    """The name as CQL: bare when that reads back as the same name, in double quotes otherwise."""
-    if _needs_no_quotes(name) and name not in RESERVED_KEYWORDS and name not in _BOOLEANS:
+def quote_type_name(name: str) -> str:
+    """The name of a user type, which is quoted when it is a native type's too."""
+    return f'"{name}"' if name in NATIVE_TYPES else quote_identifier(name)
+
+
+def quote_function_name(name: str) -> str:
+    """The name of a function, which may be ``token``, and must be quoted when the grammar has other plans with it."""
+    if name == "token":
         return name
-    return '"' + name.replace('"', '""') + '"'
+    return f'"{name}"' if name in NOT_FUNCTION_WORDS else quote_identifier(name)
 
 
 def quote_string(text: str) -> str:

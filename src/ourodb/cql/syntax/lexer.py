@@ -21,6 +21,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from ourodb.cql.types.identifiers import RESERVED_KEYWORDS
+
 IDENT: Final = "IDENT"
 QUOTED_NAME: Final = "QUOTED_NAME"
 EMPTY_QUOTED_NAME: Final = "EMPTY_QUOTED_NAME"
@@ -57,15 +59,6 @@ _BASIC_UNRESERVED: Final = (
 # Keywords that are names, but not of functions or user types.
 _OTHER_UNRESERVED: Final = ["ttl", "count", "writetime", "maxwritetime", "key", "cast", "json", "distinct"]
 
-_RESERVED: Final = (
-    """
-    add allow alter and apply asc authorize batch begin by columnfamily create delete desc describe drop
-    entries execute from full grant if in index insert into is keyspace limit materialized modify
-    norecursive not null of on or order primary rename revoke schema select set table to token truncate
-    unlogged update use using view where with
-    """
-).split()
-
 
 def _tag_of_keyword(word: str) -> str:
     synonyms = {"table": "columnfamily", "columnfamilies": "tables"}
@@ -74,7 +67,10 @@ def _tag_of_keyword(word: str) -> str:
 
 _KEYWORDS: Final = {
     **{word: _tag_of_keyword(word) for word in _BASIC_UNRESERVED},
-    **{word: _tag_of_keyword(word) for word in (*_OTHER_UNRESERVED, *NATIVE_TYPES, *_RESERVED)},
+    **{
+        word: _tag_of_keyword(word)
+        for word in (*_OTHER_UNRESERVED, *NATIVE_TYPES, *sorted(RESERVED_KEYWORDS))
+    },
     "true": BOOLEAN,
     "false": BOOLEAN,
     "nan": "K_POSITIVE_NAN",
@@ -89,6 +85,9 @@ TYPE_NAME_TAGS: Final = frozenset(
     {IDENT, QUOTED_NAME, "K_KEY"} | {_tag_of_keyword(word) for word in _BASIC_UNRESERVED}
 )
 """What may name a user type."""
+
+NOT_FUNCTION_WORDS: Final = frozenset(_OTHER_UNRESERVED) - {"count"}
+"""Keywords that are names, but not of functions unless they are quoted."""
 
 UNRESERVED_TAGS: Final = (
     frozenset(_tag_of_keyword(word) for word in (*_BASIC_UNRESERVED, *_OTHER_UNRESERVED)) | NATIVE_TYPE_TAGS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ourodb.cql.syntax.format import quote_identifier, quote_string
+from ourodb.cql.syntax.format import quote_identifier, quote_string, quote_type_name
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -76,7 +76,7 @@ class VectorTypeName:
 
 @dataclass(frozen=True, slots=True)
 class FrozenTypeName:
-    """``frozen<inner>``; inner may be of any kind, also one that can't be frozen."""
+    """``frozen<inner>``; inner is neither native nor custom."""
 
     inner: TypeName
 
@@ -92,7 +92,8 @@ class UserTypeName:
     name: str
 
     def __str__(self) -> str:
-        return str(QualifiedName(self.keyspace, self.name))
+        name = quote_type_name(self.name)
+        return name if self.keyspace is None else f"{quote_identifier(self.keyspace)}.{name}"
 
 
 @dataclass(frozen=True, slots=True)

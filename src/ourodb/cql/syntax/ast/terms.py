@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from ourodb.cql.syntax.ast.names import NativeTypeName, QualifiedName, TypeName
-from ourodb.cql.syntax.format import quote_identifier, quote_string
+from ourodb.cql.syntax.format import quote_function_name, quote_identifier, quote_string
 
 
 class ConstantKind(StrEnum):
@@ -123,8 +123,7 @@ class FunctionCall:
 
     def __str__(self) -> str:
         keyspace = "" if self.name.keyspace is None else f"{quote_identifier(self.name.keyspace)}."
-        name = self.name.name if self.name.name == "token" else quote_identifier(self.name.name)
-        return f"{keyspace}{name}({', '.join(map(str, self.arguments))})"
+        return f"{keyspace}{quote_function_name(self.name.name)}({', '.join(map(str, self.arguments))})"
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -163,13 +162,13 @@ class Arithmetic:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Negation:
-    """``-operand``, where the operand isn't a number literal (``-3`` is a constant)."""
+    """``-operand``; of a number only when there is a blank between: ``-3`` is a constant, ``- 3`` a negation."""
 
     operand: Selectable
 
     def __str__(self) -> str:
         operand = str(self.operand)
-        return f"- {operand}" if operand[0] in "-0123456789" else f"-{operand}"
+        return f"- {operand}" if operand[0] == "-" or isinstance(self.operand, Constant) else f"-{operand}"
 
 
 Term: TypeAlias = (

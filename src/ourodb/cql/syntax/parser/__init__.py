@@ -1,8 +1,8 @@
 """From CQL text to the syntax tree: a recursive-descent parser, written by hand.
 
 Each module reads one part of the grammar: ``types``, ``terms``, ``selection`` and ``where`` are for expressions,
-``rows`` for statements on rows, ``definitions`` for keyspaces, tables and user types, ``dependents`` for what hangs on a table,
-``functions``, ``describe``, and ``access`` for roles. All of them read from a ``Cursor`` and never go back.
+``rows`` for statements on rows, ``definitions`` for keyspaces, tables and user types, ``dependents`` for what hangs
+on a table, ``functions``, ``describe``, and ``access`` for roles. All of them read from a ``Cursor`` and never go back.
 
 Promises: ``parse`` raises ``CqlSyntaxError`` and nothing else, whatever the text; it takes linear time; the depth of
 the tree is bounded by ``EXPRESSION_NESTING_MAX + EXPRESSION_OPERATORS_MAX``, so that whoever walks it may recurse. The

@@ -77,11 +77,15 @@ class Cursor:
 
     def mismatched(self, expected: str) -> CqlSyntaxError:
         """The error that the next token isn't the one expected."""
-        return complaints.mismatched(self.text, self.at, self.tags[self.at], expected)
+        return complaints.mismatched(self.text, self.at, expected)
 
-    def no_viable(self) -> CqlSyntaxError:
-        """The error that the next token can't stand here."""
-        return complaints.no_viable(self.text, self.at, self.tags[self.at])
+    def no_viable(self, begun: int | None = None) -> CqlSyntaxError:
+        """The error that the next token can't stand here.
+
+        Args:
+            begun: index of the token that began what can't go on; the next one when not given.
+        """
+        return complaints.no_viable(self.text, self.at, self.at if begun is None else begun)
 
     def descend(self) -> None:
         """One more level is open. Whoever closes it takes one from ``depth`` again."""

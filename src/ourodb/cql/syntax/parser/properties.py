@@ -20,20 +20,22 @@ def properties(c: Cursor) -> Properties:
 
 def property_into(c: Cursor, read: Properties) -> None:
     """One ``name = value``, added to those read before."""
+    begun = c.at
     of = name(c)
-    c.expect("=")
-    value = constant_map(c) if c.tags[c.at] == "{" else _property_value(c)
+    if not c.accept("="):
+        raise c.no_viable(begun)
+    value = constant_map(c) if c.tags[c.at] == "{" else _property_value(c, begun)
     if of in read:
-        raise CqlSyntaxError(f"Multiple definition for property '{of}'")
+        raise CqlSyntaxError(f"Multiple definitions for property '{of}'")
     read[of] = value
 
 
-def _property_value(c: Cursor) -> str:
+def _property_value(c: Cursor, begun: int) -> str:
     value = constant(c)
     if value is not None:
         return value.text
     if c.tags[c.at] not in UNRESERVED_TAGS:
-        raise c.no_viable()
+        raise c.no_viable(begun)
     c.at += 1
     return c.texts[c.at - 1]
 

@@ -23,7 +23,7 @@ from ourodb.cql.syntax.ast import (
 from ourodb.cql.syntax.lexer import NAME_TAGS
 from ourodb.cql.syntax.parser.cursor import Cursor, call_ahead, function_name, name
 from ourodb.cql.syntax.parser.terms import (
-    VALUE_TAGS,
+    EXPRESSION_STARTS,
     arithmetic,
     comma_separated,
     hint_ahead,
@@ -39,7 +39,12 @@ _CELL_PROPERTIES = {
     "K_MAXWRITETIME": CellProperty.MAXWRITETIME,
     "K_TTL": CellProperty.TTL,
 }
-_STARTS = VALUE_TAGS | NAME_TAGS | {"-", ":", "K_TOKEN"}
+# What may follow a bare column: elsewhere Cassandra blames the column, not whatever misses.
+_AFTER_COLUMN = frozenset(
+    """
+    , ) ] } : . [ + - * / % ; EOF K_FROM K_AS K_ORDER K_PER K_LIMIT K_ALLOW
+    """.split()
+)
 
 
 def selectors(c: Cursor) -> tuple[Selector, ...]:
@@ -57,7 +62,7 @@ def selectors_ahead(c: Cursor, at: int) -> bool:
     tag = c.tags[at]
     if tag == "K_AS" and c.tags[at + 1] in NAME_TAGS:
         return False
-    return tag in _STARTS or tag == "*"
+    return tag in EXPRESSION_STARTS or tag == "*"
 
 
 def _selector(c: Cursor) -> Selector:
@@ -118,7 +123,7 @@ def _simple(c: Cursor) -> Selectable:
         return TupleLiteral(comma_separated(c, selectable, ")"))
     if tag == "[":
         c.at += 1
-        return ListLiteral(comma_separated(c, selectable, "]"))
+        return ListLiteral(comma_separated(c, selectable, "]", EXPRESSION_STARTS))
     if tag == "{":
         return _set_map_or_udt(c)
     if c.tags[c.at + 1] == "(":
@@ -132,8 +137,13 @@ def _simple(c: Cursor) -> Selectable:
     if call_ahead(c, c.at):
         function = function_name(c)
         c.expect("(")
-        return FunctionCall(function, comma_separated(c, selectable, ")"))
-    return ColumnRef(name(c)) if tag in NAME_TAGS else literal(c)
+        return FunctionCall(function, comma_separated(c, selectable, ")", EXPRESSION_STARTS))
+    if tag not in NAME_TAGS:
+        return literal(c)
+    column = ColumnRef(name(c))
+    if c.tags[c.at] not in _AFTER_COLUMN:
+        raise c.no_viable(c.at - 1)
+    return column
 
 
 def _cell_property(c: Cursor) -> CellPropertySelection:

@@ -7,7 +7,7 @@ one, because only the receiver's type can tell.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from ourodb.cql.syntax.ast import (
     Arithmetic,
@@ -60,8 +60,11 @@ _SPECIAL_FLOATS = {
 }
 _OPERATORS = frozenset("+-*/%")
 
-VALUE_TAGS = frozenset((*_CONSTANT_KINDS, *_SPECIAL_FLOATS, "K_NULL", QMARK, "[", "{", "("))
+VALUE_TAGS: Final = frozenset((*_CONSTANT_KINDS, *_SPECIAL_FLOATS, "K_NULL", QMARK, "[", "{", "("))
 """What begins a term or selectable that is neither a name, a call, a named marker nor negative."""
+
+EXPRESSION_STARTS: Final = VALUE_TAGS | NAME_TAGS | {"-", ":", "K_TOKEN"}
+"""What begins a term or selectable."""
 
 Expression = TypeVar("Expression", bound=Selectable)
 Item = TypeVar("Item")
@@ -125,7 +128,8 @@ def simple_term(c: Cursor) -> Term:
             return hinted(c, simple_term)
         return tuple_literal(c)
     if tag == "[":
-        return ListLiteral(_terms(c, "[", "]"))
+        c.at += 1
+        return ListLiteral(comma_separated(c, term, "]", EXPRESSION_STARTS))
     if tag == "{":
         return _braces(c)
     if tag == "K_CAST" and c.tags[c.at + 1] == "(":
@@ -138,7 +142,9 @@ def simple_term(c: Cursor) -> Term:
         c.depth -= 1
         return Cast(operand, to)
     if call_ahead(c, c.at):
-        return FunctionCall(function_name(c), _terms(c, "(", ")"))
+        function = function_name(c)
+        c.expect("(")
+        return FunctionCall(function, comma_separated(c, term, ")"))
     return literal(c)
 
 
@@ -165,10 +171,16 @@ def constant(c: Cursor) -> Constant | None:
     return Constant(ConstantKind.FLOAT, special)
 
 
-def comma_separated(c: Cursor, item: Callable[[Cursor], Item], closing: str) -> tuple[Item, ...]:
-    """Items, perhaps none, and the closing token; the opening one has been read."""
+def comma_separated(
+    c: Cursor, item: Callable[[Cursor], Item], closing: str, starts: frozenset[str] | None = None
+) -> tuple[Item, ...]:
+    """Items, perhaps none, and the closing token; the opening one has been read.
+
+    Args:
+        starts: what an item may begin with; where nothing else can, the closing token was expected.
+    """
     items: list[Item] = []
-    if c.tags[c.at] != closing:
+    if c.tags[c.at] != closing and (starts is None or c.tags[c.at] in starts):
         c.descend()
         items.append(item(c))
         while c.accept(","):
@@ -176,11 +188,6 @@ def comma_separated(c: Cursor, item: Callable[[Cursor], Item], closing: str) -> 
         c.depth -= 1
     c.expect(closing)
     return tuple(items)
-
-
-def _terms(c: Cursor, opening: str, closing: str) -> tuple[Term, ...]:
-    c.expect(opening)
-    return comma_separated(c, term, closing)
 
 
 def tuple_literal(c: Cursor) -> TupleLiteral:

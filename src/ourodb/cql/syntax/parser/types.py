@@ -67,6 +67,10 @@ def _parametrized(c: Cursor) -> TypeName:
     elif tag == "K_SET":
         read = SetTypeName(inner)
     elif tag == "K_FROZEN":
+        if isinstance(inner, NativeTypeName | CustomTypeName):
+            raise CqlSyntaxError(
+                f"frozen<> is only allowed on collections, tuples, and user-defined types (got {inner})"
+            )
         read = FrozenTypeName(inner)
     elif tag == "K_MAP":
         c.expect(",")
@@ -92,6 +96,10 @@ def user_type_name(c: Cursor) -> QualifiedName:
         c.at += 1
     tag = c.tags[c.at]
     if tag not in TYPE_NAME_TAGS:
+        if keyspace is None and tag in NATIVE_TYPE_TAGS:
+            # Only a keyspace may be called like a native type.
+            c.at += 1
+            raise c.mismatched(".")
         raise c.no_viable()
     piece = c.texts[c.at]
     if tag == IDENT and piece in _KEPT_TYPE_NAMES:

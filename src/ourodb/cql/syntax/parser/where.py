@@ -31,7 +31,7 @@ from ourodb.cql.syntax.parser.cursor import (
     marker,
     name,
 )
-from ourodb.cql.syntax.parser.terms import comma_separated, term, tuple_literal
+from ourodb.cql.syntax.parser.terms import EXPRESSION_STARTS, comma_separated, term, tuple_literal
 
 _COMPARISONS = {
     "=": Operator.EQ,
@@ -61,6 +61,7 @@ def relation(c: Cursor) -> WhereItem:
         return _tuple_relation(c) if _tuple_ahead(c) else _in_parentheses(c)
     if tag == "IDENT" and c.tags[c.at + 1] == "(" and c.texts[c.at].lower() == "expr":
         return _index_expression(c)
+    begun = c.at
     target = column(c)
     op = _COMPARISONS.get(c.tags[c.at])
     if op is not None:
@@ -70,10 +71,10 @@ def relation(c: Cursor) -> WhereItem:
         element = ElementRef(target, term(c))
         c.expect("]")
         return Relation(element, comparison(c), term(c))
-    return _word_relation(c, ColumnRef(target))
+    return _word_relation(c, ColumnRef(target), begun)
 
 
-def _word_relation(c: Cursor, target: ColumnRef) -> WhereItem:
+def _word_relation(c: Cursor, target: ColumnRef, begun: int) -> WhereItem:
     if c.accept("K_BETWEEN"):
         return _between(c, target, term)
     if c.accept("K_LIKE"):
@@ -88,7 +89,7 @@ def _word_relation(c: Cursor, target: ColumnRef) -> WhereItem:
         if c.accept("K_KEY"):
             return Relation(target, Operator.NOT_CONTAINS_KEY if negated else Operator.CONTAINS_KEY, term(c))
         return Relation(target, Operator.NOT_CONTAINS if negated else Operator.CONTAINS, term(c))
-    raise c.no_viable()
+    raise c.no_viable(None if negated else begun)
 
 
 def _token_relation(c: Cursor, target: TokenRef) -> WhereItem:
@@ -163,7 +164,7 @@ def comparison(c: Cursor) -> Operator:
 
 def _in_values(c: Cursor) -> tuple[Term, ...] | Marker:
     if c.accept("("):
-        return comma_separated(c, term, ")")
+        return comma_separated(c, term, ")", EXPRESSION_STARTS)
     return marker(c)
 
 
