@@ -1,0 +1,251 @@
+"""The CQL port: sockets on one side, ``ServerConnection`` and ``Session`` on the other.
+
+Everything that arrived in one pass of the loop is handled before anything is answered: requests of all connections run,
+their writes settle in the store as one batch, and each connection is then written to once. ``ClientServer._end_of_pass``
+is that moment; it is armed by the first bytes of a pass and costs nothing while nobody speaks.
+
+A client can hurt only itself. One that doesn't read its answers is no longer read from, and is cut off when it stays so;
+one that leaves a message half sent, or doesn't finish its handshake, is cut off after a while; more connections than
+``connections_max`` are closed as they come. These ages are counted in ticks of one second, which run while there are
+connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+import structlog
+
+from ourodb import limits
+from ourodb.cql.wire.connection import ServerConnection, State
+from ourodb.errors import ConfigurationProblem
+from ourodb.session.session import Session
+
+log = structlog.get_logger()
+
+TICK_S = 1
+BACKLOG = 4096
+
+OpenSession = Callable[[ServerConnection, tuple[str, int], Callable[[], None]], Session]
+
+
+class ClientProtocol(asyncio.Protocol):
+    """One client's socket.
+
+    Attributes:
+        idle_since: tick at which the handshake, or the message that is half received, last moved on by a whole message.
+        stuck_since: tick since which the client's answers pile up and nothing is read from it, or None.
+    """
+
+    __slots__ = ("_server", "_transport", "connection", "dirty", "idle_since", "session", "stuck_since")
+
+    _transport: asyncio.Transport
+    session: Session
+
+    def __init__(self, server: ClientServer) -> None:
+        self._server = server
+        self.connection = ServerConnection()
+        self.dirty = False
+        self.idle_since = server.tick
+        self.stuck_since: int | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "pause_reading")
+        self._transport = transport  # type: ignore[assignment]
+        peer = transport.get_extra_info("peername") or ("?", 0)
+        self.session = self._server.open_session(self.connection, (peer[0], peer[1]), self.mark_dirty)
+        self._transport.set_write_buffer_limits(high=limits.OUTGOING_BYTES_HIGH, low=limits.OUTGOING_BYTES_LOW)
+        if not self._server.admit(self):
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        requests = self.connection.receive(data)
+        if requests:
+            handle = self.session.handle
+            for request in requests:
+                handle(request)
+            self.idle_since = self._server.tick
+            if self.session.in_flight > limits.REQUESTS_IN_FLIGHT_MAX:
+                self._stop_reading()
+        if not self.dirty:
+            self.mark_dirty()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.forget(self)
+        self.session.close()
+
+    def pause_writing(self) -> None:
+        self._stop_reading()
+
+    def resume_writing(self) -> None:
+        self._go_on_reading()
+
+    def mark_dirty(self) -> None:
+        """Something is to be written at the end of this pass."""
+        if not self.dirty:
+            self.dirty = True
+            self._server.mark_dirty(self)
+
+    def flush(self) -> None:
+        """Write what is outgoing; once a pass."""
+        self.dirty = False
+        transport = self._transport
+        if transport.is_closing():
+            return
+        outgoing = self.connection.take_outgoing()
+        if outgoing:
+            transport.write(outgoing)
+        if self.connection.closing:
+            transport.close()
+        elif self.stuck_since is not None:
+            self._go_on_reading()
+
+    def cut_off_reason(self, tick: int) -> str | None:
+        """Why this client is to be cut off now, or None."""
+        if self.stuck_since is not None and tick - self.stuck_since > limits.STUCK_CLIENT_SECONDS_MAX:
+            return "it doesn't read its answers"
+        idle = tick - self.idle_since
+        if self.connection.state is not State.READY:
+            return "its handshake isn't finished" if idle > limits.HANDSHAKE_SECONDS_MAX else None
+        if not self.connection.buffered_bytes:
+            self.idle_since = tick
+            return None
+        return "its message isn't finished" if idle > limits.PARTIAL_MESSAGE_SECONDS_MAX else None
+
+    def cut_off(self) -> None:
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Write what is outgoing and close."""
+        self.connection.close()
+        self.flush()
+        self._transport.close()
+
+    def _stop_reading(self) -> None:
+        if self.stuck_since is None:
+            self.stuck_since = self._server.tick
+            self._transport.pause_reading()
+
+    def _go_on_reading(self) -> None:
+        drained = self._transport.get_write_buffer_size() <= limits.OUTGOING_BYTES_LOW
+        if self.stuck_since is None or not drained or self._transport.is_closing():
+            return
+        if self.session.in_flight <= limits.REQUESTS_IN_FLIGHT_MAX // 2:
+            self.stuck_since = None
+            self._transport.resume_reading()
+
+
+class ClientServer:
+    """The listening socket and all that it accepted.
+
+    Attributes:
+        tick: seconds counted while there are connections.
+        open_session: makes the session of a new connection; given the connection, the peer's address and a callback
+            that says "there is something to write".
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, open_session: OpenSession, settle: Callable[[], None]) -> None:
+        """
+        Args:
+            settle: called at the end of each pass in which clients were heard, before they are written to.
+        """
+        self.open_session = open_session
+        self.tick = 0
+        self.refused = 0
+        self.cut_off = 0
+        self._loop = loop
+        self._settle = settle
+        self._connections: dict[ClientProtocol, None] = {}
+        self._dirty: list[ClientProtocol] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    async def start(self, address: str, port: int) -> int:
+        """Listen; returns the port (which matters when 0 was asked for).
+
+        Raises:
+            ConfigurationProblem: the address or the port can't be had.
+        """
+        self._server = await listen(self._loop, lambda: ClientProtocol(self), address, port, "--cql-port")
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Stop listening and close every connection, what is outgoing included."""
+        if self._server is not None:
+            self._server.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for protocol in list(self._connections):
+            protocol.close()
+        await asyncio.sleep(0)
+        for protocol in list(self._connections):
+            protocol.cut_off()
+
+    def sessions(self) -> list[Session]:
+        return [protocol.session for protocol in self._connections]
+
+    def admit(self, protocol: ClientProtocol) -> bool:
+        if len(self._connections) >= limits.CONNECTIONS_MAX:
+            self.refused += 1
+            return False
+        self._connections[protocol] = None
+        if self._timer is None:
+            self._timer = self._loop.call_later(TICK_S, self._on_tick)
+        return True
+
+    def forget(self, protocol: ClientProtocol) -> None:
+        self._connections.pop(protocol, None)
+
+    def mark_dirty(self, protocol: ClientProtocol) -> None:
+        if not self._dirty:
+            self._loop.call_soon(self._end_of_pass)
+        self._dirty.append(protocol)
+
+    def _end_of_pass(self) -> None:
+        self._settle()
+        dirty, self._dirty = self._dirty, []
+        for protocol in dirty:
+            protocol.flush()
+
+    def _on_tick(self) -> None:
+        self.tick += TICK_S
+        for protocol in list(self._connections):
+            reason = protocol.cut_off_reason(self.tick)
+            if reason is not None:
+                self.cut_off += 1
+                log.warning("client cut off", client=protocol.session.peer, reason=reason)
+                protocol.cut_off()
+        self._timer = self._loop.call_later(TICK_S, self._on_tick) if self._connections else None
+
+
+async def listen(
+    loop: asyncio.AbstractEventLoop,
+    protocol: Callable[[], asyncio.Protocol],
+    address: str,
+    port: int,
+    option: str,
+) -> asyncio.Server:
+    """A listening server.
+
+    Args:
+        option: the command line's name of the port, for the message.
+    Raises:
+        ConfigurationProblem: the address or the port can't be had.
+    """
+    try:
+        return await loop.create_server(protocol, address, port, backlog=BACKLOG, reuse_address=True)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {port} on {address} is taken by another process; choose another one with {option}"
+        else:
+            reason = f"can't listen on {address}:{port}: {error.strerror or error}"
+        raise ConfigurationProblem(reason) from error
+    except (socket.gaierror, ValueError, OverflowError) as error:
+        raise ConfigurationProblem(f"can't listen on {address}:{port}: {error}") from error

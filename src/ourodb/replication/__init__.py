@@ -1,0 +1,1 @@
+"""Keeping the copies: coordinating requests, and the receiving side of what coordinators send."""

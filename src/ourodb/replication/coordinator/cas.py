@@ -1,0 +1,214 @@
+"""Conditional statements: compare and set, on one partition.
+
+On one node reading, deciding and applying happen within one call, which makes them atomic. What the ring will put in
+between (ballots, promises, proposals) has its place here: the decision is a pure function of the rows read.
+
+Source for results: ``ModificationStatement.buildCasResultSet``, ``CQL3CasRequest`` of Apache Cassandra 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ourodb.cql.analysis.conditions import collection_joiner
+from ourodb.cql.analysis.operations import ListCellIds
+from ourodb.cql.analysis.terms import ColumnSpec, column_spec
+from ourodb.cql.plan.modification import Changes, ModificationPlan
+from ourodb.cql.plan.options import ExecuteOptions
+from ourodb.cql.types import BOOLEAN
+from ourodb.cql.wire.primitives import Value
+from ourodb.errors import InvalidRequest
+from ourodb.schema.model import Column, ColumnKind, Table
+from ourodb.storage.keys import TableKeys
+from ourodb.storage.row import LivePartition, LiveRow, Wait
+from ourodb.storage.rows import Rows
+
+APPLIED = b"\x01"
+NOT_APPLIED = b"\x00"
+
+
+class Bound(NamedTuple):
+    """A statement and the values bound to it."""
+
+    plan: ModificationPlan
+    values: Sequence[Value]
+
+
+class CasResult(NamedTuple):
+    """What a conditional statement answers: ``[applied]``, and after a failure the row that was in the way."""
+
+    columns: list[ColumnSpec]
+    rows: list[list[bytes | None]]
+
+
+class _RowNeeded(Exception):
+    """A row that an operation reads isn't in memory."""
+
+    def __init__(self, wait: Wait) -> None:
+        super().__init__()
+        self.wait = wait
+
+
+class ConditionalWrites:
+    """Runs conditional statements on the local rows."""
+
+    def __init__(self, rows: Rows, list_cell_ids: ListCellIds) -> None:
+        self._rows = rows
+        self._list_cell_ids = list_cell_ids
+
+    def changes(
+        self, statements: Sequence[Bound], options: ExecuteOptions, timestamp: int | None = None
+    ) -> Changes | Wait:
+        """What the statements change, rows that they need read from the store; or what it waits for.
+
+        Args:
+            timestamp: instead of the statements' own.
+        """
+        changes = Changes()
+
+        def read_row(keys: TableKeys, position: bytes, clustering_key: bytes | None) -> LiveRow | None:
+            return self._read(keys.table, position, clustering_key, options.now_s)
+
+        try:
+            for plan, values in statements:
+                plan.add_to(changes, values, options, self._list_cell_ids, read_row, timestamp)
+        except _RowNeeded as needed:
+            return needed.wait
+        return changes
+
+    def compare_and_set(
+        self, statements: Sequence[Bound], options: ExecuteOptions, timestamp: int, *, in_batch: bool
+    ) -> CasResult | Wait:
+        """Apply the statements if all their conditions hold, all or nothing.
+
+        Args:
+            timestamp: of what is written: the ballot's.
+        Returns:
+            The result set, or what it waits for, having changed nothing.
+        Raises:
+            InvalidRequest: the statements aren't about one partition of one table, or a value is wrong.
+        """
+        table, position = self._one_partition(statements, options)
+        try:
+            partition = self._partition(table, position, options.now_s)
+            conditioned: dict[bytes | None, LiveRow | None] = {}
+            holds = True
+            for plan, values in statements:
+                if plan.is_conditional and not self._holds(plan, values, options, partition, conditioned):
+                    holds = False
+        except _RowNeeded as needed:
+            return needed.wait
+        if not holds:
+            return _refused(table, statements, partition, conditioned, in_batch)
+        changes = self.changes(statements, options, timestamp)
+        if isinstance(changes, Wait):
+            return changes
+        wait = self._rows.apply_many(changes.mutations(), options.now_s)
+        if wait is not None:
+            return wait
+        return CasResult([applied_spec(table)], [[APPLIED]])
+
+    def _one_partition(self, statements: Sequence[Bound], options: ExecuteOptions) -> tuple[Table, bytes]:
+        table = statements[0].plan.table
+        positions: dict[bytes, None] = {}
+        for plan, values in statements:
+            if plan.table is not table:
+                raise InvalidRequest("Batch with conditions cannot span multiple tables")
+            positions.update(dict.fromkeys(plan.positions(values, options)))
+        if len(positions) != 1:
+            raise InvalidRequest("Batch with conditions cannot span multiple partitions")
+        return table, next(iter(positions))
+
+    def _holds(
+        self,
+        plan: ModificationPlan,
+        values: Sequence[Value],
+        options: ExecuteOptions,
+        partition: LivePartition,
+        conditioned: dict[bytes | None, LiveRow | None],
+    ) -> bool:
+        clustering = plan.row(values, options)
+        clustering_key = None if clustering is None else plan.keys.clustering(clustering)
+        if clustering_key is None:
+            row = partition.static
+        else:
+            row = self._read(plan.table, partition.position, clustering_key, options.now_s)
+        conditioned[clustering_key] = row
+        modification = plan.modification
+        if modification.if_exists:
+            return row is not None
+        if modification.if_not_exists:
+            return row is None
+        return all(
+            condition.holds(
+                partition.static if condition.column.kind is ColumnKind.STATIC else row, values, options
+            )
+            for condition in modification.conditions
+        )
+
+    def _partition(self, table: Table, position: bytes, now_s: int) -> LivePartition:
+        partition = self._rows.of(table).get_partition(position, now_s)
+        if isinstance(partition, Wait):
+            raise _RowNeeded(partition)
+        return partition
+
+    def _read(self, table: Table, position: bytes, clustering_key: bytes | None, now_s: int) -> LiveRow | None:
+        if clustering_key is None:
+            return self._partition(table, position, now_s).static
+        row = self._rows.of(table).get_row(position, clustering_key, now_s)
+        if isinstance(row, Wait):
+            raise _RowNeeded(row)
+        return row
+
+
+def applied_spec(table: Table) -> ColumnSpec:
+    """The column that tells whether a conditional statement was applied."""
+    return ColumnSpec(table.keyspace, table.name, "[applied]", BOOLEAN)
+
+
+def _refused(
+    table: Table,
+    statements: Sequence[Bound],
+    partition: LivePartition,
+    conditioned: dict[bytes | None, LiveRow | None],
+    in_batch: bool,
+) -> CasResult:
+    """``[applied]`` = false with the rows that the conditions were about, or alone where there are none."""
+    columns = _shown_columns(table, statements, in_batch)
+    rows: list[list[bytes | None]] = []
+    for clustering_key in sorted(conditioned, key=lambda key: key or b""):
+        row = conditioned[clustering_key]
+        if row is not None or partition.static is not None:
+            rows.append([NOT_APPLIED, *(_value(column, row, partition) for column in columns)])
+    if not rows:
+        return CasResult([applied_spec(table)], [[NOT_APPLIED]])
+    return CasResult([applied_spec(table), *(column_spec(table, column) for column in columns)], rows)
+
+
+def _shown_columns(table: Table, statements: Sequence[Bound], in_batch: bool) -> list[Column]:
+    modifications = [plan.modification for plan, _ in statements if plan.is_conditional]
+    if any(modification.if_exists or modification.if_not_exists for modification in modifications):
+        return list(table.select_order)
+    columns = [condition.column for modification in modifications for condition in modification.conditions]
+    regular = [column for column in columns if column.kind is ColumnKind.REGULAR]
+    static = [column for column in columns if column.kind is ColumnKind.STATIC]
+    keys = table.partition_key + table.clustering if in_batch else ()
+    return list({column.name: column for column in (*keys, *regular, *static)}.values())
+
+
+def _value(column: Column, row: LiveRow | None, partition: LivePartition) -> bytes | None:
+    if column.kind is ColumnKind.PARTITION_KEY:
+        return partition.values[column.position]
+    if column.kind is ColumnKind.CLUSTERING:
+        if row is None or row.clustering_key is None:
+            return None
+        return row.clustering[column.position]
+    source = partition.static if column.kind is ColumnKind.STATIC else row
+    if source is None or (column.kind is ColumnKind.REGULAR and source.clustering_key is None):
+        return None
+    if column.type.is_multicell:
+        elements = source.elements.get(column.id)
+        return collection_joiner(column.type)(elements) if elements else None
+    cell = source.cells.get(column.id)
+    return cell[0] if cell is not None else None
