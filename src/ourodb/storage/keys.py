@@ -19,6 +19,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ourodb.cql.types.base import CqlType
 from ourodb.cql.types.collection import ListType, MapType, SetType
 from ourodb.cql.types.composite import UserType
 from ourodb.cql.types.murmur3 import token
@@ -241,6 +242,10 @@ class TableKeys:
         codec = self._paths.get(column_id)
         return encoded if codec is None else codec.decode(encoded)
 
+    def canonical_path(self, column_id: int, path: bytes) -> bytes:
+        codec = self._paths[column_id]
+        return codec.decode(codec.encode(path))
+
     def path_normalizes(self, column_id: int) -> bool:
         """Whether equal paths may differ in bytes; elements then keep the bytes written."""
         return self._paths[column_id].normalizes
@@ -263,6 +268,7 @@ def _path_codec(column: Column) -> PathCodec:
     kind = column.type
     if isinstance(kind, UserType):
         return PathCodec(bytes, bytes, False)
+    path: CqlType
     if isinstance(kind, ListType):
         path = TIMEUUID
     elif isinstance(kind, SetType):

@@ -74,11 +74,14 @@ _MARKER = struct.Struct(">qiq")
 _TTL = struct.Struct(">iq")
 _DELETION = struct.Struct(">qq")
 _COUNT = struct.Struct(">H")
-_META = struct.Struct(">BqiQ")
+_META = struct.Struct(">Bqiq")
 _LENGTH = struct.Struct(">i")
 _ELEMENT = struct.Struct(">BBqiq")
 _TIMESTAMPS = struct.Struct(">qq")
+_TIMESTAMP = struct.Struct(">q")
 _RANGE = struct.Struct(">Bqq")
+
+_SHORTS = tuple(struct.Struct(f">{count}H") for count in range(64))
 
 _META_BYTES = 21
 _NONE = b"\xff\xff\xff\xff"
@@ -96,7 +99,7 @@ class Row:
         raw_clustering: the clustering values as written, where they aren't the canonical ones.
     """
 
-    __slots__ = ("cells", "deletion", "greatest", "marker", "raw_clustering")
+    __slots__ = ("cells", "deletion", "marker", "raw_clustering")
 
     def __init__(
         self,
@@ -104,26 +107,206 @@ class Row:
         deletion: Deletion | None = None,
         cells: dict[int, Cell] | None = None,
         raw_clustering: tuple[bytes, ...] | None = None,
-        greatest: int = NEVER,
     ) -> None:
         self.marker = marker
         self.deletion = deletion
         self.cells: dict[int, Cell] = {} if cells is None else cells
         self.raw_clustering = raw_clustering
-        self.greatest = greatest
 
     def is_empty(self) -> bool:
         return not self.cells and self.marker is None and self.deletion is None
 
 
 def encode_row(row: Row) -> bytes:
-    """The record; UNIFORM where it can be."""
-    raise NotImplementedError
+    """The record; UNIFORM where it can be. The row isn't empty."""
+    cells = row.cells
+    marker = row.marker
+    deletion = row.deletion
+    ids = sorted(cells)
+    ordered = [cells[column_id] for column_id in ids]
+
+    flags = 0
+    least = greatest = timestamp = kind = expires_at = ttl = 0
+    if marker is not None:
+        flags = UNIFORM | MARKER
+        timestamp, kind, expires_at, ttl = marker
+    elif ordered:
+        flags = UNIFORM
+        timestamp, kind, expires_at, _, ttl = ordered[0]
+    if flags:
+        least = greatest = timestamp
+        if kind > EXPIRING:
+            flags &= ~UNIFORM
+        for cell in ordered:
+            at = cell[0]
+            if at != timestamp:
+                flags &= ~UNIFORM
+                if at < least:
+                    least = at
+                elif at > greatest:
+                    greatest = at
+            elif cell[1] != kind or cell[2] != expires_at or cell[4] != ttl:
+                flags &= ~UNIFORM
+        if deletion is not None:
+            least = min(least, deletion[0])
+            greatest = max(greatest, deletion[0])
+    elif deletion is not None:
+        least = greatest = deletion[0]
+
+    parts = [b""]
+    if flags & UNIFORM:
+        if kind == EXPIRING:
+            flags |= EXPIRING_ALL
+            parts.append(_TTL.pack(ttl, expires_at))
+    elif marker is not None:
+        parts.append(_MARKER.pack(timestamp, ttl, expires_at))
+    if deletion is not None:
+        flags |= DELETION
+        parts.append(_DELETION.pack(*deletion))
+    if row.raw_clustering is not None:
+        flags |= RAW_CLUSTERING
+        parts.append(_COUNT.pack(len(row.raw_clustering)))
+        for value in row.raw_clustering:
+            parts.append(_LENGTH.pack(len(value)))
+            parts.append(value)
+    count = len(ids)
+    parts.append(_shorts(count + 1).pack(count, *ids))
+    if flags & UNIFORM:
+        for cell in ordered:
+            value = cell[3]
+            parts.append(_LENGTH.pack(len(value)))
+            parts.append(value)
+    else:
+        for at, cell_kind, local_time, _, cell_ttl in ordered:
+            parts.append(_META.pack(cell_kind, at, cell_ttl, local_time))
+        for cell in ordered:
+            if cell[1] == TOMBSTONE or cell[1] == COMPLEX_DELETION:
+                parts.append(_NONE)
+            else:
+                value = cell[3]
+                parts.append(_LENGTH.pack(len(value)))
+                parts.append(value)
+    parts[0] = _HEAD.pack(ROW_FORMAT, flags, least, greatest)
+    return b"".join(parts)
 
 
 def decode_row(record: bytes, offset: int = 0) -> Row:
     """Inverse of ``encode_row``; the record may stand at ``offset`` of a longer one, up to its end."""
-    raise NotImplementedError
+    record_format, flags, _, greatest = _HEAD.unpack_from(record, offset)
+    if record_format != ROW_FORMAT:
+        raise CorruptRecord(f"row format {record_format} is unknown")
+    offset += 18
+    marker: Marker | None = None
+    kind = LIVE
+    ttl = expires_at = 0
+    if flags & UNIFORM:
+        if flags & EXPIRING_ALL:
+            ttl, expires_at = _TTL.unpack_from(record, offset)
+            offset += 12
+            kind = EXPIRING
+        if flags & MARKER:
+            marker = (greatest, kind, expires_at, ttl)
+    elif flags & MARKER:
+        timestamp, marker_ttl, marker_expires_at = _MARKER.unpack_from(record, offset)
+        offset += 20
+        marker = (timestamp, EXPIRING if marker_ttl else LIVE, marker_expires_at, marker_ttl)
+    deletion: Deletion | None = None
+    if flags & DELETION:
+        deletion = _DELETION.unpack_from(record, offset)
+        offset += 16
+    raw_clustering = None
+    if flags & RAW_CLUSTERING:
+        raw_clustering, offset = _decode_raw_clustering(record, offset)
+    (count,) = _COUNT.unpack_from(record, offset)
+    ids = _shorts(count).unpack_from(record, offset + 2)
+    offset += 2 + 2 * count
+
+    cells: dict[int, Cell] = {}
+    length_at = _LENGTH.unpack_from
+    if flags & UNIFORM:
+        for column_id in ids:
+            start = offset + 4
+            offset = start + length_at(record, offset)[0]
+            cells[column_id] = (greatest, kind, expires_at, record[start:offset], ttl)
+    else:
+        meta_at = offset
+        offset += _META_BYTES * count
+        for column_id in ids:
+            cell_kind, timestamp, cell_ttl, local_time = _META.unpack_from(record, meta_at)
+            meta_at += _META_BYTES
+            start = offset + 4
+            (length,) = length_at(record, offset)
+            if length < 0:
+                offset = start
+                cells[column_id] = (timestamp, cell_kind, local_time, b"", cell_ttl)
+            else:
+                offset = start + length
+                cells[column_id] = (timestamp, cell_kind, local_time, record[start:offset], cell_ttl)
+    return Row(marker, deletion, cells, raw_clustering)
+
+
+def uniform_cells(record: bytes) -> dict[int, tuple[bytes, int, int, int]]:
+    """The cells of a UNIFORM record as a read gives them: (value, timestamp, ttl, expires_at) by column id."""
+    flags = record[1]
+    (greatest,) = _TIMESTAMP.unpack_from(record, 10)
+    offset = 18
+    ttl = expires_at = 0
+    if flags & EXPIRING_ALL:
+        ttl, expires_at = _TTL.unpack_from(record, offset)
+        offset += 12
+    if flags & DELETION:
+        offset += 16
+    if flags & RAW_CLUSTERING:
+        _, offset = _decode_raw_clustering(record, offset)
+    (count,) = _COUNT.unpack_from(record, offset)
+    ids = _shorts(count).unpack_from(record, offset + 2)
+    offset += 2 + 2 * count
+    length_at = _LENGTH.unpack_from
+    cells = {}
+    for column_id in ids:
+        start = offset + 4
+        offset = start + length_at(record, offset)[0]
+        cells[column_id] = (record[start:offset], greatest, ttl, expires_at)
+    return cells
+
+
+def uniform_marker(record: bytes) -> tuple[int, int, int] | None:
+    """The marker of a UNIFORM record as a read gives it: (timestamp, ttl, expires_at)."""
+    flags = record[1]
+    if not flags & MARKER:
+        return None
+    (greatest,) = _TIMESTAMP.unpack_from(record, 10)
+    if flags & EXPIRING_ALL:
+        return greatest, *_TTL.unpack_from(record, 18)
+    return greatest, 0, 0
+
+
+def raw_clustering(record: bytes) -> tuple[bytes, ...] | None:
+    """The clustering values as written, where the record of a row keeps them."""
+    flags = record[1]
+    if not flags & RAW_CLUSTERING:
+        return None
+    offset = 18
+    if flags & UNIFORM:
+        offset += 12 if flags & EXPIRING_ALL else 0
+    elif flags & MARKER:
+        offset += 20
+    return _decode_raw_clustering(record, offset + 16 if flags & DELETION else offset)[0]
+
+
+def _decode_raw_clustering(record: bytes, offset: int) -> tuple[tuple[bytes, ...], int]:
+    (count,) = _COUNT.unpack_from(record, offset)
+    offset += 2
+    values = []
+    for _ in range(count):
+        start = offset + 4
+        offset = start + _LENGTH.unpack_from(record, offset)[0]
+        values.append(record[start:offset])
+    return tuple(values), offset
+
+
+def _shorts(count: int) -> struct.Struct:
+    return _SHORTS[count] if count < len(_SHORTS) else struct.Struct(f">{count}H")
 
 
 class UniformShape:
@@ -187,23 +370,32 @@ class UniformShape:
         return 0
 
 
-class Element:
-    """A parsed element record. ``raw_path`` is the path as written, where it isn't the canonical one."""
-
-    __slots__ = ("cell", "raw_path")
-
-    def __init__(self, cell: Cell, raw_path: bytes | None = None) -> None:
-        self.cell = cell
-        self.raw_path = raw_path
-
-
 def encode_element(cell: Cell, raw_path: bytes | None = None) -> bytes:
-    """``format, kind, timestamp, ttl, local time, [raw path: i32 length, bytes], value``."""
-    raise NotImplementedError
+    """``format, kind, timestamp, ttl, local time, [raw path: i32 length, bytes], value``.
+
+    Args:
+        raw_path: the path as written, where it isn't the canonical one.
+    """
+    timestamp, kind, local_time, value, ttl = cell
+    if raw_path is None:
+        return _ELEMENT.pack(ELEMENT_FORMAT, kind, timestamp, ttl, local_time) + value
+    return b"%b%b%b%b" % (
+        _ELEMENT.pack(ELEMENT_FORMAT, kind | RAW_PATH, timestamp, ttl, local_time),
+        _LENGTH.pack(len(raw_path)),
+        raw_path,
+        value,
+    )
 
 
-def decode_element(record: bytes) -> Element:
-    raise NotImplementedError
+def decode_element(record: bytes) -> tuple[Cell, bytes | None]:
+    """(cell, raw path); inverse of ``encode_element``."""
+    record_format, kind, timestamp, ttl, local_time = _ELEMENT.unpack_from(record)
+    if record_format != ELEMENT_FORMAT:
+        raise CorruptRecord(f"element format {record_format} is unknown")
+    if kind & RAW_PATH:
+        end = 26 + _LENGTH.unpack_from(record, 22)[0]
+        return (timestamp, kind & ~RAW_PATH, local_time, record[end:], ttl), record[26:end]
+    return (timestamp, kind, local_time, record[22:], ttl), None
 
 
 class Header:
@@ -226,11 +418,30 @@ class Header:
 
 def encode_header(header: Header) -> bytes:
     """``format, flags, [deletion: timestamp, local time], [static row record]``."""
-    raise NotImplementedError
+    flags = HEADER_RANGES if header.has_ranges else 0
+    deletion = static = b""
+    if header.deletion is not None:
+        flags |= HEADER_DELETION
+        deletion = _DELETION.pack(*header.deletion)
+    if header.static is not None and not header.static.is_empty():
+        flags |= HEADER_STATIC
+        static = encode_row(header.static)
+    return b"%c%c%b%b" % (HEADER_FORMAT, flags, deletion, static)
 
 
 def decode_header(record: bytes) -> Header:
-    raise NotImplementedError
+    """Inverse of ``encode_header``."""
+    if record[0] != HEADER_FORMAT:
+        raise CorruptRecord(f"header format {record[0]} is unknown")
+    flags = record[1]
+    offset = 2
+    deletion = static = None
+    if flags & HEADER_DELETION:
+        deletion = _DELETION.unpack_from(record, offset)
+        offset += 16
+    if flags & HEADER_STATIC:
+        static = decode_row(record, offset)
+    return Header(deletion, bool(flags & HEADER_RANGES), static)
 
 
 def encode_range(end: bytes, deletion: Deletion) -> bytes:
@@ -242,3 +453,41 @@ def decode_range(record: bytes) -> tuple[bytes, Deletion]:
     """(end bound, deletion)."""
     _, timestamp, local_time = _RANGE.unpack_from(record)
     return record[17:], (timestamp, local_time)
+
+
+def restamp(record: bytes, now_s: int) -> bytes:
+    """The record with ``now_s`` as local time of its deletions: they age from their arrival at this node.
+
+    Source: a tombstone that came late (a hint, a repair) must stay for a whole gc grace here too.
+    """
+    record_format = record[0]
+    if record_format == ROW_FORMAT:
+        if record[1] & (UNIFORM | DELETION) == UNIFORM:
+            return record
+        row = decode_row(record)
+        _restamp_row(row, now_s)
+        return encode_row(row)
+    if record_format == ELEMENT_FORMAT:
+        cell, raw_path = decode_element(record)
+        if cell[1] != TOMBSTONE:
+            return record
+        return encode_element((cell[0], TOMBSTONE, now_s, b"", 0), raw_path)
+    if record_format == HEADER_FORMAT:
+        header = decode_header(record)
+        if header.deletion is not None:
+            header.deletion = (header.deletion[0], now_s)
+        if header.static is not None:
+            _restamp_row(header.static, now_s)
+        return encode_header(header)
+    if record_format == RANGE_FORMAT:
+        end, (timestamp, _) = decode_range(record)
+        return encode_range(end, (timestamp, now_s))
+    raise CorruptRecord(f"record format {record_format} is unknown")
+
+
+def _restamp_row(row: Row, now_s: int) -> None:
+    if row.deletion is not None:
+        row.deletion = (row.deletion[0], now_s)
+    for column_id, (timestamp, kind, _, value, ttl) in row.cells.items():
+        if kind in (TOMBSTONE, COMPLEX_DELETION):
+            row.cells[column_id] = (timestamp, kind, now_s, value, ttl)

@@ -7,17 +7,45 @@ is shared between them.
 Writing: ``apply`` merges each record of a mutation into what is stored and writes all keys in one atomic batch, with
 the entries of the purge index. Reading: ``get_row`` (one row, one ``Store.get`` in plain tables), ``read`` (slices of
 one partition), ``scan`` (a run of partitions). Point reads and writes may answer ``Wait``; streams never do.
+
+A stream sees the store as it was when each of its slices began, and resolves everything at the ``now_s`` it was given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Generator, Iterator, Sequence, Set
 
-from ourodb.ports import Store
+from ourodb.ports import LATER, Later, Store
 from ourodb.schema.model import Table
-from ourodb.storage.keys import ALL_ROWS, Slice, TableKeys
+from ourodb.storage.apply import TableUse, UnknownIncarnation, apply_all, apply_plain
+from ourodb.storage.families import DATA, METADATA, TABLE_USE
+from ourodb.storage.keys import (
+    ALL_ROWS,
+    HEADER_BYTE,
+    LAST,
+    RANGE_TOMBSTONE_BYTE,
+    ROW_BYTE,
+    STATIC_ELEMENT_BYTE,
+    Slice,
+    TableKeys,
+    position_end,
+)
 from ourodb.storage.mutation import Mutation
-from ourodb.storage.row import LivePartition, LiveRow, Pause, Wait
+from ourodb.storage.ranges import Fragment, RangeCursor, covering, overlapping
+from ourodb.storage.record import NEVER, ROW_FORMAT, decode_header, decode_row
+from ourodb.storage.resolve import (
+    StoredElement,
+    live_shards,
+    open_partition,
+    resolve_group,
+    resolve_record,
+)
+from ourodb.storage.row import PAUSE, LivePartition, LiveRow, Pause, Wait
+from ourodb.storage.scan import SKIP_KEYS_MAX, ScanView, TooManyTombstones, scan_partitions
+
+_INCARNATION = struct.Struct(">I")
+_COLUMN = struct.Struct(">H")
 
 
 class Rows:
@@ -25,22 +53,47 @@ class Rows:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._tables: dict[int, TableRows] = {}
 
     def of(self, table: Table) -> TableRows:
         """The rows of a table; the same object for the same ``Table``."""
-        raise NotImplementedError
+        known = self._tables.get(table.incarnation)
+        if known is not None and known.table is table:
+            return known
+        gc_grace_s = table.options.gc_grace_seconds
+        if known is None:
+            use = TableUse(self.store, _INCARNATION.pack(table.incarnation), gc_grace_s)
+        else:
+            use = known.use
+            use.gc_grace_s = gc_grace_s
+        rows = self._tables[table.incarnation] = TableRows(self.store, table, use)
+        return rows
 
     def apply(self, mutation: Mutation, now_s: int) -> Wait | None:
-        """Apply a mutation, whichever table it is for. As ``TableRows.apply``."""
-        raise NotImplementedError
+        """Apply a mutation, whichever table it is for. As ``TableRows.apply``.
+
+        Raises:
+            UnknownIncarnation: the table was dropped, or ``of`` was never called for it.
+        """
+        return self._known(mutation.incarnation).apply(mutation, now_s)
 
     def apply_many(self, mutations: Sequence[Mutation], now_s: int) -> Wait | None:
-        """Apply all, or none, in one atomic write. As ``TableRows.apply``."""
-        raise NotImplementedError
+        """Apply all, or none, in one atomic write. As ``apply``."""
+        changes = [(self._known(mutation.incarnation).use, mutation) for mutation in mutations]
+        return apply_all(self.store, changes, now_s)
 
     def drop(self, incarnation: int) -> None:
-        """Delete the rows of a dropped or truncated table."""
-        raise NotImplementedError
+        """Delete the rows of a dropped or truncated table; its entries in the purge index die when they are due."""
+        self._tables.pop(incarnation, None)
+        start = _INCARNATION.pack(incarnation)
+        self.store.delete_range(DATA, start, _INCARNATION.pack(incarnation + 1))
+        self.store.apply(((METADATA, TABLE_USE + start, None),))
+
+    def _known(self, incarnation: int) -> TableRows:
+        rows = self._tables.get(incarnation)
+        if rows is None:
+            raise UnknownIncarnation(f"no table has the incarnation {incarnation}")
+        return rows
 
 
 class TableRows:
@@ -50,9 +103,36 @@ class TableRows:
         keys: positions, clustering keys and bounds of the table.
     """
 
-    def __init__(self, table: Table, keys: TableKeys) -> None:
+    __slots__ = (
+        "_get",
+        "_incarnation",
+        "_known",
+        "_multicell",
+        "_static_multicell",
+        "keys",
+        "store",
+        "table",
+        "tombstones_max",
+        "use",
+    )
+
+    def __init__(self, store: Store, table: Table, use: TableUse) -> None:
+        self.store = store
         self.table = table
-        self.keys = keys
+        self.use = use
+        self.keys = TableKeys(table)
+        self.tombstones_max = 0
+        """Tombstones that a read may meet in one partition; 0: any number."""
+        self._get = store.get
+        self._incarnation = use.incarnation
+        self._known: Set[int] | None = table.by_id.keys() if table.dropped else None
+        # A dropped column may have left elements behind.
+        self._multicell = table.has_multicell or any(
+            column.type.is_multicell for column in table.dropped.values()
+        )
+        self._static_multicell = self._multicell or table.has_static_multicell
+
+    # Writing
 
     def apply(self, mutation: Mutation, now_s: int) -> Wait | None:
         """Merge a mutation into the store, all or nothing.
@@ -64,7 +144,15 @@ class TableRows:
         Raises:
             Overloaded, StoreReadOnly: from the store.
         """
-        raise NotImplementedError
+        writes = mutation.writes
+        if len(writes) == 1:
+            suffix, record = writes[0]
+            # UNIFORM with or without MARKER, and nothing else.
+            if (record[1] == 3 or record[1] == 1) and record[0] == ROW_FORMAT:
+                return apply_plain(self.store, self.use, mutation.position, suffix, record)
+        return apply_all(self.store, ((self.use, mutation),), now_s)
+
+    # Reading one row
 
     def get_row(self, position: bytes, clustering_key: bytes, now_s: int) -> LiveRow | Wait | None:
         """One row, None when nothing in it is live.
@@ -73,17 +161,113 @@ class TableRows:
             clustering_key: ``keys.clustering(values)``; b"" where the table has no clustering columns.
             now_s: as of when, seconds.
         """
-        raise NotImplementedError
+        if self._multicell:
+            return self._get_group(position, clustering_key, now_s)
+        partition = LivePartition(self.keys, position)
+        shadowed = NEVER
+        if self.use.has_headers:
+            wait = self._read_header(partition, now_s)
+            if wait is not None:
+                return wait
+            shadowed = self._shadowed(partition, clustering_key)
+        key = b"%b%b\x40%b" % (self._incarnation, position, clustering_key)
+        record = self._get(DATA, key)
+        if record is None:
+            return None
+        if record is LATER:
+            return Wait(key)
+        assert not isinstance(record, Later)
+        return resolve_record(partition, clustering_key, record, shadowed, now_s, self._known)
+
+    def _get_group(self, position: bytes, clustering_key: bytes, now_s: int) -> LiveRow | Wait | None:
+        partition = LivePartition(self.keys, position)
+        if self.use.has_headers:
+            wait = self._read_header(partition, now_s)
+            if wait is not None:
+                return wait
+        start = clustering_key
+        for row in self._groups(partition, start, start + b"\xff", False, now_s, 0):
+            assert not isinstance(row, Pause)
+            return row
+        return None
 
     def get_partition(self, position: bytes, now_s: int) -> LivePartition | Wait:
         """The partition with its static row, without rows."""
-        raise NotImplementedError
+        partition = LivePartition(self.keys, position)
+        if self.use.has_headers:
+            wait = self._read_header(partition, now_s)
+            if wait is not None:
+                return wait
+        return partition
 
     def get_shards(
         self, position: bytes, clustering_key: bytes | None, now_s: int
     ) -> dict[int, bytes] | Wait:
         """The shards of a row's (None: the static row's) live counters by column id, for ``counter.increment``."""
-        raise NotImplementedError
+        partition = LivePartition(self.keys, position)
+        shadowed = NEVER
+        if self.use.has_headers:
+            wait = self._read_header(partition, now_s)
+            if wait is not None:
+                return wait
+            shadowed = partition.deleted
+            if clustering_key is not None:
+                shadowed = self._shadowed(partition, clustering_key)
+        if clustering_key is None:
+            key = self._incarnation + position + HEADER_BYTE
+        else:
+            key = self.keys.row_key(position, clustering_key)
+        record = self._get(DATA, key)
+        if record is None:
+            return {}
+        if record is LATER:
+            return Wait(key)
+        assert not isinstance(record, Later)
+        row = decode_header(record).static if clustering_key is None else decode_row(record)
+        return live_shards(row, shadowed)
+
+    def _shadowed(self, partition: LivePartition, clustering_key: bytes) -> int:
+        """Timestamp of the newest deletion above a row."""
+        if not partition.has_ranges:
+            return partition.deleted
+        base = self._incarnation + partition.position + RANGE_TOMBSTONE_BYTE
+        return max(partition.deleted, covering(self.store, base, clustering_key))
+
+    # Headers
+
+    def _read_header(self, partition: LivePartition, now_s: int) -> Wait | None:
+        key = self._incarnation + partition.position + HEADER_BYTE
+        record = self._get(DATA, key)
+        if record is LATER:
+            return Wait(key)
+        assert not isinstance(record, Later)
+        if record is not None or self._static_multicell:
+            elements = self._static_elements(partition.position)
+            open_partition(partition, record, elements, now_s, self._known)
+        return None
+
+    def _header_in_stream(self, partition: LivePartition, now_s: int) -> None:
+        """As ``_read_header``, where nobody can wait."""
+        key = self._incarnation + partition.position + HEADER_BYTE
+        record = self._get(DATA, key)
+        if record is LATER:
+            record = next((value for _, value in self.store.scan(DATA, key, key + b"\x00")), None)
+        assert not isinstance(record, Later)
+        if record is not None or self._static_multicell:
+            elements = self._static_elements(partition.position)
+            open_partition(partition, record, elements, now_s, self._known)
+
+    def _static_elements(self, position: bytes) -> list[StoredElement]:
+        if not self._static_multicell:
+            return []
+        base = self._incarnation + position + STATIC_ELEMENT_BYTE
+        size = len(base)
+        return [
+            (_COLUMN.unpack_from(key, size)[0], key[size + 2 :], record)
+            for key, record in self.store.scan(DATA, base, base + LAST)
+        ]
+
+    # Reading many rows
 
     def read(
         self,
@@ -100,10 +284,128 @@ class TableRows:
         Args:
             slices: in order and without overlaps (``keys.slice``, ``keys.tuple_slices``, ``union``), also when
                 reversed; for a next page ``after_row(slices, last clustering key, reverse)``.
-            static_alone: give the static row where it is live and no row is: a row with no clustering key.
+            static_alone: give the static row where it is live and no row is: a row whose ``clustering_key`` is None
+                and that has no cells, but ``row.partition.static``.
             pause_every: give PAUSE after so many stored keys; 0 never.
+        Raises:
+            TooManyTombstones: while iterating.
         """
-        raise NotImplementedError
+        partition = LivePartition(self.keys, position)
+        if self.use.has_headers:
+            self._header_in_stream(partition, now_s)
+        any_row = False
+        stream = self._groups if self._multicell else self._plain_rows
+        for start, end in reversed(slices) if reverse else slices:
+            for row in stream(partition, start, end, reverse, now_s, pause_every):
+                if row is not PAUSE:
+                    any_row = True
+                yield row
+                if partition.done:
+                    return
+        if static_alone and not any_row and partition.static is not None:
+            yield LiveRow(partition, None, None, {})
+
+    def _ranges(
+        self, partition: LivePartition, start: bytes, end: bytes, reverse: bool
+    ) -> RangeCursor | None:
+        if not partition.has_ranges:
+            return None
+        base = self._incarnation + partition.position + RANGE_TOMBSTONE_BYTE
+        fragments: Iterator[Fragment] | list[Fragment] = overlapping(self.store, base, start, end)
+        if reverse:
+            fragments = list(fragments)[::-1]
+        return RangeCursor(fragments, reverse)
+
+    def _plain_rows(
+        self, partition: LivePartition, start: bytes, end: bytes, reverse: bool, now_s: int, pause_every: int
+    ) -> Iterator[LiveRow | Pause]:
+        """The live rows of one slice in a table without multicell columns."""
+        base = self._incarnation + partition.position + ROW_BYTE
+        size = len(base)
+        shadowed = deleted = partition.deleted
+        known = self._known
+        ranges = self._ranges(partition, start, end, reverse)
+        pause_in = pause_every
+        for key, record in self.store.scan(DATA, base + start, base + end, reverse=reverse):
+            clustering_key = key[size:]
+            if ranges is not None:
+                shadowed = max(deleted, ranges.covering(clustering_key))
+            row = resolve_record(partition, clustering_key, record, shadowed, now_s, known)
+            if row is not None:
+                yield row
+            elif self.tombstones_max:
+                self._check_tombstones(partition)
+            if pause_every:
+                pause_in -= 1
+                if not pause_in:
+                    pause_in = pause_every
+                    yield PAUSE
+
+    def _groups(
+        self, partition: LivePartition, start: bytes, end: bytes, reverse: bool, now_s: int, pause_every: int
+    ) -> Iterator[LiveRow | Pause]:
+        """The live rows of one slice in a table with multicell columns: a row's keys are one run."""
+        base = self._incarnation + partition.position + ROW_BYTE
+        size = len(base)
+        clustering_end = self.keys.clustering_end
+        ranges = self._ranges(partition, start, end, reverse)
+        pause_in = pause_every
+        clustering_key: bytes | None = None
+        row_prefix = b""
+        record: bytes | None = None
+        elements: list[StoredElement] = []
+        for key, value in self.store.scan(DATA, base + start, base + end, reverse=reverse):
+            if clustering_key is None or not key.startswith(row_prefix):
+                if clustering_key is not None:
+                    row = self._resolve_group(
+                        partition, clustering_key, record, elements, reverse, ranges, now_s
+                    )
+                    if row is not None:
+                        yield row
+                    if pause_every and pause_in <= 0:
+                        pause_in = pause_every
+                        yield PAUSE
+                    record = None
+                    elements = []
+                row_end = clustering_end(key, size)
+                row_prefix = key[:row_end]
+                clustering_key = key[size:row_end]
+            at = len(row_prefix)
+            if len(key) == at:
+                record = value
+            else:
+                elements.append((_COLUMN.unpack_from(key, at + 1)[0], key[at + 3 :], value))
+            pause_in -= 1
+        if clustering_key is not None:
+            row = self._resolve_group(partition, clustering_key, record, elements, reverse, ranges, now_s)
+            if row is not None:
+                yield row
+
+    def _resolve_group(
+        self,
+        partition: LivePartition,
+        clustering_key: bytes,
+        record: bytes | None,
+        elements: list[StoredElement],
+        reverse: bool,
+        ranges: RangeCursor | None,
+        now_s: int,
+    ) -> LiveRow | None:
+        if reverse:
+            elements.reverse()
+        shadowed = partition.deleted
+        if ranges is not None:
+            shadowed = max(shadowed, ranges.covering(clustering_key))
+        row = resolve_group(partition, clustering_key, record, elements, shadowed, now_s, self._known)
+        if self.tombstones_max:
+            self._check_tombstones(partition)
+        return row
+
+    def _check_tombstones(self, partition: LivePartition) -> None:
+        if partition.tombstones > self.tombstones_max:
+            raise TooManyTombstones(partition.position, partition.tombstones)
+
+    # Reading many partitions
 
     def scan(
         self,
@@ -118,14 +420,61 @@ class TableRows:
     ) -> Iterator[LiveRow | Pause]:
         """The live rows of the partitions in [start, end), in order of position and then of clustering.
 
-        ``row.partition`` changes where the next partition begins.
+        ``row.partition`` is another object where the next partition begins.
 
         Args:
-            start, end: position bounds (``token_start``, ``token_end``, ``next_position``) or positions; end None is
-                the end of the table.
-            slices: the rows wanted of every partition.
-            resume_after: the clustering key after which to go on in the partition whose position is ``start``; b"" with
-                ``static_alone`` given already skips nothing but the static row.
-            static_alone: as for ``read``, in each partition.
+            start, end: bounds (``token_start``, ``token_end``, ``next_position``) or positions; end None is the end
+                of the table.
+            slices: the rows wanted of every partition, in order and without overlaps.
+            resume_after: go on after this clustering key in the partition whose position is ``start``.
+            static_alone: as for ``read``, in each partition but the one that is resumed.
+            pause_every: give PAUSE after so many stored keys; 0 never.
+        Raises:
+            TooManyTombstones: while iterating.
         """
-        raise NotImplementedError
+        key: bytes | None = self._incarnation + start
+        stop = self.keys.end if end is None else self._incarnation + end
+        plain = tuple(slices) == ALL_ROWS and resume_after is None and not self._static_multicell
+        while key is not None and plain and not self.use.has_headers:
+            # Looked at again after each seek: a new pass over the keys may see headers.
+            key = yield from self._scan_plain(key, stop, now_s, pause_every)
+        if key is not None:
+            view = ScanView(
+                self.keys, self._known, self._multicell, now_s, slices, static_alone, self.tombstones_max
+            )
+            yield from scan_partitions(self.store, view, key, stop, resume_after, pause_every)
+
+    def _scan_plain(
+        self, first: bytes, stop: bytes, now_s: int, pause_every: int
+    ) -> Generator[LiveRow | Pause, None, bytes | None]:
+        """Scan keys of which each is a row; returns the key to seek to, None at the end."""
+        keys = self.keys
+        known = self._known
+        prefix = first + b"\xff"
+        size = 0
+        pause_in = pause_every
+        skipped = 0
+        partition = LivePartition(keys, b"")
+        for key, record in self.store.scan(DATA, first, stop):
+            if not key.startswith(prefix):
+                size = position_end(key)
+                prefix = key[:size]
+                partition = LivePartition(keys, prefix[4:])
+                size += 1
+                skipped = 0
+            elif partition.done:
+                skipped += 1
+                if skipped > SKIP_KEYS_MAX:
+                    return prefix + b"\xff"
+                continue
+            row = resolve_record(partition, key[size:], record, NEVER, now_s, known)
+            if row is not None:
+                yield row
+            elif self.tombstones_max:
+                self._check_tombstones(partition)
+            if pause_every:
+                pause_in -= 1
+                if not pause_in:
+                    pause_in = pause_every
+                    yield PAUSE
+        return None
