@@ -1,12 +1,12 @@
-"""The changes that a schema can go through: commands that are plain data, and ``apply``, which carries one out.
+"""The changes that a schema can go through: commands that are plain data.
 
-A change is an entry of the metadata log. It holds all that a statement said once names and types were resolved,
-and whatever was drawn or read from a clock (a table's id, the time of a DROP), so that ``apply`` is a pure function:
+A change is an entry of the metadata log. It holds all that a statement said once names and types were resolved, and
+whatever was drawn or read from a clock (a table's id, the time of a DROP), so that carrying it out is a pure function:
 every node that applies the same changes to the same schema has the same schema.
 
-``apply`` checks everything that depends on the schema, with the errors of Apache Cassandra 5. A statement is checked
-by applying its change to the schema at hand before it is appended; an entry that no longer fits when its turn comes
-(another one came before it) is refused by every node alike.
+``evolution.apply`` checks everything that depends on the schema, with the errors of Apache Cassandra 5. A statement is
+checked by applying its change to the schema at hand before it is appended; an entry that no longer fits when its turn
+comes (another one came before it) is refused by every node alike.
 
 Encoding: msgpack maps, keys by name, defaults left out, so that fields can be added. Tags and field names are for ever.
 """
@@ -18,6 +18,7 @@ from uuid import UUID
 
 import msgspec
 
+from ourodb.errors import StoreDamaged
 from ourodb.schema.model import Schema
 
 Properties: TypeAlias = dict[str, str | dict[str, str]]
@@ -47,7 +48,11 @@ class ColumnSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     static: bool = False
 
 
-class CreateKeyspace(msgspec.Struct, frozen=True, omit_defaults=True, tag="create_keyspace"):
+class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="change"):
+    """What the encodings of all changes have in common."""
+
+
+class CreateKeyspace(_Command, frozen=True, tag="create_keyspace"):
     """Replication is complete: full class name, DCs expanded."""
 
     keyspace: str
@@ -57,7 +62,7 @@ class CreateKeyspace(msgspec.Struct, frozen=True, omit_defaults=True, tag="creat
     if_not_exists: bool = False
 
 
-class AlterKeyspace(msgspec.Struct, frozen=True, omit_defaults=True, tag="alter_keyspace"):
+class AlterKeyspace(_Command, frozen=True, tag="alter_keyspace"):
     """None leaves as it is."""
 
     keyspace: str
@@ -67,12 +72,12 @@ class AlterKeyspace(msgspec.Struct, frozen=True, omit_defaults=True, tag="alter_
     if_exists: bool = False
 
 
-class DropKeyspace(msgspec.Struct, frozen=True, omit_defaults=True, tag="drop_keyspace"):
+class DropKeyspace(_Command, frozen=True, tag="drop_keyspace"):
     keyspace: str
     if_exists: bool = False
 
 
-class CreateTable(msgspec.Struct, frozen=True, omit_defaults=True, tag="create_table"):
+class CreateTable(_Command, frozen=True, tag="create_table"):
     """CREATE TABLE.
 
     Attributes:
@@ -91,7 +96,7 @@ class CreateTable(msgspec.Struct, frozen=True, omit_defaults=True, tag="create_t
     if_not_exists: bool = False
 
 
-class AddColumns(msgspec.Struct, frozen=True, omit_defaults=True, tag="add_columns"):
+class AddColumns(_Command, frozen=True, tag="add_columns"):
     keyspace: str
     table: str
     columns: tuple[ColumnSpec, ...]
@@ -99,7 +104,7 @@ class AddColumns(msgspec.Struct, frozen=True, omit_defaults=True, tag="add_colum
     if_not_exists: bool = False
 
 
-class DropColumns(msgspec.Struct, frozen=True, omit_defaults=True, tag="drop_columns"):
+class DropColumns(_Command, frozen=True, tag="drop_columns"):
     """Attributes: dropped_at, microseconds since the epoch; if_column_exists, of each column."""
 
     keyspace: str
@@ -110,7 +115,7 @@ class DropColumns(msgspec.Struct, frozen=True, omit_defaults=True, tag="drop_col
     if_column_exists: bool = False
 
 
-class RenameColumns(msgspec.Struct, frozen=True, omit_defaults=True, tag="rename_columns"):
+class RenameColumns(_Command, frozen=True, tag="rename_columns"):
     """(old, new) pairs."""
 
     keyspace: str
@@ -120,25 +125,25 @@ class RenameColumns(msgspec.Struct, frozen=True, omit_defaults=True, tag="rename
     if_column_exists: bool = False
 
 
-class AlterTableOptions(msgspec.Struct, frozen=True, omit_defaults=True, tag="alter_table_options"):
+class AlterTableOptions(_Command, frozen=True, tag="alter_table_options"):
     keyspace: str
     table: str
     properties: Properties
     if_exists: bool = False
 
 
-class DropTable(msgspec.Struct, frozen=True, omit_defaults=True, tag="drop_table"):
+class DropTable(_Command, frozen=True, tag="drop_table"):
     keyspace: str
     table: str
     if_exists: bool = False
 
 
-class TruncateTable(msgspec.Struct, frozen=True, omit_defaults=True, tag="truncate_table"):
+class TruncateTable(_Command, frozen=True, tag="truncate_table"):
     keyspace: str
     table: str
 
 
-class CreateType(msgspec.Struct, frozen=True, omit_defaults=True, tag="create_type"):
+class CreateType(_Command, frozen=True, tag="create_type"):
     """(field, type) pairs; types as in ``system_schema.types``."""
 
     keyspace: str
@@ -147,7 +152,7 @@ class CreateType(msgspec.Struct, frozen=True, omit_defaults=True, tag="create_ty
     if_not_exists: bool = False
 
 
-class AddField(msgspec.Struct, frozen=True, omit_defaults=True, tag="add_field"):
+class AddField(_Command, frozen=True, tag="add_field"):
     keyspace: str
     type: str
     field: str
@@ -156,7 +161,7 @@ class AddField(msgspec.Struct, frozen=True, omit_defaults=True, tag="add_field")
     if_not_exists: bool = False
 
 
-class RenameFields(msgspec.Struct, frozen=True, omit_defaults=True, tag="rename_fields"):
+class RenameFields(_Command, frozen=True, tag="rename_fields"):
     """(old, new) pairs."""
 
     keyspace: str
@@ -166,7 +171,7 @@ class RenameFields(msgspec.Struct, frozen=True, omit_defaults=True, tag="rename_
     if_field_exists: bool = False
 
 
-class DropType(msgspec.Struct, frozen=True, omit_defaults=True, tag="drop_type"):
+class DropType(_Command, frozen=True, tag="drop_type"):
     keyspace: str
     type: str
     if_exists: bool = False
@@ -190,9 +195,16 @@ Change: TypeAlias = (
 )
 
 
+Outcome: TypeAlias = tuple[Schema, tuple[SchemaChangeEvent, ...]]
+"""What a change leads to: the schema after it, and what clients are told."""
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(Change)
+
+
 def encode_change(change: Change) -> bytes:
     """The change as kept in the log: equal changes give equal bytes."""
-    raise NotImplementedError
+    return _encoder.encode(change)
 
 
 def decode_change(encoded: bytes) -> Change:
@@ -201,16 +213,8 @@ def decode_change(encoded: bytes) -> Change:
     Raises:
         StoreDamaged: the bytes are no change.
     """
-    raise NotImplementedError
-
-
-def apply(schema: Schema, change: Change) -> tuple[Schema, tuple[SchemaChangeEvent, ...]]:
-    """The schema after the change, and what clients are told, the statement's own event last.
-
-    A change that has nothing to do (IF EXISTS, IF NOT EXISTS) gives ``schema`` itself and no events; every other one
-    grows the epoch by one.
-
-    Raises:
-        RequestError: the change doesn't fit the schema; with Cassandra's class and text.
-    """
-    raise NotImplementedError
+    try:
+        change: Change = _decoder.decode(encoded)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise StoreDamaged(f"An entry of the metadata log can't be read: {error}") from error
+    return change

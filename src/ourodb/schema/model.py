@@ -12,15 +12,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 from types import MappingProxyType
+from typing import TypeVar
 from uuid import UUID
 
 from ourodb.cql.types import CqlType, UserType
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
+
+T = TypeVar("T")
+
+
+def frozen_map(entries: Mapping[str, T]) -> Mapping[str, T]:
+    """An unchangeable copy, in the same order."""
+    return MappingProxyType(dict(entries))
 
 
 class ColumnKind(IntEnum):
@@ -66,12 +74,7 @@ class DroppedColumn:
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """The WITH options of a table; those that OuroDB doesn't act on are kept and shown.
-
-    Attributes:
-        values: every other option, name to its value as system_schema.tables would hold it (a string, number,
-            boolean or a mapping of strings).
-    """
+    """The WITH options of a table, by Cassandra's names; those that OuroDB doesn't act on are kept and shown."""
 
     comment: str = ""
     default_time_to_live: int = 0
@@ -105,7 +108,7 @@ class TableOptions:
             {"chunk_length_in_kb": "16", "class": "org.apache.cassandra.io.compress.LZ4Compressor"}
         )
     )
-    extensions: Mapping[str, str] = EMPTY
+    extensions: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True)
@@ -190,7 +193,7 @@ class Replication:
     """
 
     strategy: str
-    options: Mapping[str, str] = EMPTY
+    options: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,14 @@ class Keyspace:
     tables: Mapping[str, Table] = field(default_factory=lambda: MappingProxyType({}))
     types: Mapping[str, UserType] = field(default_factory=lambda: MappingProxyType({}))
     virtual: bool = False
+
+    def with_table(self, table: Table) -> Keyspace:
+        """With a table added, or put in place of the one of the same name."""
+        return replace(self, tables=frozen_map({**self.tables, table.name: table}))
+
+    def with_type(self, user_type: UserType) -> Keyspace:
+        """With a user type added, or put in place of the one of the same name. Nothing that uses it is rebuilt."""
+        return replace(self, types=frozen_map({**self.types, user_type.name: user_type}))
 
 
 @dataclass(frozen=True)
@@ -217,6 +228,10 @@ class Schema:
     epoch: int = 0
     next_incarnation: int = 1024
     keyspaces: Mapping[str, Keyspace] = field(default_factory=lambda: MappingProxyType({}))
+
+    def with_keyspace(self, keyspace: Keyspace) -> Schema:
+        """With a keyspace added, or put in place of the one of the same name. The epoch stays."""
+        return replace(self, keyspaces=frozen_map({**self.keyspaces, keyspace.name: keyspace}))
 
     def table(self, keyspace: str, name: str) -> Table | None:
         """The table, or None when the keyspace or the table doesn't exist."""
