@@ -222,6 +222,18 @@ def scan_execute(version: int, body: bytes) -> ScannedExecute | None:
 
 def decode_execute(version: int, body: bytes) -> Execute:
     """EXECUTE, values collected as slices of ``body``."""
+    scanned = scan_execute(version, body)
+    if scanned is not None:
+        statement_id, metadata_id, consistency, skip, offset, count, end, page_size, timestamp = scanned
+        try:
+            values, offset = read_values(version, body, offset, count)
+        except struct.error:
+            offset = -1
+        if offset == end:
+            parameters = QueryParameters(
+                consistency, skip, values, None, page_size, None, SERIAL, timestamp, None, None
+            )
+            return Execute(statement_id, metadata_id, parameters)
     try:
         (size,) = _short(body)
         offset = 2 + size
@@ -256,32 +268,36 @@ def read_parameters(version: int, body: bytes, offset: int) -> QueryParameters:
             if flags & QUERY_NAMES:
                 values, names, offset = _named_values(version, body, offset, count)
             else:
-                append = values.append
-                for _ in range(count):
-                    (size,) = _int(body, offset)
-                    offset += 4
-                    if size >= 0:
-                        end = offset + size
-                        append(body[offset:end])
-                        offset = end
-                    else:
-                        append(_no_value(version, size))
+                values, offset = read_values(version, body, offset, count)
         parameters = QueryParameters(consistency, flags & QUERY_SKIP_METADATA != 0, values, names)
         tail = flags & _TAIL
         if tail:
-            # What drivers send with nearly every request goes without a Reader.
-            if tail == QUERY_TIMESTAMP | QUERY_PAGE_SIZE:
-                parameters.page_size, timestamp = _page_timestamp(body, offset)
-                parameters.timestamp_us = timestamp
-                if timestamp == TIMESTAMP_NONE:
-                    raise _timestamp_out_of_bound(timestamp)
-            else:
-                _read_tail(parameters, flags, Reader(body, offset))
+            _read_tail(parameters, flags, Reader(body, offset))
         elif offset > len(body):
             raise ProtocolError("Not enough bytes to read a value")
     except struct.error:
         raise ProtocolError("Not enough bytes to read the parameters of a query") from None
     return parameters
+
+
+def read_values(version: int, body: bytes, offset: int, count: int) -> tuple[list[Value], int]:
+    """``count`` [value]s from ``offset`` on, and where they end, which may lie beyond the body's end.
+
+    Raises:
+        struct.error: there are fewer.
+    """
+    values: list[Value] = []
+    while count:
+        (size,) = _int(body, offset)
+        start = offset + 4
+        if size >= 0:
+            offset = start + size
+            values.append(body[start:offset])
+        else:
+            offset = start
+            values.append(_no_value(version, size))
+        count -= 1
+    return values, offset
 
 
 def _no_value(version: int, size: int) -> Value:
