@@ -117,3 +117,22 @@ METADATA_ENTRIES_PER_SNAPSHOT: Final = 64
 """Entries of the metadata log after which the schema is written whole and the entries before it are dropped."""
 
 assert COLUMNS_PER_TABLE_MAX <= COLUMN_IDS_PER_TABLE_MAX
+
+# --- Queries ---------------------------------------------------------------------------------------------------
+
+KEYS_PER_SELECT_MAX: Final = 65_536
+"""Partitions, or slices of rows, that the IN lists of one statement may multiply to."""
+
+PAGE_BYTES_MAX: Final = 4 * MIB
+"""Encoded rows after which a page ends, however many rows the client asked for."""
+
+RESULT_BYTES_MAX: Final = 64 * MIB
+"""Encoded rows of a result that can't be paged; past it the read fails."""
+
+ROWS_PER_STEP: Final = 256
+"""Rows that a read looks at before it lets others go on."""
+
+PAGING_STATE_BYTES_MAX: Final = 256 * KIB
+"""A paging state from a client: a position and a clustering key, each at most 64 KiB before it is encoded."""
+
+assert PAGE_BYTES_MAX <= RESULT_BYTES_MAX

@@ -1,7 +1,7 @@
 """What one execution of a statement brings with it, beside the values that are bound.
 
-The session fills an ``ExecuteOptions`` from the request and hands it to ``bind`` of a plan. It is one slotted object per
-request (or one per connection, filled anew: plans read it, they don't keep it).
+The session fills an ``ExecuteOptions`` from the request and hands it to ``bind`` of a plan. It is one slotted object
+per request (or one per connection, filled anew: plans read it, they don't keep it).
 """
 
 from __future__ import annotations
