@@ -245,6 +245,17 @@ def decode_row(record: bytes, offset: int = 0) -> Row:
     return Row(marker, deletion, cells, raw_clustering)
 
 
+def is_plain(record: bytes) -> bool:
+    """Whether a row record is UNIFORM without TTL, deletion or raw clustering: nothing in it will ever be due."""
+    return record[0] == ROW_FORMAT and (record[1] == UNIFORM | MARKER or record[1] == UNIFORM)
+
+
+def greatest_timestamp(record: bytes) -> int:
+    """Of a row record."""
+    timestamp: int = _TIMESTAMP.unpack_from(record, 10)[0]
+    return timestamp
+
+
 def uniform_cells(record: bytes) -> dict[int, tuple[bytes, int, int, int]]:
     """The cells of a UNIFORM record as a read gives them: (value, timestamp, ttl, expires_at) by column id."""
     flags = record[1]
