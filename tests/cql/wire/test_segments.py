@@ -73,7 +73,8 @@ def test_we_read_the_drivers_segments_in_any_chunks(
 @COMPRESSED
 def test_incompressible_payload_is_stored(compressed: bool) -> None:
     payload = bytes(range(256))
-    assert payload in one(payload, True, compressed)
+    header = 8 if compressed else 6
+    assert one(payload, True, compressed)[header:-4] == payload
     assert SegmentDecoder(compressed).decode(one(payload, True, compressed)) == [(payload, True)]
 
 
