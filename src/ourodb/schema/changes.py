@@ -122,7 +122,6 @@ class RenameColumns(_Command, frozen=True, tag="rename_columns"):
     table: str
     renames: tuple[tuple[str, str], ...]
     if_exists: bool = False
-    if_column_exists: bool = False
 
 
 class AlterTableOptions(_Command, frozen=True, tag="alter_table_options"):

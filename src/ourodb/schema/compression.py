@@ -107,9 +107,10 @@ def _check_levels(options: dict[str, str]) -> None:
     level = options.get("compression_level")
     if level is not None:
         number = parse_integer(level, 32)
+        failed = "ZstdCompressor.create() threw an error: java.lang."
         if number is None:
-            raise ConfigurationException(f"Invalid value [{level}] for parameter 'compression_level'.")
+            raise ConfigurationException(f'{failed}NumberFormatException For input string: "{level}"')
         if not -131072 <= number <= 22:
             raise ConfigurationException(
-                f"compression_level={number} is invalid. Valid values are -131072 to 22"
+                f"{failed}IllegalArgumentException compression_level={number} is invalid"
             )

@@ -107,8 +107,7 @@ def rename_columns(schema: Schema, change: RenameColumns) -> Outcome:
     for old, new in change.renames:
         column = table.columns.get(old)
         if column is None:
-            if change.if_column_exists:
-                continue
+            # Cassandra says so even with IF EXISTS.
             raise InvalidRequest(f"Undefined column name {quote_identifier(old)} in table {shown}")
         if column.kind not in (ColumnKind.PARTITION_KEY, ColumnKind.CLUSTERING):
             raise InvalidRequest(f"Cannot rename non PRIMARY KEY column {old}")

@@ -23,14 +23,12 @@ from ourodb.errors import ConfigurationException, InvalidRequest, NotSupported, 
 from ourodb.ports import Clock, Random
 from ourodb.schema import changes
 from ourodb.schema.changes import Change
-from ourodb.schema.compaction import TIME_WINDOW
 from ourodb.schema.evolution import apply
-from ourodb.schema.model import Schema, TableOptions
+from ourodb.schema.model import Schema
 from ourodb.schema.names import (
     REPLICATED_KEYSPACES,
     check_keyspace_name,
     is_local_keyspace,
-    is_system_keyspace,
 )
 from ourodb.schema.options import new_options
 from ourodb.schema.properties import Properties, text_of
@@ -62,14 +60,6 @@ DdlStatement: TypeAlias = (
 
 NO_KEYSPACE: Final = (
     "No keyspace has been specified. USE a keyspace, or explicitly specify keyspace.tablename"
-)
-
-ZERO_TTL: Final = (
-    "Guardrail zero_ttl_on_twcs violated: 0 default_time_to_live on a table with TimeWindowCompactionStrategy "
-    "compaction strategy is not recommended. It is suspicious to use default_time_to_live set to 0 with such "
-    "compaction strategy. Please keep in mind that data will not start to automatically expire after they are older than a "
-    "respective compaction window unit of a certain size. Please set TTL for your INSERT or UPDATE statements if you "
-    "expect data to be expired as table settings will not do it. "
 )
 
 UNSUPPORTED: Final[dict[type, str]] = {
@@ -127,9 +117,9 @@ def analyse_ddl(
             _authorize_keyspace(statement.name, "DROP")
             change = drop_keyspace(statement)
         case ast.CreateTable():
-            change, warnings = _create_table(statement, schema, keyspace, clock, random)
+            change = _create_table(statement, schema, keyspace, clock, random)
         case ast.AlterTable():
-            change, warnings = _alter_table(statement, schema, keyspace, clock)
+            change = _alter_table(statement, schema, keyspace, clock)
         case ast.DropTable(table, if_exists):
             holder = _authorized_table(table, keyspace, "DROP")
             change = changes.DropTable(holder, table.name, if_exists)
@@ -155,7 +145,7 @@ def analyse_ddl(
 
 def _create_table(
     statement: ast.CreateTable, schema: Schema, in_use: str | None, clock: Clock, random: Random
-) -> tuple[Change, list[str]]:
+) -> Change:
     table = statement.table
     written = table.name if table.keyspace is None else f"{table.keyspace}.{table.name}"
     _check_written(statement, written)
@@ -163,7 +153,7 @@ def _create_table(
     if not statement.primary_keys:
         raise InvalidRequest(f"No PRIMARY KEY specifed for table '{written}' (exactly one required)")
     _authorize_in(keyspace, "CREATE")
-    options = new_options(statement.properties)
+    new_options(statement.properties)
     check_keyspace_name(keyspace, InvalidRequest)
     holder = schema.keyspaces.get(keyspace)
     if statement.compact_storage:
@@ -193,7 +183,7 @@ def _create_table(
         properties={name: value for name, value in statement.properties.items() if name != "id"},
         if_not_exists=statement.if_not_exists,
     )
-    return change, _warnings(keyspace, options)
+    return change
 
 
 def _check_written(statement: ast.CreateTable, written: str) -> None:
@@ -236,7 +226,7 @@ def _table_id(properties: Properties, clock: Clock, random: Random) -> UUID:
 
 def _alter_table(
     statement: ast.AlterTable, schema: Schema, in_use: str | None, clock: Clock
-) -> tuple[Change | None, list[str]]:
+) -> Change | None:
     table, if_exists = statement.table, statement.if_exists
     alteration = statement.alteration
     if isinstance(alteration, ast.AddColumns):
@@ -246,7 +236,7 @@ def _alter_table(
     where = (keyspace, table.name)
     exists = schema.table(*where) is not None
     if not exists and if_exists:
-        return None, []
+        return None
     if not exists:
         raise InvalidRequest(f"Table '{keyspace}.{table.name}' doesn't exist")
     match alteration:
@@ -259,15 +249,14 @@ def _alter_table(
                 )
                 for column in columns
             )
-            return changes.AddColumns(*where, specs, if_exists, if_not_exists), []
+            return changes.AddColumns(*where, specs, if_exists, if_not_exists)
         case ast.DropColumns(names, if_column_exists, timestamp):
             dropped_at = clock.wall_us() if timestamp is None else timestamp
-            return changes.DropColumns(*where, names, dropped_at, if_exists, if_column_exists), []
-        case ast.RenameColumns(renames, if_column_exists):
-            return changes.RenameColumns(*where, renames, if_exists, if_column_exists), []
+            return changes.DropColumns(*where, names, dropped_at, if_exists, if_column_exists)
+        case ast.RenameColumns(renames):
+            return changes.RenameColumns(*where, renames, if_exists)
         case ast.SetTableProperties(properties):
-            warnings = _warnings(keyspace, new_options(properties))
-            return changes.AlterTableOptions(*where, dict(properties), if_exists), warnings
+            return changes.AlterTableOptions(*where, dict(properties), if_exists)
         case ast.AlterColumnType():
             raise InvalidRequest("Altering column types is no longer supported")
         case ast.AlterColumnMask():
@@ -276,16 +265,6 @@ def _alter_table(
             raise NotSupported("CHECK")
         case ast.DropCompactStorage():
             raise InvalidRequest("DROP COMPACT STORAGE is disabled. Enable in cassandra.yaml to use.")
-
-
-def _warnings(keyspace: str, options: TableOptions) -> list[str]:
-    if (
-        options.default_time_to_live
-        or options.compaction["class"] != TIME_WINDOW
-        or is_system_keyspace(keyspace)
-    ):
-        return []
-    return [ZERO_TTL]
 
 
 # --- user types ----------------------------------------------------------------------------------------------------

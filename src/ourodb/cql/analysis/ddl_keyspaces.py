@@ -36,6 +36,8 @@ def create_keyspace(
     entries = _replication_entries(statement.properties)
     if entries is None:
         raise InvalidRequest("Missing mandatory option 'replication'")
+    if not entries:
+        raise ConfigurationException("Missing replication strategy class")
     if statement.name in schema.keyspaces and not statement.if_not_exists:
         raise AlreadyExists(statement.name)
     durable_writes = boolean_of(statement.properties, "durable_writes")
@@ -87,7 +89,7 @@ def drop_keyspace(statement: ast.DropKeyspace) -> Change:
 def _replication_entries(properties: Properties) -> dict[str, str] | None:
     check_known(properties, KNOWN)
     entries = map_of(properties, "replication")
-    if entries is not None and "class" not in entries:
+    if entries and "class" not in entries:
         raise ConfigurationException("Missing replication strategy class")
     return entries
 
