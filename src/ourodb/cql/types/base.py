@@ -60,6 +60,7 @@ class CqlType(ABC):
             change it (sets and maps, and what contains them).
         references_counter, references_duration: this type or a type inside it is one.
         nesting: 0 for a simple type, one more than the deepest type inside it for others.
+        valid_by_length: every value of ``fixed_length`` bytes is valid.
         validator: ``validate`` as a plain function for hot paths; None when any bytes are valid.
     """
 
@@ -81,6 +82,7 @@ class CqlType(ABC):
         "option",
         "references_counter",
         "references_duration",
+        "valid_by_length",
         "validator",
     )
 
@@ -101,6 +103,7 @@ class CqlType(ABC):
         normalizes: bool = False,
         needs_ordering: bool = False,
         any_bytes: bool = False,
+        valid_by_length: bool = False,
         parts: tuple[CqlType, ...] = (),
     ) -> None:
         """
@@ -132,6 +135,7 @@ class CqlType(ABC):
         self.needs_ordering: bool = needs_ordering or any(part.needs_ordering for part in parts)
         self.references_counter: bool = is_counter or any(part.references_counter for part in parts)
         self.references_duration: bool = is_duration or any(part.references_duration for part in parts)
+        self.valid_by_length = valid_by_length
         self.validator: Validator | None = None if any_bytes else self.validate
 
     # Identity

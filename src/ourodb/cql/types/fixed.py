@@ -90,6 +90,7 @@ class FixedIntegerType(CqlType):
             fixed_length=length,
             allows_empty=allows_empty,
             is_counter=is_counter,
+            valid_by_length=True,
         )
         self._length: int = length
         self._size: int = length + 1

@@ -20,6 +20,10 @@ _NUMBER: Final = re.compile(
     r"\s*([+-]?)(?:(NaN)|(Infinity)|((?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)[fd]?)\s*", re.ASCII | re.IGNORECASE
 )
 
+# By first byte of a positive value: what the ordered form begins with. And back.
+_POSITIVE_HEADS: Final = tuple(bytes((VALUE, byte | 0x80)) for byte in range(0x80))
+_POSITIVE_FIRSTS: Final = tuple(bytes((byte,)) for byte in range(0x80))
+
 
 class FloatingType(CqlType):
     """Objects: float."""
@@ -48,6 +52,7 @@ class FloatingType(CqlType):
             options=native_options(class_name, code),
             fixed_length=self._length,
             normalizes=True,
+            valid_by_length=True,
         )
 
     def validate(self, value: bytes) -> None:
@@ -97,12 +102,16 @@ class FloatingType(CqlType):
     def encode_ordered(self, value: bytes) -> bytes:
         if not value:
             return EMPTY_BYTES
-        number = self._struct.unpack(value)[0]
-        if number != number:
-            value = self._nan
-        if value[0] & 0x80:
+        first = value[0]
+        # Infinities and NaNs, and the greatest of the numbers, begin with these seven bits.
+        if first & 0x7F == 0x7F:
+            number = self._struct.unpack(value)[0]
+            if number != number:
+                value = self._nan
+                first = value[0]
+        if first & 0x80:
             return b"\x20" + value.translate(COMPLEMENT)
-        return bytes((VALUE, value[0] | 0x80)) + value[1:]
+        return _POSITIVE_HEADS[first] + value[1:]
 
     def decode_ordered(self, buf: bytes, offset: int) -> tuple[bytes, int]:
         marker = buf[offset]
@@ -113,7 +122,7 @@ class FloatingType(CqlType):
                 raise cut_short(buf, offset)
             first = buf[start]
             if first & 0x80:
-                return bytes((first & 0x7F,)) + buf[start + 1 : end], end
+                return _POSITIVE_FIRSTS[first & 0x7F] + buf[start + 1 : end], end
             return buf[start:end].translate(COMPLEMENT), end
         if marker == EMPTY:
             return b"", offset + 1
@@ -134,6 +143,7 @@ class BooleanType(CqlType):
             options=native_options(class_name, 0x04),
             fixed_length=1,
             normalizes=True,
+            valid_by_length=True,
         )
 
     def validate(self, value: bytes) -> None:

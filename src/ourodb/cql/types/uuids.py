@@ -51,6 +51,7 @@ class UuidType(CqlType):
             class_name=class_name,
             options=native_options(class_name, code),
             fixed_length=_LENGTH,
+            valid_by_length=cql_name == "uuid",
         )
 
     def validate(self, value: bytes) -> None:

@@ -16,6 +16,9 @@ from ourodb.cql.types.ordered import EMPTY, EMPTY_BYTES, VALUE, VALUE_BYTES, bad
 from ourodb.cql.types.vint import decode_unsigned_vint, encode_unsigned_vint
 from ourodb.errors import InvalidRequest
 
+_DIMENSION_MAX: Final = 2**31 - 1
+"""An int in Cassandra."""
+
 _VARIABLE_IN_VECTORS: Final = frozenset(("tinyint", "smallint", "date", "time", "counter"))
 """Their values all have one length, but their classes in Cassandra don't say so."""
 
@@ -33,6 +36,8 @@ class VectorType(CqlType):
     def __init__(self, element: CqlType, dimension: int) -> None:
         if dimension <= 0:
             raise InvalidRequest(f"vectors may only have positive dimensions; given {dimension}")
+        if dimension > _DIMENSION_MAX:
+            raise InvalidRequest(f"vectors may have at most {_DIMENSION_MAX} dimensions; given {dimension}")
         self.element = element.frozen()
         self.dimension = dimension
         element = self.element
@@ -47,6 +52,7 @@ class VectorType(CqlType):
             options=(option, option, option),
             fixed_length=None if self._element_length is None else self._element_length * dimension,
             allows_empty=False,
+            valid_by_length=self._element_length is not None and element.valid_by_length,
             parts=(element,),
         )
 
@@ -99,6 +105,8 @@ class VectorType(CqlType):
         return b"".join([encode_unsigned_vint(len(element)) + element for element in elements])
 
     def validate(self, value: bytes) -> None:
+        if self.valid_by_length and len(value) == self.fixed_length:
+            return
         elements = self.split(value)
         validator = self.element.validator
         if validator is not None:
