@@ -11,6 +11,7 @@ ends anything). Comment lines before a statement may direct how it is run:
 ``-- mask: id, uuid(.*)``    columns (regular expressions) whose values differ from run to run; shown as ``*``
 ``-- sleep: 2``              wait so many seconds first, for TTLs
 ``-- unordered``             the order of rows is free; they are sorted
+``-- class``                 of an error only the class counts, as its text follows Java's hashing or its parser
 ``-- differs: why``          OuroDB answers differently on purpose; the answer isn't compared
 ===========================  =============================================================================
 
@@ -46,10 +47,11 @@ from cassandra.protocol import (
     ErrorMessage,
     ResultMessage,
     _ProtocolHandler,
+    error_classes,
 )
 from cassandra.query import UNSET_VALUE, BoundStatement, PreparedStatement, SimpleStatement
 
-DIRECTIVE = re.compile(r"--\s*(bind|page|mask|sleep|unordered|differs)\b:?\s*(.*)")
+DIRECTIVE = re.compile(r"--\s*(bind|page|mask|sleep|unordered|class|differs)\b:?\s*(.*)")
 KEYSPACE_OPTIONS = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
 REQUEST_TIMEOUT_S = 30.0
 PROTOCOL_VERSION = 5
@@ -163,7 +165,8 @@ def _vector(kind: Any, value: bytes) -> list[bytes]:
 
 def _text(value: bytes) -> str:
     text = value.decode("utf-8", "backslashreplace").replace("'", "''")
-    return "'" + text.replace("\\", "\\\\").replace("\n", "\\n") + "'"
+    text = text.replace("\\", "\\\\").replace("\n", "\\n")
+    return "'" + re.sub(r"[\x00-\x1f\x7f]", lambda found: f"\\x{ord(found[0]):02x}", text) + "'"
 
 
 def _timestamp(value: bytes) -> str:
@@ -334,10 +337,8 @@ class Runner:
             lines.append(f"no answer: {type(problem).__name__} {problem}")
         except Exception as problem:
             error = getattr(problem, "cql_error", None)
-            if error is None:
-                lines.append(f"driver error: {type(problem).__name__}: {problem}")
-            else:
-                lines.append(_error_line(error))
+            line = _error_line(error) if error else _error_line_from(problem)
+            lines.append(line.partition(":")[0] if "class" in directives else line)
         return "\n".join(lines)
 
     def _run(self, statement: Statement, lines: list[str]) -> None:
@@ -358,6 +359,9 @@ class Runner:
             first = paging_state is None
             if message.kind == RESULT_KIND_ROWS:
                 if not first:
+                    # Whether a last, empty page follows a full one is the server's own affair.
+                    if not message.parsed_rows:
+                        break
                     lines.append("-- next page")
                 rows_total += _show_rows(message, directives, lines, with_header=first)
             elif message.kind == RESULT_KIND_SCHEMA_CHANGE:
@@ -429,6 +433,15 @@ def _error_line(error: Any) -> str:
         fields = " " + " ".join(f"{key}={value}" for key, value in shown_fields.items())
     text = str(error.message).replace("\n", "\\n")
     return f"error {error.code:04x} {type(error).__name__}{fields}: {text}"
+
+
+def _error_line_from(problem: Exception) -> str:
+    """What PREPARE is refused with comes without the message; only its text is left."""
+    found = re.search(r'code=([0-9a-f]{4}) \[[^]]*\] message="(.*)"', str(problem), re.DOTALL)
+    if not found:
+        return f"driver error: {type(problem).__name__}: {problem}"
+    kind = error_classes[int(found[1], 16)].__name__
+    return f"error {found[1]} {kind}: {found[2]}".replace("\n", "\\n")
 
 
 def keyspace_of(path: Path) -> str:
