@@ -8,15 +8,15 @@ Source: Apache Cassandra 5, ``ColumnIdentifier.maybeQuote`` and ``reserved_keywo
 
 from __future__ import annotations
 
-from ourodb.cql.syntax.lexer import NATIVE_TYPES, NOT_FUNCTION_WORDS
+from ourodb.cql.syntax.lexer import NOT_FUNCTION_WORDS, NOT_TYPE_WORDS
 from ourodb.cql.types.identifiers import quote_identifier
 
 __all__ = ["quote_function_name", "quote_identifier", "quote_string", "quote_type_name"]
 
 
 def quote_type_name(name: str) -> str:
-    """The name of a user type, which is quoted when it is a native type's too."""
-    return f'"{name}"' if name in NATIVE_TYPES else quote_identifier(name)
+    """The name of a user type, which must be quoted when it is a native type's too."""
+    return f'"{name}"' if name in NOT_TYPE_WORDS else quote_identifier(name)
 
 
 def quote_function_name(name: str) -> str:

@@ -86,6 +86,12 @@ TYPE_NAME_TAGS: Final = frozenset(
 )
 """What may name a user type."""
 
+KEPT_TYPE_NAMES: Final = frozenset("byte complex enum date interval macaddr bitstring".split())
+"""Names that Cassandra keeps for types to come."""
+
+NOT_TYPE_WORDS: Final = (frozenset(_OTHER_UNRESERVED) - {"key"}) | KEPT_TYPE_NAMES | frozenset(NATIVE_TYPES)
+"""Words that are names, but not of user types unless they are quoted."""
+
 NOT_FUNCTION_WORDS: Final = frozenset(_OTHER_UNRESERVED) - {"count"}
 """Keywords that are names, but not of functions unless they are quoted."""
 

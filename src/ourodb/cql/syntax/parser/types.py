@@ -17,6 +17,7 @@ from ourodb.cql.syntax.ast import (
 )
 from ourodb.cql.syntax.lexer import (
     IDENT,
+    KEPT_TYPE_NAMES,
     NAME_TAGS,
     NATIVE_TYPE_TAGS,
     QUOTED_NAME,
@@ -26,9 +27,6 @@ from ourodb.cql.syntax.lexer import (
 )
 from ourodb.cql.syntax.parser.cursor import Cursor, name
 from ourodb.errors import CqlSyntaxError
-
-# Names that Cassandra keeps for types to come.
-_KEPT_TYPE_NAMES = ("byte", "complex", "enum", "date", "interval", "macaddr", "bitstring")
 
 _PARAMETRIZED = frozenset(("K_LIST", "K_SET", "K_MAP", "K_TUPLE", "K_VECTOR", "K_FROZEN"))
 
@@ -102,7 +100,7 @@ def user_type_name(c: Cursor) -> QualifiedName:
             raise c.mismatched(".")
         raise c.no_viable()
     piece = c.texts[c.at]
-    if tag == IDENT and piece in _KEPT_TYPE_NAMES:
+    if tag == IDENT and piece in KEPT_TYPE_NAMES:
         raise CqlSyntaxError(f"Invalid (reserved) user type name {piece}")
     c.at += 1
     return QualifiedName(keyspace, unquote_name(piece) if tag == QUOTED_NAME else piece.lower())
