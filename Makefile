@@ -73,7 +73,7 @@ $(LOCK)/.stamp: $(LOCK)/.stamp-venv requirements/lock.txt
 # --- locks ------------------------------------------------------------------------------------------------------
 
 # One resolution for all of CPython 3.11 to 3.13; the smaller sets take their versions from the largest.
-RESOLVE := $(LOCK)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+RESOLVE := $(LOCK)/bin/uv pip compile --quiet --system-certs --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate
 
 lock: $(LOCK)/.stamp
