@@ -173,6 +173,14 @@ REFUSED = [
     (FLOAT, "x", "Unable to make float from 'x'"),
     (DOUBLE, "1__0", "Unable to make double from '1__0'"),
     (BOOLEAN, "yes", "Unable to make boolean from 'yes'"),
+    (
+        ASCII,
+        "grüße",
+        (
+            "Invalid ASCII character in string literal: "
+            "java.nio.charset.UnmappableCharacterException: Input length = 1"
+        ),
+    ),
     (BLOB, "0g", "cannot parse '0g' as hex bytes"),
     (BLOB, "00 11", "cannot parse '00 11' as hex bytes"),
     (INET, "localhost", "Unable to make inet address from 'localhost'"),

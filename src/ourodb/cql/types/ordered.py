@@ -41,9 +41,6 @@ VALUE_DESC_BYTES: Final = bytes([VALUE_DESC])
 COMPLEMENT: Final = bytes(0xFF - byte for byte in range(256))
 """Table for ``bytes.translate`` that complements every byte."""
 
-FLIP_SIGNS: Final = bytes(byte ^ 0x80 for byte in range(256))
-"""Table for ``bytes.translate`` under which signed bytes compare as unsigned ones."""
-
 
 def bad_marker(buf: bytes, offset: int) -> ValueError:
     """For bytes that no ordered form begins with."""

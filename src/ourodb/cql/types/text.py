@@ -93,9 +93,10 @@ class AsciiType(BytesOrderedType):
         try:
             return text.encode("ascii")
         except UnicodeEncodeError as error:
-            at = error.start
+            units = 2 if ord(text[error.start]) > 0xFFFF else 1
             raise InvalidRequest(
-                f"Invalid ASCII character in string literal: '{text[at]}' at position {at}"
+                "Invalid ASCII character in string literal: "
+                f"java.nio.charset.UnmappableCharacterException: Input length = {units}"
             ) from None
 
     def literal(self, value: bytes) -> str:

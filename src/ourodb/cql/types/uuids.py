@@ -8,6 +8,7 @@ eight bytes, each signed: an accident of Cassandra's that its users' data depend
 from __future__ import annotations
 
 import re
+import struct
 import uuid
 from typing import Any, Final
 
@@ -19,7 +20,6 @@ from ourodb.cql.types.ordered import (
     EMPTY_BYTES,
     EMPTY_DESC,
     EMPTY_DESC_BYTES,
-    FLIP_SIGNS,
     VALUE,
     VALUE_DESC,
     bad_marker,
@@ -35,7 +35,17 @@ _TIME_VERSION: Final = 1
 _TIME_MARKER: Final = VALUE | _TIME_VERSION
 # By the byte of the value that holds the version.
 _MARKERS: Final = tuple(bytes((VALUE | byte >> 4,)) for byte in range(256))
-_FLIP_SIGNS_DESC: Final = FLIP_SIGNS.translate(COMPLEMENT)
+
+# The three fields of the time, from low to high, and the last eight bytes; reversed after a marker.
+_WIRE: Final = struct.Struct(">IHHQ")
+_ORDERED: Final = struct.Struct(">BHHIQ")
+_split: Final = _WIRE.unpack
+_joined: Final = _WIRE.pack
+_ordered: Final = _ORDERED.pack
+_split_ordered: Final = _ORDERED.unpack_from
+
+_SIGNS: Final = 0x8080_8080_8080_8080
+_SIGNS_DESC: Final = 0x7F7F_7F7F_7F7F_7F7F
 
 
 class UuidType(CqlType):
@@ -84,7 +94,8 @@ class UuidType(CqlType):
             return EMPTY_BYTES
         marker = _MARKERS[value[6]]
         if marker == b"\x21":
-            return marker + value[6:8] + value[4:6] + value[:4] + value[8:]
+            low, middle, high, rest = _split(value)
+            return _ordered(_TIME_MARKER, high, middle, low, rest)
         return marker + value
 
     def decode_ordered(self, buf: bytes, offset: int) -> tuple[bytes, int]:
@@ -94,8 +105,8 @@ class UuidType(CqlType):
             if end > len(buf):
                 raise cut_short(buf, offset)
             if marker == _TIME_MARKER:
-                time = buf[offset + 1 : offset + 9]
-                return time[4:] + time[2:4] + time[:2] + buf[offset + 9 : end], end
+                _, high, middle, low, rest = _split_ordered(buf, offset)
+                return _joined(low, middle, high, rest), end
             return buf[offset + 1 : end], end
         if marker == EMPTY:
             return b"", offset + 1
@@ -139,7 +150,8 @@ class TimeUuidType(UuidType):
     def encode_ordered(self, value: bytes) -> bytes:
         if not value:
             return EMPTY_BYTES
-        return b"\x20" + value[6:8] + value[4:6] + value[:4] + value[8:].translate(FLIP_SIGNS)
+        low, middle, high, rest = _split(value)
+        return _ordered(VALUE, high, middle, low, rest ^ _SIGNS)
 
     def decode_ordered(self, buf: bytes, offset: int) -> tuple[bytes, int]:
         marker = buf[offset]
@@ -147,8 +159,8 @@ class TimeUuidType(UuidType):
             end = offset + _SIZE
             if end > len(buf):
                 raise cut_short(buf, offset)
-            time = buf[offset + 1 : offset + 9]
-            return time[4:] + time[2:4] + time[:2] + buf[offset + 9 : end].translate(FLIP_SIGNS), end
+            _, high, middle, low, rest = _split_ordered(buf, offset)
+            return _joined(low, middle, high, rest ^ _SIGNS), end
         if marker == EMPTY:
             return b"", offset + 1
         raise bad_marker(buf, offset)
@@ -156,8 +168,8 @@ class TimeUuidType(UuidType):
     def encode_ordered_desc(self, value: bytes) -> bytes:
         if not value:
             return EMPTY_DESC_BYTES
-        time = value[:8].translate(COMPLEMENT)
-        return b"\xdf" + time[6:] + time[4:6] + time[:4] + value[8:].translate(_FLIP_SIGNS_DESC)
+        low, middle, high, rest = _split(value)
+        return _ordered(VALUE_DESC, high ^ 0xFFFF, middle ^ 0xFFFF, low ^ 0xFFFF_FFFF, rest ^ _SIGNS_DESC)
 
     def decode_ordered_desc(self, buf: bytes, offset: int) -> tuple[bytes, int]:
         marker = buf[offset]
@@ -165,8 +177,8 @@ class TimeUuidType(UuidType):
             end = offset + _SIZE
             if end > len(buf):
                 raise cut_short(buf, offset)
-            time = buf[offset + 1 : offset + 9].translate(COMPLEMENT)
-            return time[4:] + time[2:4] + time[:2] + buf[offset + 9 : end].translate(_FLIP_SIGNS_DESC), end
+            _, high, middle, low, rest = _split_ordered(buf, offset)
+            return _joined(low ^ 0xFFFF_FFFF, middle ^ 0xFFFF, high ^ 0xFFFF, rest ^ _SIGNS_DESC), end
         if marker == EMPTY_DESC:
             return b"", offset + 1
         raise bad_marker(buf, offset)
