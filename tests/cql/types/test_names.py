@@ -54,6 +54,14 @@ def test_types_read_back_from_their_names(type_: CqlType) -> None:
     assert parse_type(type_.cql_name, lambda _, name: user_types.get(name)) == type_
 
 
+def test_a_user_type_may_have_the_name_of_a_simple_one() -> None:
+    odd = UserType("ks", "int", ["f"], [INT])
+    assert odd.cql_name == '"int"'
+    assert parse_type(ListType(odd.frozen()).cql_name, lambda _, name: {"int": odd}.get(name)) == ListType(
+        odd.frozen()
+    )
+
+
 @given(types())
 @settings(max_examples=300, deadline=None)
 def test_drivers_read_our_classes_and_we_read_them_back(type_: CqlType) -> None:

@@ -24,6 +24,7 @@ from ourodb.cql.types.base import (
     string,
 )
 from ourodb.cql.types.identifiers import quote_identifier
+from ourodb.cql.types.native import NATIVE_TYPES
 from ourodb.cql.types.ordered import EMPTY, EMPTY_BYTES, NULL, NULL_BYTES, VALUE, VALUE_BYTES, bad_marker
 from ourodb.errors import InvalidRequest
 
@@ -222,7 +223,8 @@ class UserType(_ComponentsType):
         parts = self.components
         bare = _class_name(keyspace, name, self.field_names, [part.bare_class_name for part in parts])
         full = _class_name(keyspace, name, self.field_names, [part.class_name for part in parts])
-        quoted_name = quote_identifier(name)
+        # Bare, the name of a simple type means that one.
+        quoted_name = f'"{name}"' if name in NATIVE_TYPES else quote_identifier(name)
         super().__init__(
             (keyspace, name, self.field_names, parts, frozen),
             cql_name=f"frozen<{quoted_name}>" if frozen else quoted_name,
