@@ -27,7 +27,7 @@ from ourodb.schema.changes import (
 from ourodb.schema.model import Column, ColumnKind, DroppedColumn, Keyspace, Schema, Table, frozen_map
 from ourodb.schema.names import check_keyspace_name, check_table_name, is_system_keyspace, qualified
 from ourodb.schema.options import altered_options, new_options
-from ourodb.schema.types import can_replace, check_nesting, statement_text, type_in, without_user_types
+from ourodb.schema.types import can_replace, check_nesting, statement_text, type_parser, without_user_types
 
 
 def create_table(schema: Schema, change: CreateTable) -> Outcome:
@@ -50,7 +50,7 @@ def add_columns(schema: Schema, change: AddColumns) -> Outcome:
     if found is None:
         return schema, ()
     keyspace, table = found
-    parse = type_in(keyspace.name, keyspace.types)
+    parse = type_parser(keyspace.types.get)
     columns = dict(table.columns)
     next_id = table.next_column_id
     for spec in change.columns:
@@ -177,7 +177,7 @@ def _check_room(schema: Schema, change: CreateTable) -> None:
 
 def _built(schema: Schema, keyspace: Keyspace, change: CreateTable) -> Table:
     options = new_options(change.properties)
-    parse = type_in(keyspace.name, keyspace.types)
+    parse = type_parser(keyspace.types.get)
     types = {spec.name: parse(spec.type) for spec in change.columns}
     statics = [spec.name for spec in change.columns if spec.static]
     for part in types.values():

@@ -27,11 +27,11 @@ _READS = frozenset(
 _FIXED_LENGTH = ("bigint", "boolean", "counter", "double", "float", "int", "timestamp", "timeuuid", "uuid")
 
 
-def type_in(keyspace: str, types: Mapping[str, UserType]) -> Callable[[str], CqlType]:
-    """A parser of type texts for a keyspace with these user types."""
+def type_parser(find: Callable[[str], UserType | None]) -> Callable[[str], CqlType]:
+    """A parser of type texts for a keyspace whose user types ``find`` finds by name."""
 
     def resolve(_: str | None, name: str) -> UserType | None:
-        return types.get(name)
+        return find(name)
 
     def parse(text: str) -> CqlType:
         return parse_type(text, resolve)

@@ -13,7 +13,7 @@ from ourodb.errors import InvalidRequest
 from ourodb.schema.changes import AddField, CreateType, DropType, Outcome, RenameFields, SchemaChangeEvent
 from ourodb.schema.model import Keyspace, Schema, Table, frozen_map
 from ourodb.schema.names import qualified
-from ourodb.schema.types import statement_text, type_in, with_user_type
+from ourodb.schema.types import statement_text, type_parser, with_user_type
 
 
 def create_type(schema: Schema, change: CreateType) -> Outcome:
@@ -28,7 +28,7 @@ def create_type(schema: Schema, change: CreateType) -> Outcome:
     for index, name in enumerate(names):
         if name in names[:index]:
             raise InvalidRequest(f"Duplicate field name '{name}' in type '{change.type}'")
-    parse = type_in(keyspace.name, keyspace.types)
+    parse = type_parser(keyspace.types.get)
     created = UserType(keyspace.name, change.type, names, tuple(parse(text) for _, text in change.fields))
     _check_field_count(created)
     return schema.with_keyspace(keyspace.with_type(created)), (_event("CREATED", created),)
@@ -46,7 +46,7 @@ def add_field(schema: Schema, change: AddField) -> Outcome:
         raise InvalidRequest(
             f"Cannot add field {change.field} to type {shown}: a field with name {change.field} already exists"
         )
-    added = type_in(keyspace.name, keyspace.types)(change.field_type)
+    added = type_parser(keyspace.types.get)(change.field_type)
     adding = f"Cannot add new field {change.field} of type {statement_text(added)} to user type {shown}"
     if added.references_udt(keyspace.name, user_type.name):
         raise InvalidRequest(f"{adding} as it would create a circular reference")
