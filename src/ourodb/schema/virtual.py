@@ -13,7 +13,7 @@ Source: Apache Cassandra 5, ``SystemKeyspace``, ``SchemaKeyspace``, ``VirtualSch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -65,7 +65,7 @@ class ClientInfo:
     driver_version: str | None = None
     keyspace_name: str | None = None
     request_count: int = 0
-    client_options: Mapping[str, str] = EMPTY
+    client_options: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     ssl_enabled: bool = False
     ssl_protocol: str | None = None
     ssl_cipher_suite: str | None = None
@@ -81,7 +81,7 @@ class NodeState:
 
     node: NodeInfo
     peers: Sequence[NodeInfo] = ()
-    settings: Mapping[str, str] = EMPTY
+    settings: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     clients: Sequence[ClientInfo] = ()
 
 
@@ -101,8 +101,13 @@ def follows_schema_only(table: Table) -> bool:
 
 
 def _row(types: Mapping[str, CqlType], **values: Any) -> Row:
-    """Wire bytes of Python objects; None stays null."""
-    return {name: None if value is None else types[name].encode(value) for name, value in values.items()}
+    """Wire bytes of Python objects, addresses as text; None stays null."""
+    return {name: None if value is None else _encoded(types[name], value) for name, value in values.items()}
+
+
+def _encoded(part: CqlType, value: Any) -> bytes:
+    # Nodes and clients know addresses as text.
+    return part.parse(value) if part is INET else part.encode(value)
 
 
 # --- system --------------------------------------------------------------------------------------------------------
