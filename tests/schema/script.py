@@ -36,7 +36,7 @@ NAMES = {
 }
 
 
-class StillClock:
+class SteppingClock:
     """A clock that each reading moves on by a millisecond."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Script:
         self.datacenters = {"datacenter1": 1}
         self.changes: list[Change] = []
         self.events: list[tuple[SchemaChangeEvent, ...]] = []
-        self._clock = StillClock()
+        self._clock = SteppingClock()
         self._random = CountingRandom()
 
     def run(self, text: str) -> str:
