@@ -172,7 +172,7 @@ def _create_table(
             for column in statement.columns
         )
     [primary_key] = statement.primary_keys
-    change = changes.CreateTable(
+    return changes.CreateTable(
         keyspace=keyspace,
         table=table.name,
         id=_table_id(statement.properties, clock, random),
@@ -183,7 +183,6 @@ def _create_table(
         properties={name: value for name, value in statement.properties.items() if name != "id"},
         if_not_exists=statement.if_not_exists,
     )
-    return change
 
 
 def _check_written(statement: ast.CreateTable, written: str) -> None:
