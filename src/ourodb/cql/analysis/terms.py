@@ -205,6 +205,7 @@ class _NoEnvironment:
 
     clock: Any = None
     random: Any = None
+    now_s: Any = None
 
 
 _NO_ENVIRONMENT = _NoEnvironment()
@@ -613,7 +614,8 @@ class TermArgument:
 Call: TypeAlias = ast.FunctionCall | ast.Arithmetic | ast.Negation
 
 
-def _operands(call: Call) -> Sequence[ast.Selectable]:
+def operands(call: Call) -> Sequence[ast.Selectable]:
+    """What a call or operator is applied to."""
     if isinstance(call, ast.FunctionCall):
         return call.arguments
     if isinstance(call, ast.Negation):
@@ -635,7 +637,7 @@ def find_function(
 def _function_of(
     call: Call, receiver: CqlType | None, table: Table | None, context: Context
 ) -> AnyFunction | None:
-    arguments = [TermArgument(operand, context, table) for operand in _operands(call)]
+    arguments = [TermArgument(operand, context, table) for operand in operands(call)]
     return find_function(call, arguments, receiver, table)
 
 
@@ -661,7 +663,7 @@ def _prepare_call(call: Call, receiver: ColumnSpec, context: Context) -> BoundTe
             f"{receiver.name} (type {receiver.type})"
         )
     parts = []
-    for index, (operand, type) in enumerate(zip(_operands(call), function.argument_types, strict=True)):
+    for index, (operand, type) in enumerate(zip(operands(call), function.argument_types, strict=True)):
         name = argument_name(function, index)
         parts.append(prepare(operand, ColumnSpec(receiver.keyspace, receiver.table, name, type), context))
     return _call(function, parts)

@@ -175,9 +175,9 @@ def _extreme(name: str, sign: int) -> Callable[[Sequence[CqlType]], Aggregate]:
 
 
 def functions() -> Iterator[Candidate]:
-    yield Factory("count", ["any"], _count_values)
-    yield Factory("min", ["any"], _extreme("min", -1))
-    yield Factory("max", ["any"], _extreme("max", 1))
+    yield Factory("count", ["any"], _count_values, is_aggregate=True)
+    yield Factory("min", ["any"], _extreme("min", -1), is_aggregate=True)
+    yield Factory("max", ["any"], _extreme("max", 1), is_aggregate=True)
     for name in ("sum", "avg"):
         for type in numeric_types():
             yield summing(name, type)

@@ -28,6 +28,7 @@ class Environment(Protocol):
 
     clock: Clock
     random: Random
+    now_s: int
 
 
 class Assignment(IntEnum):
@@ -150,7 +151,7 @@ class Factory:
         wants: per parameter, for the message ``Function f requires <wants> argument``.
     """
 
-    __slots__ = ("_cache", "accepts", "infer", "make", "name", "parameters", "wants")
+    __slots__ = ("accepts", "infer", "is_aggregate", "make", "name", "parameters", "wants")
 
     def __init__(
         self,
@@ -161,8 +162,10 @@ class Factory:
         accepts: Callable[[CqlType], bool] = lambda type: True,
         wants: str = "an",
         infer: Callable[[CqlType | None], CqlType | None] = lambda receiver: None,
+        is_aggregate: bool = False,
     ) -> None:
         self.name = name
+        self.is_aggregate = is_aggregate
         self.parameters = tuple(parameters)
         self.make = make
         self.accepts = accepts
@@ -178,6 +181,8 @@ class Factory:
             InvalidRequest: wrong number of arguments, or types that can't be told or won't do.
         """
         if len(arguments) != len(self.parameters):
+            if self.is_aggregate:
+                raise _wrong_count(f"{SYSTEM}.{self.name}", len(self.parameters), len(arguments))
             raise InvalidRequest(f"Invalid number of arguments for function {self}")
         types: list[CqlType] = []
         for argument in arguments:
@@ -279,13 +284,16 @@ def _match_arguments(function: AnyFunction, arguments: Sequence[Argument]) -> As
     return worst
 
 
+def _wrong_count(name: str, required: int, provided: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid number of arguments in call to function {name}: {required} required but {provided} provided"
+    )
+
+
 def _check_types(function: AnyFunction, arguments: Sequence[Argument]) -> None:
     required = len(function.argument_types)
     if len(arguments) != required:
-        raise InvalidRequest(
-            f"Invalid number of arguments in call to function {function.qualified_name}: "
-            f"{required} required but {len(arguments)} provided"
-        )
+        raise _wrong_count(function.qualified_name, required, len(arguments))
     for index, (argument, type) in enumerate(zip(arguments, function.argument_types, strict=True)):
         if argument.test(type) is Assignment.NOT:
             raise InvalidRequest(

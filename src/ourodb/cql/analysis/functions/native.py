@@ -1,7 +1,7 @@
 """All native functions by name, and the call of one.
 
-``find`` is what analysis asks: which function does ``name(arguments)`` mean here? ``token`` depends on the table that is
-read, so it is made for each.
+``find`` is what analysis asks: which function does ``name(arguments)`` mean here? ``token`` depends on the table that
+is read, so it is made for each.
 """
 
 from __future__ import annotations

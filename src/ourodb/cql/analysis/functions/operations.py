@@ -176,8 +176,10 @@ def operators(op: str) -> tuple[Function, ...]:
                 result = native.ASCII if left is right is native.ASCII else native.TEXT
                 found.append(_operator(op, left, right, result, _texts(left, right)))
     if op in "+-":
-        for source in (native.TIMESTAMP, native.DATE):
-            found.append(_operator(op, source, native.DURATION, source, _times(op, source)))
+        found += [
+            _operator(op, source, native.DURATION, source, _times(op, source))
+            for source in (native.TIMESTAMP, native.DATE)
+        ]
     return tuple(found)
 
 

@@ -1,7 +1,7 @@
 """Restrictions as keys: partition positions, ranges of tokens, slices of rows.
 
-Everything is checked where it is bound: null and unset values, empty and oversized partition keys, and how many keys the
-lists of IN multiply to.
+Everything is checked where it is bound: null and unset values, empty and oversized partition keys, and how many keys
+the lists of IN multiply to.
 
 Source: Apache Cassandra 5, ``PartitionKeySingleRestrictionSet``, ``ClusteringColumnRestrictions``,
 ``StatementRestrictions`` (token bounds), ``QueryProcessor.validateKey``.

@@ -209,6 +209,15 @@ class Restrictions:
         """The terms of all clustering columns, where each is restricted by a ``=`` of its own."""
         return _terms(self.clustering, self.table.clustering)
 
+    def check_scan(self, allow_filtering: bool) -> None:
+        """What a SELECT checks last: clustering keys in a range of partitions are looked for row by row.
+
+        Raises:
+            InvalidRequest: that needs ALLOW FILTERING.
+        """
+        if self.is_range and self.clustering and not allow_filtering and not self.table.virtual:
+            raise InvalidRequest(NEEDS_FILTERING)
+
     # With bound values
 
     def positions(self, values: Sequence[Value], environment: Environment) -> list[bytes]:
@@ -377,8 +386,6 @@ class Restrictions:
                         f'PRIMARY KEY column "{column.name}" cannot be restricted as '
                         f'preceding column "{wanted.name}" is not restricted'
                     )
-        if self.is_range and restrictions and not filtering:
-            raise InvalidRequest(NEEDS_FILTERING)
 
     def _check_others(self, filtering: bool) -> None:
         if not self.others:
