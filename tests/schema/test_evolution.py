@@ -24,7 +24,7 @@ from ourodb.schema.types import type_parser
 
 ROOT = Path(__file__).parents[2]
 
-names = st.sampled_from(["a", "b", "c", '"D d"'])
+names = st.sampled_from(["a", "b", "c", "v", '"D d"'])
 tables = st.sampled_from(["t", "u", '"V"'])
 types = st.sampled_from(["x", "y", "z"])
 field_types = st.sampled_from(
@@ -255,6 +255,20 @@ def test_create_and_truncate_make_new_incarnations() -> None:
     assert again is not None
     assert first.incarnation < emptied.incarnation < again.incarnation
     assert first.id == emptied.id != again.id
+
+
+def test_a_dropped_column_takes_its_id_with_it() -> None:
+    """Cells of the dropped column are still in stored rows under that id."""
+    script = played(["CREATE TABLE t (k int PRIMARY KEY, v int, w int)"])
+    first = script.schema.table("app", "t")
+    for statement in ("ALTER TABLE t DROP v", "ALTER TABLE t ADD v int", "ALTER TABLE t ADD x int"):
+        script.execute(statement)
+    table = script.schema.table("app", "t")
+    assert first is not None
+    assert table is not None
+    assert {name: column.id for name, column in first.columns.items()} == {"k": 0, "v": 1, "w": 2}
+    assert {name: column.id for name, column in table.columns.items()} == {"k": 0, "v": 3, "w": 2, "x": 4}
+    assert table.next_column_id == 5
 
 
 def test_a_table_id_is_given_once() -> None:

@@ -25,6 +25,21 @@ def test_a_schema_comes_back_as_it_was() -> None:
     assert encode_schema(decode_schema(encoded)) == encoded
 
 
+def test_the_order_in_which_options_were_written_does_not_show() -> None:
+    """Nodes compare schemas by their bytes."""
+    spellings = [
+        "{'class': 'SizeTieredCompactionStrategy', 'bucket_low': 0.4, 'enabled': true}",
+        "{'enabled': true, 'bucket_low': 0.4, 'class': 'SizeTieredCompactionStrategy'}",
+    ]
+    found = []
+    for spelling in spellings:
+        script = Script()
+        script.execute(f"CREATE KEYSPACE app WITH replication = {SIMPLE}")
+        script.execute(f"CREATE TABLE app.t (k int PRIMARY KEY) WITH compaction = {spelling}")
+        found.append(encode_schema(script.schema))
+    assert found[0] == found[1]
+
+
 def test_types_come_back_whatever_the_order_they_were_made_in() -> None:
     """ALTER TYPE can make an old type hold a younger one."""
     script = Script()

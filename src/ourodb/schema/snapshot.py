@@ -102,7 +102,7 @@ _decoder = msgspec.msgpack.Decoder(_Schema)
 
 
 def encode_schema(schema: Schema) -> bytes:
-    """Equal schemas give equal bytes."""
+    """Schemas that the same changes led to give equal bytes."""
     users = [keyspace for keyspace in schema.keyspaces.values() if not is_system_keyspace(keyspace.name)]
     system = [
         _system(keyspace) for keyspace in schema.keyspaces.values() if is_system_keyspace(keyspace.name)
