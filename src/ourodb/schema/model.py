@@ -113,7 +113,7 @@ class TableOptions:
 
 @dataclass(frozen=True)
 class Table:
-    """One table, frozen. Build it with ``Table.build``; derived tuples are computed once.
+    """One table, frozen; derived tuples are computed once.
 
     Attributes:
         id: what clients see as the table's id; kept by TRUNCATE.
