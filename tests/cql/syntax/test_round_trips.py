@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cql.syntax import trees
@@ -24,6 +25,7 @@ def test_terms(term: Any) -> None:
     assert statement.values == (trees.renumbered(term),)
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.builds(ast.Selector, trees.selectables, st.none() | trees.names), min_size=1, max_size=3))
 def test_selectors(selectors: list[ast.Selector]) -> None:

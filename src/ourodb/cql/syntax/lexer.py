@@ -6,9 +6,8 @@ classes below have names of their own. They are the names that ANTLR shows in Ca
 aren't kept: a message that needs one cuts the text again (``locate``).
 
 The cut mustn't depend on what follows for longer than a token, or a long text could take quadratic time: every
-alternative of the pattern either takes all that it has looked at or fails within a bounded distance. So an
-unterminated string or comment takes the rest of the text, and a malformed number is one piece; both are found out
-afterwards.
+alternative of the pattern takes all that it has looked at, or leaves it to the next one to take. So an unterminated
+string or comment takes the rest of the text, and is found out afterwards.
 
 As in Cassandra: a minus sign directly before a digit belongs to the number (``a -1`` is two tokens), keywords and
 ``true``/``false`` are case-insensitive, ``--`` and ``//`` comment to the end of the line, ``/* */`` doesn't nest.
@@ -119,6 +118,8 @@ _TAGS: Final = {
     **{word.upper(): tag for word, tag in _KEYWORDS.items()},
 }
 
+_UNIT: Final = r"(?:[mM][oOsS]|[uUnN\u00b5][sS]|[yYwWdDhHmMsS])"
+_DURATION: Final = rf"-?[0-9]++{_UNIT}(?:[0-9]++{_UNIT})*+"
 _ISO_DURATION: Final = (
     r"-?P(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
     r"|\d++W"
@@ -131,8 +132,9 @@ _cut = re.compile(
     r"|[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"
     rf"|{_ISO_DURATION}"
     r"|[A-Za-z][A-Za-z0-9_]*+"
-    # A number with all the letters and digits behind it; `1..2` is an integer and a range.
-    r"|-?[0-9]++(?:\.(?!\.(?!\.))[0-9]*+)?+(?:[eE][+-][0-9]++)?+[A-Za-z0-9_\u00b5]*+"
+    rf"|0[xX][0-9A-Fa-f]*+|{_DURATION}(?![A-Za-z0-9_])"
+    # `1..2` is an integer and a range.
+    r"|-?[0-9]++(?:\.(?!\.(?!\.))[0-9]*+)?+(?:[eE][+-]?+[0-9]++)?+"
     r'|"[^"]*+(?:""[^"]*+)*+"?'
     r"|--[^\r\n]*+|//[^\r\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/)?"
     r"|\$\$(?:[^$]++|\$(?!\$))*+(?:\$\$)?"
@@ -142,7 +144,7 @@ _cut = re.compile(
 )
 
 _closer_look = re.compile(
-    r"(?P<DURATION>-?[0-9]++(?:mo|ms|us|\u00b5s|ns|[ywdhms])(?:[0-9]++(?:mo|ms|us|\u00b5s|ns|[ywdhms]))*+)"
+    rf"(?P<DURATION>{_DURATION})"
     r"|(?P<HEXNUMBER>0x[0-9a-f]*+)"
     r"|(?P<FLOAT>-?[0-9]++(?:\.[0-9]*+)?(?:e[+-]?[0-9]++)?)"
     r"|(?P<UUID>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})",
@@ -176,7 +178,7 @@ def tokenize(text: str) -> tuple[list[str], list[str]]:
     """The text's tokens: what was written, and their tags. The tags end with two EOFs more than there are texts.
 
     Raises:
-        LexicalError: a character that begins no token, a malformed number, a string or comment without an end.
+        LexicalError: a character that begins no token, a string or comment without an end.
     """
     texts: list[str] = _cut.findall(text)
     known = _TAGS.get

@@ -9,7 +9,7 @@ the tree is bounded by ``EXPRESSION_NESTING_MAX + EXPRESSION_OPERATORS_MAX``, so
 length of the text is the caller's to bound.
 
 Source: Apache Cassandra 5, ``src/antlr/Parser.g``. Beyond it: BETWEEN, NOT IN, NOT CONTAINS, CHECK and CREATE TABLE
-LIKE as in Cassandra 6; a last comment needs no end of line; SCHEMA is a synonym of KEYSPACE everywhere.
+LIKE as in Cassandra 6; a last comment needs no end of line.
 """
 
 from __future__ import annotations

@@ -275,8 +275,7 @@ def _resource(c: Cursor) -> Resource:
     if c.tags[c.at] == "K_ALL" and following in _EVERY:
         c.at += 1
         return _all_of(c)
-    if c.tags[c.at] in ("K_KEYSPACE", "K_SCHEMA"):
-        c.at += 1
+    if c.accept("K_KEYSPACE"):
         return DataResource(keyspace_name(c))
     if c.tags[c.at] in ("K_MBEAN", "K_MBEANS") and following == STRING:
         pattern = c.accept("K_MBEANS")

@@ -18,7 +18,7 @@ from ourodb.errors import CqlSyntaxError
 _TOKENS_BEFORE = 10
 _BEFORE_CHARACTERS_MAX = 1000
 _TOKEN_CHARACTERS_MAX = 200
-_token_or_blank = re.compile(r"[ \t\r\n]++|'[^']*+'?|\"[^\"]*+\"?|[A-Za-z0-9_]++|.", re.DOTALL)
+_token_or_blank = re.compile(r"[ \t\r\n]++|'[^']*+'?|\"[^\"]*+\"?|-?[A-Za-z0-9_]++|.", re.DOTALL)
 
 
 def position(text: str, offset: int) -> str:
@@ -31,15 +31,19 @@ def lexical_error(text: str, offset: int, problem: str) -> CqlSyntaxError:
     return CqlSyntaxError(f"{position(text, offset)} {problem}")
 
 
-def mismatched(text: str, index: int, expected: str) -> CqlSyntaxError:
-    """The token with this index isn't the one that must stand there, which is given by its tag."""
+def mismatched(text: str, index: int, expected: str, *, looked_past: bool) -> CqlSyntaxError:
+    """The token with this index isn't the one that must stand there, which is given by its tag.
+
+    Args:
+        looked_past: Cassandra's parser has looked at the token behind it too, and shows it.
+    """
     shown = expected if expected == EOF or expected[0].isalpha() else f"'{expected}'"
-    return _complain(text, index, index, "mismatched input ", f" expecting {shown}")
+    return _complain(text, index, index, index + looked_past, "mismatched input ", f" expecting {shown}")
 
 
 def no_viable(text: str, index: int, begun: int) -> CqlSyntaxError:
     """The token with this index fits nothing that could go on from the token ``begun``."""
-    return _complain(text, index, begun, "no viable alternative at input ", "")
+    return _complain(text, index, begun, index, "no viable alternative at input ", "")
 
 
 def at_token(text: str, index: int, problem: str) -> CqlSyntaxError:
@@ -48,28 +52,36 @@ def at_token(text: str, index: int, problem: str) -> CqlSyntaxError:
     return CqlSyntaxError(f"{position(text, span.start)} {problem}")
 
 
-def _complain(text: str, index: int, begun: int, before: str, after: str) -> CqlSyntaxError:
+def _complain(text: str, index: int, begun: int, last: int, before: str, after: str) -> CqlSyntaxError:
     span = locate(text, index)
-    if span is None:
-        return CqlSyntaxError(f"line 0:-1 {before}'<EOF>'{after}")
-    highlighted = span if begun == index else locate(text, begun) or span
-    shown = _shortened(_contents(text[span.start : span.end]))
-    snippet = _snippet(text, highlighted, span)
-    return CqlSyntaxError(f"{position(text, span.start)} {before}'{shown}'{after} ({snippet})")
+    shown = "<EOF>" if span is None else _shortened(_contents(text[span.start : span.end]))
+    place = "line 0:-1" if span is None else position(text, span.start)
+    return CqlSyntaxError(f"{place} {before}'{shown}'{after}{_snippet(text, begun, last)}")
 
 
-def _snippet(text: str, highlighted: Span, last: Span) -> str:
+def _snippet(text: str, begun: int, last: int) -> str:
+    """The text around the token ``begun``, up to the token ``last`` or two tokens on, blanks counted."""
+    highlighted = locate(text, begun)
+    if highlighted is None:
+        return ""
+    behind = _token_or_blank.finditer(text, highlighted.end)
+    ends = [match.end() for match, _ in zip(behind, range(2), strict=False)]
+    end_span = locate(text, last)
+    if end_span is None and len(ends) < 2:
+        return ""
     searched = _token_or_blank.finditer(
         text, max(0, highlighted.start - _BEFORE_CHARACTERS_MAX), highlighted.start
     )
     starts = [match.start() for match in searched][-_TOKENS_BEFORE:]
     start = starts[0] if starts else highlighted.start
     end = _measured_end(text, highlighted)
-    before = text[start : highlighted.start]
-    behind = text[end : _measured_end(text, last)] if last.start > highlighted.start else ""
-    cut = "..." if _measured_end(text, last) < len(text) else ""
-    shown = f"{before}[{_shortened(text[highlighted.start : end])}]{_shortened(behind)}"
-    return f"{'...' if start else ''}{shown}{cut}".replace("\n", "")
+    shown_end = end
+    if last > begun:
+        shown_end = min(ends[-1], _measured_end(text, end_span)) if end_span else ends[-1]
+    shown = f"{text[start : highlighted.start]}[{_shortened(text[highlighted.start : end])}]"
+    shown += _shortened(text[end:shown_end])
+    cut = "..." if shown_end < len(text) else ""
+    return f" ({'...' if start else ''}{shown}{cut})".replace("\n", "")
 
 
 def _measured_end(text: str, span: Span) -> int:

@@ -8,19 +8,29 @@ from __future__ import annotations
 
 from ourodb.cql.syntax.ast import Constant, ConstantKind, Marker, QualifiedName
 from ourodb.cql.syntax.lexer import (
+    BOOLEAN,
+    DURATION,
     EMPTY_QUOTED_NAME,
+    FLOAT,
     FUNCTION_NAME_TAGS,
+    HEX,
     INTEGER,
     NAME_TAGS,
     QMARK,
     QUOTED_NAME,
     STRING,
+    UUID,
     unquote_name,
     unquote_string,
 )
 from ourodb.cql.syntax.parser import complaints
 from ourodb.errors import CqlSyntaxError
 from ourodb.limits import EXPRESSION_NESTING_MAX, EXPRESSION_OPERATORS_MAX
+
+# What may end a table's name, a type or a term. Cassandra's parser looks two tokens past those; but not past the
+# names in an INSERT's list and the like, which these follow.
+_AFTER_PLAIN_NAME = frozenset(("(", ")", ".", "K_VALUES"))
+_ENDS = NAME_TAGS | {INTEGER, FLOAT, STRING, BOOLEAN, UUID, HEX, DURATION, QMARK, ")", "]", "}", ">"}
 
 
 class Cursor:
@@ -77,7 +87,8 @@ class Cursor:
 
     def mismatched(self, expected: str) -> CqlSyntaxError:
         """The error that the next token isn't the one expected."""
-        return complaints.mismatched(self.text, self.at, expected)
+        looked_past = self.at > 0 and self.tags[self.at - 1] in _ENDS and expected not in _AFTER_PLAIN_NAME
+        return complaints.mismatched(self.text, self.at, expected, looked_past=looked_past)
 
     def no_viable(self, begun: int | None = None) -> CqlSyntaxError:
         """The error that the next token can't stand here.
@@ -138,7 +149,19 @@ def keyspace_name(c: Cursor) -> str:
 
 def table_name(c: Cursor) -> QualifiedName:
     """Also of a materialized view."""
-    return qualified_name(c, "table")
+    read = qualified_name(c, "table")
+    if c.tags[c.at] not in _AFTER_TABLE_NAME:
+        raise c.no_viable(c.at - 1)
+    return read
+
+
+# What may follow a table's name in some statement. Anything else is blamed on the name.
+_AFTER_TABLE_NAME = frozenset(
+    """
+    ( ) ; . EOF K_ADD K_ALLOW K_ALTER K_AS K_DROP K_FROM K_GROUP K_IF K_JSON K_LIKE K_LIMIT K_NORECURSIVE K_OF K_ORDER
+    K_PER K_PRIMARY K_RENAME K_SET K_TO K_USING K_WHERE K_WITH
+    """.split()
+)
 
 
 def qualified_name(c: Cursor, what: str) -> QualifiedName:

@@ -69,7 +69,7 @@ def _dispatch(c: Cursor, verb: str, readers: dict[str, Callable[[Cursor], Statem
     c.expect(verb)
     reader = readers.get(c.tags[c.at])
     if reader is None:
-        raise c.no_viable()
+        raise c.no_viable(c.at - 1)
     return reader(c)
 
 
@@ -101,8 +101,7 @@ def _create_table(c: Cursor) -> CreateTable | CreateTableLike:
     table = table_name(c)
     if c.accept("K_LIKE"):
         return _create_table_like(c, table, absent)
-    if not c.accept("("):
-        raise c.no_viable()
+    c.expect("(")
     columns: list[ColumnDefinition] = []
     keys: list[PrimaryKey] = []
     _column_or_key(c, columns, keys)
@@ -293,7 +292,6 @@ def _drop_type(c: Cursor) -> DropType:
 
 _CREATE: dict[str, Callable[[Cursor], Statement]] = {
     "K_KEYSPACE": _create_keyspace,
-    "K_SCHEMA": _create_keyspace,
     "K_COLUMNFAMILY": _create_table,
     "K_TYPE": _create_type,
     "K_INDEX": dependents.create_index,
@@ -309,7 +307,6 @@ _CREATE: dict[str, Callable[[Cursor], Statement]] = {
 
 _ALTER: dict[str, Callable[[Cursor], Statement]] = {
     "K_KEYSPACE": _alter_keyspace,
-    "K_SCHEMA": _alter_keyspace,
     "K_COLUMNFAMILY": _alter_table,
     "K_TYPE": _alter_type,
     "K_MATERIALIZED": dependents.alter_view,
@@ -319,7 +316,6 @@ _ALTER: dict[str, Callable[[Cursor], Statement]] = {
 
 _DROP: dict[str, Callable[[Cursor], Statement]] = {
     "K_KEYSPACE": _drop_keyspace,
-    "K_SCHEMA": _drop_keyspace,
     "K_COLUMNFAMILY": _drop_table,
     "K_TYPE": _drop_type,
     "K_INDEX": dependents.drop_index,

@@ -6,6 +6,7 @@ from ourodb.cql.syntax.ast import (
     Describe,
     DescribeKind,
 )
+from ourodb.cql.syntax.lexer import NAME_TAGS
 from ourodb.cql.syntax.parser.cursor import (
     Cursor,
     function_name,
@@ -61,7 +62,8 @@ def _described(c: Cursor) -> tuple[DescribeKind, str | None, str | None]:
         c.expect("K_VIEW")
         view = table_name(c)
         return DescribeKind.VIEW, view.keyspace, view.name
-    if tag in _DESCRIBED_BY_NAME and c.tags[c.at + 1] not in ("EOF", ";", ".", "K_WITH"):
+    may_be_a_name = tag in NAME_TAGS and c.tags[c.at + 1] in ("EOF", ";", ".", "K_WITH")
+    if tag in _DESCRIBED_BY_NAME and not may_be_a_name:
         kind, reader = _DESCRIBED_BY_NAME[tag]
         c.at += 1
     else:

@@ -254,7 +254,7 @@ def _check_same(source: str, target: str, form: str) -> None:
 def delete(c: Cursor) -> Delete:
     c.expect("K_DELETE")
     deletions: list[Deletion] = []
-    if c.tags[c.at] != "K_FROM":
+    if column_ahead(c, c.at):
         deletions.append(_deletion(c))
         while c.accept(","):
             deletions.append(_deletion(c))
@@ -278,6 +278,8 @@ def _deletion(c: Cursor) -> Deletion:
         return DeleteElement(target, key)
     if c.accept("."):
         return DeleteField(target, name(c))
+    if c.tags[c.at] not in (",", "K_FROM", "EOF"):
+        raise c.no_viable(c.at - 1)
     return DeleteColumn(target)
 
 

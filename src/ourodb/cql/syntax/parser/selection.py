@@ -39,8 +39,8 @@ _CELL_PROPERTIES = {
     "K_MAXWRITETIME": CellProperty.MAXWRITETIME,
     "K_TTL": CellProperty.TTL,
 }
-# What may follow a bare column: elsewhere Cassandra blames the column, not whatever misses.
-_AFTER_COLUMN = frozenset(
+# What may follow a selectable. Anything else behind a bare column is blamed on the column.
+_AFTER_SELECTABLE = frozenset(
     """
     , ) ] } : . [ + - * / % ; EOF K_FROM K_AS K_ORDER K_PER K_LIMIT K_ALLOW
     """.split()
@@ -74,7 +74,10 @@ def selectable(c: Cursor) -> Selectable:
     """One selector, without its alias."""
     if c.tags[c.at] in NAME_TAGS and c.tags[c.at + 1] in _ENDS:
         return ColumnRef(name(c))
-    return arithmetic(c, _operand)
+    read = arithmetic(c, _operand)
+    if c.tags[c.at] not in _AFTER_SELECTABLE:
+        raise c.no_viable()
+    return read
 
 
 _ENDS = frozenset((",", "K_FROM", "K_AS", ")"))
@@ -141,7 +144,7 @@ def _simple(c: Cursor) -> Selectable:
     if tag not in NAME_TAGS:
         return literal(c)
     column = ColumnRef(name(c))
-    if c.tags[c.at] not in _AFTER_COLUMN:
+    if c.tags[c.at] not in _AFTER_SELECTABLE:
         raise c.no_viable(c.at - 1)
     return column
 

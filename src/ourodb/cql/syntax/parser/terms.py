@@ -58,7 +58,13 @@ _SPECIAL_FLOATS = {
     "K_POSITIVE_INFINITY": "Infinity",
     "K_NEGATIVE_INFINITY": "-Infinity",
 }
-_OPERATORS = frozenset("+-*/%")
+# What may follow a term in some statement, operators aside.
+_AFTER_TERM = frozenset(
+    """
+    , ) ] } : ; = .. EOF K_ALLOW K_AND K_APPLY K_AS K_ASC K_DELETE K_DESC K_GROUP K_IF K_INSERT K_LIMIT K_ORDER K_PER
+    K_PRIMARY K_UPDATE K_WHERE K_WITH
+    """.split()
+)
 
 VALUE_TAGS: Final = frozenset((*_CONSTANT_KINDS, *_SPECIAL_FLOATS, "K_NULL", QMARK, "[", "{", "("))
 """What begins a term or selectable that is neither a name, a call, a named marker nor negative."""
@@ -75,11 +81,14 @@ def term(c: Cursor) -> Term:
     # Nearly all terms are constants with a comma or a parenthesis behind them.
     at = c.at
     kind = _CONSTANT_KINDS.get(c.tags[at])
-    if kind is not None and c.tags[at + 1] not in _OPERATORS:
+    if kind is not None and c.tags[at + 1] in _AFTER_TERM:
         c.at = at + 1
         piece = c.texts[at]
         return Constant(kind, unquote_string(piece) if kind is _STRING else piece)
-    return arithmetic(c, _operand)
+    read = arithmetic(c, _operand)
+    if c.tags[c.at] not in _AFTER_TERM:
+        raise c.no_viable(c.at - 1 if c.tags[c.at - 1] == QMARK else c.at)
+    return read
 
 
 def term_before_column(c: Cursor) -> Term:
@@ -153,7 +162,13 @@ def literal(c: Cursor) -> Constant | Null | Marker:
     if c.accept("K_NULL"):
         return Null()
     value = constant(c)
-    return marker(c) if value is None else value
+    if value is not None:
+        return value
+    if c.tags[c.at] in NAME_TAGS:
+        # A column can't stand here; what misses is seen only behind it.
+        c.at += 1
+        raise c.no_viable(c.at - 1)
+    return marker(c)
 
 
 def constant(c: Cursor) -> Constant | None:

@@ -84,7 +84,7 @@ def _word_relation(c: Cursor, target: ColumnRef, begun: int) -> WhereItem:
         return NotNullRelation(target)
     negated = c.accept("K_NOT")
     if c.accept("K_IN"):
-        return InRelation(target, _in_values(c), negated)
+        return InRelation(target, _in_values(c, begun), negated)
     if c.accept("K_CONTAINS"):
         if c.accept("K_KEY"):
             return Relation(target, Operator.NOT_CONTAINS_KEY if negated else Operator.CONTAINS_KEY, term(c))
@@ -162,9 +162,11 @@ def comparison(c: Cursor) -> Operator:
     return op
 
 
-def _in_values(c: Cursor) -> tuple[Term, ...] | Marker:
+def _in_values(c: Cursor, begun: int) -> tuple[Term, ...] | Marker:
     if c.accept("("):
         return comma_separated(c, term, ")", EXPRESSION_STARTS)
+    if c.tags[c.at] not in (QMARK, ":"):
+        raise c.no_viable(begun)
     return marker(c)
 
 
@@ -186,6 +188,7 @@ def conditions(c: Cursor) -> tuple[tuple[Condition, ...], bool]:
 
 
 def _condition(c: Cursor) -> Condition:
+    begun = c.at
     of = column(c)
     target: ColumnRef | ElementRef | FieldRef
     if c.accept("["):
@@ -200,5 +203,5 @@ def _condition(c: Cursor) -> Condition:
                 target, Operator.CONTAINS_KEY if c.accept("K_KEY") else Operator.CONTAINS, term(c)
             )
     if c.accept("K_IN"):
-        return InRelation(target, _in_values(c))
+        return InRelation(target, _in_values(c, begun))
     return Relation(target, comparison(c), term(c))
