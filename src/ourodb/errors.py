@@ -121,6 +121,10 @@ class Overloaded(RequestError):
     retryable = True
 
 
+class StoreReadOnly(Overloaded):
+    """The disk is nearly full, or refuses writes: reads go on, writes do once there is room. Drivers try another node."""
+
+
 class IsBootstrapping(RequestError):
     code = ErrorCode.IS_BOOTSTRAPPING
     retryable = True

@@ -136,3 +136,51 @@ PAGING_STATE_BYTES_MAX: Final = 256 * KIB
 """A paging state from a client: a position and a clustering key, each at most 64 KiB before it is encoded."""
 
 assert PAGE_BYTES_MAX <= RESULT_BYTES_MAX
+
+# --- Storage ---------------------------------------------------------------------------------------------------
+
+MEMTABLE_BYTES: Final = 32 * MIB
+"""Rows that are in the write-ahead log but not yet in a data file; another as much while that is being written out."""
+
+MEMTABLES_MAX: Final = 2
+"""Memtables of one family, the one being written to included. When all are full, writes are refused: OVERLOADED."""
+
+SMALL_FAMILY_MEMTABLE_BYTES: Final = 8 * MIB
+"""As ``MEMTABLE_BYTES``, for the families that hold little."""
+
+BLOCK_CACHE_BYTES: Final = 32 * MIB
+"""Uncompressed blocks, indexes and filters of data files, all families together."""
+
+WAL_BYTES_MAX: Final = 96 * MIB
+"""Write-ahead logs on disk. Past it the oldest memtables are written out; what is left is replayed at the next start."""
+
+OPEN_DATA_FILES_MAX: Final = 512
+"""Data files that the engine keeps open."""
+
+ENGINE_LOG_BYTES_MAX: Final = 1 * MIB
+ENGINE_LOGS_MAX: Final = 3
+"""RocksDB's own notes."""
+
+PENDING_WRITES_MAX: Final = 8_192
+"""Keys that one pass of the loop may change before they are written out in its midst."""
+
+FETCHES_PER_READ_MAX: Final = 64
+"""Keys that were not in memory which the reader thread asks for in one go."""
+
+SETTLE_WITHIN_MS: Final = 5
+"""Writes that nobody settles are settled after this."""
+
+DISK_FREE_BYTES_MIN: Final = 512 * MIB
+"""The store is read-only below this; lifted at a quarter more. Large enough for the memtables, their log and a compaction."""
+
+DISK_FREE_FRACTION_MIN: Final = 0.01
+"""The store is read-only below this part of a large disk, too."""
+
+SNAPSHOT_NAME_LENGTH_MAX: Final = 64
+"""Characters of a snapshot's name."""
+
+SNAPSHOT_MANIFEST_BYTES_MAX: Final = 64 * MIB
+"""A snapshot's list of files, with the schema and the placement beside it."""
+
+assert MEMTABLES_MAX * MEMTABLE_BYTES + SMALL_FAMILY_MEMTABLE_BYTES <= WAL_BYTES_MAX
+assert DISK_FREE_BYTES_MIN >= 2 * (MEMTABLES_MAX * MEMTABLE_BYTES + WAL_BYTES_MAX)

@@ -73,7 +73,8 @@ class Store(Protocol):
 
     Families are small numbers (``storage.families``): DATA, METADATA, LOG, HINTS, EXPIRY.
     What ``apply`` wrote is seen by the next ``get`` and ``scan``; it survives a crash of the process once ``settle``
-    ran and a crash of the machine once the sync that followed ended.
+    returned and a crash of the machine once the ``sync`` that followed ended. A store may gather what is applied in one
+    pass of the loop and write it at ``settle``, so nothing may be acknowledged before ``settle`` returned.
     """
 
     def get(self, family: int, key: bytes) -> bytes | None | Later:
@@ -81,7 +82,10 @@ class Store(Protocol):
         ...
 
     def fetch(self, family: int, key: bytes, done: Callable[[bytes | None | Exception], None]) -> None:
-        """What LATER asks for: read off the loop, then ``done`` with the value on the loop."""
+        """What LATER asks for: read off the loop, then ``done`` with the value, or the error, on the loop.
+
+        The value is as of some moment before ``done``: writes to the key wait until it was called.
+        """
         ...
 
     def scan(
@@ -94,8 +98,18 @@ class Store(Protocol):
         """All or nothing, in order.
 
         Raises:
-            Overloaded: the engine would have to stall.
             StoreReadOnly: the disk is nearly full.
+            StoreDamaged: damage was found that writing would make worse.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Write what was applied since the last call. The owner calls it at the end of each pass of the loop.
+
+        Raises:
+            Overloaded: the engine would have to stall.
+            StoreReadOnly, StoreDamaged: as for ``apply``.
+            Whatever is raised, any of the writes since the last call may be lost: none of them may be acknowledged.
         """
         ...
 
@@ -104,5 +118,8 @@ class Store(Protocol):
         ...
 
     def sync(self, done: Callable[[Exception | None], None]) -> None:
-        """Call ``done`` on the loop once all that was applied before is on disk. Many share one fsync."""
+        """Call ``done`` on the loop once all that was applied before is on disk, or with the reason why it isn't.
+
+        Settles first. Many share one fsync.
+        """
         ...

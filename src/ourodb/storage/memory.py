@@ -70,5 +70,8 @@ class MemoryStore:
             del chosen.values[key]
         del chosen.keys[low:high]
 
+    def settle(self) -> None:
+        """Nothing waits: ``apply`` writes at once."""
+
     def sync(self, done: Callable[[Exception | None], None]) -> None:
         done(None)
