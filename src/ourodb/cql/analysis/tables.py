@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from ourodb.cql.analysis.terms import Context
 from ourodb.cql.syntax.ast import QualifiedName
 from ourodb.cql.syntax.format import quote_identifier
-from ourodb.errors import InvalidRequest
-from ourodb.schema.model import Column, Schema, Table
+from ourodb.errors import InvalidRequest, Unauthorized
+from ourodb.schema.model import Column, Table
 
 
-def find_table(name: QualifiedName, keyspace: str | None, schema: Schema) -> Table:
+def find_table(name: QualifiedName, context: Context) -> Table:
     """The table that a statement names.
 
-    Args:
-        keyspace: for a name that has none.
     Raises:
         InvalidRequest: there is no such table or keyspace.
     """
-    keyspace = name.keyspace if name.keyspace is not None else keyspace
+    keyspace = name.keyspace if name.keyspace is not None else context.keyspace
     if keyspace is None:
         raise InvalidRequest(
             "No keyspace has been specified. USE a keyspace, or explicitly specify keyspace.tablename"
         )
-    found = schema.keyspaces.get(keyspace)
+    found = context.schema.keyspaces.get(keyspace)
     if found is None:
         raise InvalidRequest(f"keyspace {keyspace} does not exist")
     table = found.tables.get(name.name)
     if table is None:
         raise InvalidRequest(f"table {name.name} does not exist")
+    return table
+
+
+def modifiable_table(name: QualifiedName, context: Context) -> Table:
+    """As ``find_table``, for a statement that writes.
+
+    Raises:
+        Unauthorized: the table is the system's own.
+        InvalidRequest: there is no such table, or its rows are made on the fly.
+    """
+    table = find_table(name, context)
+    if table.virtual:
+        if table.keyspace in ("system", "system_schema"):
+            raise Unauthorized(f"{table.keyspace} keyspace is not user-modifiable.")
+        raise InvalidRequest(f"Modification is not supported by table {table.keyspace}.{table.name}")
     return table
 
 
