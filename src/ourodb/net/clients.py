@@ -145,21 +145,19 @@ class ClientServer:
         tick: seconds counted while there are connections.
         open_session: makes the session of a new connection; given the connection, the peer's address and a callback
             that says "there is something to write".
+        settle: called at the end of each pass in which clients were heard, before they are written to.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, open_session: OpenSession, settle: Callable[[], None]) -> None:
-        """
-        Args:
-            settle: called at the end of each pass in which clients were heard, before they are written to.
-        """
+    def __init__(self, loop: asyncio.AbstractEventLoop, open_session: OpenSession) -> None:
         self.open_session = open_session
+        self.settle: Callable[[], None] = lambda: None
         self.tick = 0
         self.refused = 0
         self.cut_off = 0
         self._loop = loop
-        self._settle = settle
         self._connections: dict[ClientProtocol, None] = {}
         self._dirty: list[ClientProtocol] = []
+        self._armed = False
         self._timer: asyncio.TimerHandle | None = None
         self._server: asyncio.Server | None = None
 
@@ -204,12 +202,19 @@ class ClientServer:
         self._connections.pop(protocol, None)
 
     def mark_dirty(self, protocol: ClientProtocol) -> None:
-        if not self._dirty:
-            self._loop.call_soon(self._end_of_pass)
         self._dirty.append(protocol)
+        if not self._armed:
+            self.arm_end_of_pass()
+
+    def arm_end_of_pass(self) -> None:
+        """Make sure that this pass of the loop ends with ``settle``."""
+        if not self._armed:
+            self._armed = True
+            self._loop.call_soon(self._end_of_pass)
 
     def _end_of_pass(self) -> None:
-        self._settle()
+        self._armed = False
+        self.settle()
         dirty, self._dirty = self._dirty, []
         for protocol in dirty:
             protocol.flush()

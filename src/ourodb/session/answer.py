@@ -86,8 +86,8 @@ class Answer:
         trace = self.trace
         if trace is not None:
             trace.finish()
-        warnings = self.warnings if self._session.connection.version >= 4 else ()
-        return response_prefix(trace.id if trace is not None else None, warnings)
+        version = self._session.connection.version
+        return response_prefix(version, trace.id if trace is not None else None, self.warnings)
 
     def _sent(self) -> None:
         self._session.in_flight -= 1

@@ -1,42 +1,536 @@
 """Compiling statements and running them: from text and bound values to an answer.
 
 Every statement is compiled into a plan, whose class says how it runs. EXECUTE of a plain INSERT or SELECT goes through
-``execute_prepared`` straight to its plan's fast path; everything else takes the general way, one method for a kind of
+``execute_prepared`` straight to its plan's fast path; everything else takes the general way, one method for each kind of
 plan.
 
-A plan is compiled against one ``Schema``. When the epoch has moved on, it is checked before its next use: if its table is
-still the same object, nothing has to be done, else the text is compiled again.
+A plan is compiled against one ``Schema``. When the epoch has moved on, it is checked before its next use: if its tables
+are still the same objects nothing has to be done, else the text is compiled again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ourodb import limits
 from ourodb.cluster.metadata.log import Applied, MetadataLog
 from ourodb.cluster.metadata.view import ClusterView
-from ourodb.cql.analysis.ddl import analyse_ddl
+from ourodb.cql.analysis.ddl import DdlStatement, analyse_ddl
 from ourodb.cql.analysis.modifications import analyse_modification
-from ourodb.cql.analysis.operations import ListCellIds
-from ourodb.cql.analysis.terms import Context
-from ourodb.cql.plan.batch import BatchPlan
-from ourodb.cql.plan.modification import Changes, ModificationPlan
+from ourodb.cql.analysis.terms import ColumnSpec, Context
+from ourodb.cql.plan.batch import BatchPlan, check_batch
+from ourodb.cql.plan.modification import ModificationPlan
 from ourodb.cql.plan.options import ExecuteOptions
 from ourodb.cql.plan.select import SelectPlan
 from ourodb.cql.syntax import ast
 from ourodb.cql.syntax.parser import parse
-from ourodb.cql.wire import codes
-from ourodb.cql.wire.columns import RowsMetadata
+from ourodb.cql.wire.columns import RowsMetadata, encode_row
 from ourodb.cql.wire.primitives import UNSET, Value
 from ourodb.cql.wire.requests import Batch, Execute, Query, QueryParameters
 from ourodb.cql.wire.responses import SchemaChange, encode_schema_change_event
-from ourodb.errors import InvalidRequest, NotSupported, OuroError, RequestError, ServerError, Unprepared
+from ourodb.errors import (
+    InvalidRequest,
+    NotSupported,
+    OuroError,
+    RequestError,
+    Unprepared,
+)
 from ourodb.ports import Clock, Random
+from ourodb.replication.consistency import refusal
 from ourodb.replication.coordinator.cas import Bound, CasResult, ConditionalWrites
 from ourodb.replication.coordinator.counter import Counters
-from ourodb.replication.coordinator.write import Writes
+from ourodb.replication.coordinator.write import Writes, as_request_error
 from ourodb.replication.timestamps import Timestamps
 from ourodb.schema.changes import SchemaChangeEvent
 from ourodb.schema.describe import describe
+from ourodb.schema.model import Schema, Table
 from ourodb.session.answer import Answer
+from ourodb.session.plans import DdlPlan, DescribePlan, Plan, UsePlan
+from ourodb.session.reads import Reads, outdated
 from ourodb.session.statements import PreparedStatement, PreparedStatements, StatementCache, statement_id
+from ourodb.storage.keys import TableKeys
+from ourodb.storage.row import Wait
+from ourodb.storage.rows import Rows
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ourodb.session.session import Session
+
+MICROS = 1_000_000
+
+DDL_STATEMENTS = (
+    ast.CreateKeyspace,
+    ast.AlterKeyspace,
+    ast.DropKeyspace,
+    ast.CreateTable,
+    ast.AlterTable,
+    ast.DropTable,
+    ast.CreateType,
+    ast.AlterType,
+    ast.DropType,
+    ast.Truncate,
+)
+
+
+class QueryProcessor:
+    """Runs the statements of all sessions of one node.
+
+    Attributes:
+        address: where this node's clients connect.
+        prepared: statements by id.
+        clock: for ages and tracing.
+        random: for trace ids.
+        rows: the tables' rows.
+    """
+
+    def __init__(
+        self,
+        log: MetadataLog,
+        rows: Rows,
+        writes: Writes,
+        conditional: ConditionalWrites,
+        counters: Counters,
+        reads: Reads,
+        clock: Clock,
+        random: Random,
+        timestamps: Timestamps,
+        address: tuple[str, int],
+    ) -> None:
+        """
+        Args:
+            address: where this node's clients connect.
+        """
+        self.address = address
+        self.prepared: PreparedStatements[Any] = PreparedStatements()
+        self.clock = clock
+        self.random = random
+        self.rows = rows
+        self._log = log
+        self._writes = writes
+        self._conditional = conditional
+        self._counters = counters
+        self._reads = reads
+        self._timestamps = timestamps
+        self._cache: StatementCache[Any] = StatementCache()
+        self._listeners: dict[Session, None] = {}
+        self._refusals: dict[tuple[str, int, bool], RequestError | None] = {}
+        self._view = log.view
+        self._epoch = self._view.epoch
+        self._run: dict[type, Callable[..., None]] = {
+            SelectPlan: self._run_select,
+            ModificationPlan: self._run_modification,
+            BatchPlan: self._run_batch,
+            UsePlan: self._run_use,
+            DdlPlan: self._run_ddl,
+            DescribePlan: self._run_describe,
+        }
+        log.listen(self._on_schema_change)
+
+    @property
+    def schema(self) -> Schema:
+        return self._view.schema
+
+    # Requests
+
+    def query(self, session: Session, request: Query, answer: Answer) -> None:
+        """QUERY: compile, or find the plan of the same text, and run."""
+        parameters = request.parameters
+        keyspace = parameters.keyspace or session.keyspace
+        if answer.trace is not None:
+            answer.trace.about(request.statement, parameters)
+        plan = self._cache.get(request.statement, keyspace, self._epoch)
+        if plan is None:
+            plan = self.compile(request.statement, keyspace)
+            self._cache.offer(request.statement, keyspace, self._epoch, plan)
+        answer.warnings = plan.warnings
+        self._execute(session, plan, parameters, answer, b"", request.statement)
+
+    def prepare(self, text: str, keyspace: str | None) -> PreparedStatement[Any]:
+        """PREPARE: compile and keep. The same text in the same keyspace is the same statement."""
+        id = statement_id(text, keyspace)
+        known = self.prepared.get(id)
+        if known is not None:
+            self._refresh(known)
+            return known
+        plan = self.compile(text, keyspace)
+        statement = PreparedStatement(id, text, keyspace, plan, self._epoch)
+        self.prepared.add(statement)
+        return statement
+
+    def execute_prepared(self, session: Session, request: Execute, answer: Answer) -> None:
+        """EXECUTE."""
+        statement = self.prepared.get(request.statement_id)
+        if statement is None:
+            raise Unprepared(request.statement_id)
+        if statement.epoch != self._epoch:
+            self._refresh(statement)
+        plan = statement.plan
+        parameters = request.parameters
+        if plan.__class__ is ModificationPlan and plan.fast is not None and answer.trace is None:
+            values = parameters.values
+            if parameters.names is None and len(values) == len(plan.variables):
+                now_us = self.clock.wall_us()
+                now_s = parameters.now_s or now_us // MICROS
+                timestamp_us = parameters.timestamp_us
+                if timestamp_us is None:
+                    timestamp_us = self._timestamps.next_us()
+                mutation = plan.fast(values, timestamp_us, now_s)
+                if mutation is not None:
+                    error = self._refusal(plan.table.keyspace, parameters.consistency, write=True)
+                    if error is not None:
+                        raise error
+                    answer.will_come()
+                    self._writes.write(mutation, now_us // MICROS, answer)
+                    return
+        self.prepared.touch(request.statement_id)
+        if answer.trace is not None:
+            answer.trace.about(statement.text, parameters)
+        self._execute(
+            session, plan, parameters, answer, request.result_metadata_id, statement.text, statement.recompiled
+        )
+
+    def batch(self, session: Session, request: Batch, answer: Answer) -> None:
+        """BATCH: statements that the driver put together."""
+        parameters = request.parameters
+        keyspace = parameters.keyspace or session.keyspace
+        if answer.trace is not None:
+            answer.trace.about("BATCH", parameters)
+        bound = []
+        warnings: list[str] = []
+        for one in request.statements:
+            if one.statement_id is not None:
+                statement = self.prepared.get(one.statement_id)
+                if statement is None:
+                    raise Unprepared(one.statement_id)
+                self._refresh(statement)
+                plan = statement.plan
+            else:
+                assert one.statement is not None
+                plan = self._cache.get(one.statement, keyspace, self._epoch)
+                if plan is None:
+                    plan = self.compile(one.statement, keyspace)
+                    self._cache.offer(one.statement, keyspace, self._epoch, plan)
+            if not isinstance(plan, ModificationPlan):
+                raise InvalidRequest("Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed.")
+            warnings.extend(plan.warnings)
+            bound.append(Bound(plan, positional(plan, one.values, None)))
+        answer.warnings = warnings
+        check_batch(request.kind, [plan for plan, _ in bound])
+        options = self._options(session, parameters, keyspace)
+        self._modify(bound, options, parameters.consistency, None, answer, in_batch=True)
+
+    # Sessions
+
+    def add_listener(self, session: Session) -> None:
+        """The session registered for events."""
+        self._listeners[session] = None
+
+    def forget_listener(self, session: Session) -> None:
+        self._listeners.pop(session, None)
+
+    # Compiling
+
+    def compile(self, text: str, keyspace: str | None) -> Plan:
+        """The plan of a statement.
+
+        Raises:
+            RequestError: it can't be parsed, or doesn't fit the schema.
+        """
+        if len(text) > limits.STATEMENT_BYTES_MAX:
+            raise InvalidRequest(
+                f"The statement has {len(text)} characters; the maximum is {limits.STATEMENT_BYTES_MAX}."
+                " Bind large values to markers instead of writing them out."
+            )
+        statement = parse(text)
+        if isinstance(statement, ast.Insert | ast.InsertJson | ast.Update | ast.Delete):
+            context = Context(self.schema, keyspace, statement.markers)
+            modification = analyse_modification(statement, context)
+            return ModificationPlan(modification, self._keys_of(modification.table), context)
+        if isinstance(statement, ast.Select):
+            context = Context(self.schema, keyspace, statement.markers)
+            return self._reads.compile(statement, text, context)
+        if isinstance(statement, ast.Batch):
+            return BatchPlan(statement, Context(self.schema, keyspace, statement.markers), self._keys_of)
+        if isinstance(statement, ast.Use):
+            if statement.keyspace not in self.schema.keyspaces:
+                raise InvalidRequest(f"Keyspace '{statement.keyspace}' does not exist")
+            return UsePlan(statement.keyspace)
+        if isinstance(statement, ast.Describe):
+            return DescribePlan(statement, keyspace)
+        if isinstance(statement, DDL_STATEMENTS):
+            return DdlPlan(statement, keyspace)
+        raise NotSupported(_statement_name(statement))
+
+    def _keys_of(self, table: Table) -> TableKeys:
+        return self.rows.of(table).keys
+
+    def _refresh(self, statement: PreparedStatement[Any]) -> None:
+        """Make sure that a prepared statement's plan fits the present schema."""
+        if statement.epoch == self._epoch:
+            return
+        plan = statement.plan
+        tables = [plan.table] if hasattr(plan, "table") else [one.table for one in getattr(plan, "plans", ())]
+        if not tables or any(self.schema.table(table.keyspace, table.name) is not table for table in tables):
+            statement.plan = self.compile(statement.text, statement.keyspace)
+            statement.recompiled = True
+        statement.epoch = self._epoch
+
+    # Running
+
+    def _execute(
+        self,
+        session: Session,
+        plan: Any,
+        parameters: QueryParameters,
+        answer: Answer,
+        metadata_id: bytes,
+        text: str,
+        recompiled: bool = False,
+    ) -> None:
+        parameters.values = positional(plan, parameters.values, parameters.names)
+        self._run[type(plan)](session, plan, parameters, answer, metadata_id, recompiled)
+
+    def _options(self, session: Session, parameters: QueryParameters, keyspace: str | None) -> ExecuteOptions:
+        timestamp_us = parameters.timestamp_us
+        return ExecuteOptions(
+            self.clock,
+            self.random,
+            self._timestamps.next_us() if timestamp_us is None else timestamp_us,
+            self.clock.wall_us() // MICROS if parameters.now_s is None else parameters.now_s,
+            consistency=parameters.consistency,
+            serial_consistency=parameters.serial_consistency,
+            page_size=parameters.page_size,
+            paging_state=parameters.paging_state,
+            keyspace=keyspace,
+            version=session.connection.version,
+        )
+
+    def _refusal(self, keyspace: str, level: int, *, write: bool) -> RequestError | None:
+        key = (keyspace, level, write)
+        if key not in self._refusals:
+            found = self.schema.keyspaces[keyspace]
+            self._refusals[key] = refusal(level, found, self._view.node.data_center, 1, write=write)
+        return self._refusals[key]
+
+    def _run_select(
+        self,
+        session: Session,
+        plan: SelectPlan,
+        parameters: QueryParameters,
+        answer: Answer,
+        metadata_id: bytes,
+        recompiled: bool,
+    ) -> None:
+        error = self._refusal(plan.table.keyspace, parameters.consistency, write=False)
+        if error is not None:
+            raise error
+        options = self._options(session, parameters, session.keyspace)
+        changed = outdated(plan, options.version, metadata_id)
+        skip_metadata = parameters.skip_metadata and not changed and not (recompiled and options.version < 5)
+        self._reads.run(
+            plan, parameters.values, options, answer, skip_metadata=skip_metadata, changed=changed
+        )
+
+    def _run_modification(
+        self,
+        session: Session,
+        plan: ModificationPlan,
+        parameters: QueryParameters,
+        answer: Answer,
+        metadata_id: bytes,
+        recompiled: bool,
+    ) -> None:
+        options = self._options(session, parameters, session.keyspace)
+        bound = [Bound(plan, parameters.values)]
+        self._modify(bound, options, parameters.consistency, None, answer, in_batch=False)
+
+    def _run_batch(
+        self,
+        session: Session,
+        plan: BatchPlan,
+        parameters: QueryParameters,
+        answer: Answer,
+        metadata_id: bytes,
+        recompiled: bool,
+    ) -> None:
+        options = self._options(session, parameters, session.keyspace)
+        bound = [Bound(one, parameters.values) for one in plan.plans]
+        timestamp = plan.timestamp(parameters.values, options)
+        self._modify(bound, options, parameters.consistency, timestamp, answer, in_batch=True)
+
+    def _modify(
+        self,
+        bound: Sequence[Bound],
+        options: ExecuteOptions,
+        level: int,
+        timestamp: int | None,
+        answer: Answer,
+        *,
+        in_batch: bool,
+    ) -> None:
+        if not bound:
+            answer(None)
+            return
+        is_conditional = any(plan.is_conditional for plan, _ in bound)
+        for plan, _ in bound:
+            error = self._refusal(plan.table.keyspace, level, write=not is_conditional)
+            if error is not None:
+                raise error
+        now_s = self.clock.wall_us() // MICROS
+        if is_conditional:
+            self._compare_and_set(bound, options, answer, in_batch=in_batch)
+            return
+
+        def step() -> Wait | None:
+            changes = self._conditional.changes(bound, options, timestamp)
+            if isinstance(changes, Wait):
+                return changes
+            mutations = changes.mutations()
+            if changes.counters:
+                return self._counters.add(changes.counters, mutations, options.timestamp_us, now_s)
+            return self.rows.apply_many(mutations, now_s)
+
+        answer.will_come()
+        self._writes.run(step, answer, sync=bound[0].plan.is_counter)
+
+    def _compare_and_set(
+        self, bound: Sequence[Bound], options: ExecuteOptions, answer: Answer, *, in_batch: bool
+    ) -> None:
+        result: CasResult | None = None
+
+        def step() -> Wait | None:
+            nonlocal result
+            outcome = self._conditional.compare_and_set(
+                bound, options, self._timestamps.next_us(), in_batch=in_batch
+            )
+            if isinstance(outcome, Wait):
+                return outcome
+            result = outcome
+            return None
+
+        def done(error: RequestError | None) -> None:
+            if error is not None:
+                answer.error(error)
+                return
+            assert result is not None
+            metadata = RowsMetadata([column.wire() for column in result.columns], options.version)
+            rows = [encode_row(row) for row in result.rows]
+            answer.result(metadata.rows(len(rows), rows))
+
+        answer.will_come()
+        self._writes.run(step, done, sync=True)
+
+    def _run_use(
+        self,
+        session: Session,
+        plan: UsePlan,
+        parameters: QueryParameters,
+        answer: Answer,
+        metadata_id: bytes,
+        recompiled: bool,
+    ) -> None:
+        if plan.keyspace not in self.schema.keyspaces:
+            raise InvalidRequest(f"Keyspace '{plan.keyspace}' does not exist")
+        session.keyspace = plan.keyspace
+        answer.set_keyspace(plan.keyspace)
+
+    def _run_describe(
+        self,
+        session: Session,
+        plan: DescribePlan,
+        parameters: QueryParameters,
+        answer: Answer,
+        metadata_id: bytes,
+        recompiled: bool,
+    ) -> None:
+        description = describe(plan.statement, self.schema, plan.keyspace, self._view.node)
+        self._reads.answer_description(
+            description, parameters.page_size, parameters.paging_state, session.connection.version, answer
+        )
+
+    # Schema
+
+    def _run_ddl(
+        self,
+        session: Session,
+        plan: DdlPlan,
+        parameters: QueryParameters,
+        answer: Answer,
+        metadata_id: bytes,
+        recompiled: bool,
+    ) -> None:
+        statement: DdlStatement = plan.statement
+        data_centers: Mapping[str, int] = {self._view.node.data_center: 1}
+        checked = analyse_ddl(statement, self.schema, plan.keyspace, data_centers, self.clock, self.random)
+        answer.warnings = checked.warnings
+        if checked.change is None:
+            answer(None)
+            return
+        answer.will_come()
+
+        def done(outcome: Applied | OuroError) -> None:
+            if isinstance(outcome, OuroError):
+                answer.error(as_request_error(outcome))
+            elif not outcome.events:
+                answer(None)
+            else:
+                answer.schema_change(SchemaChange(*outcome.events[-1]))
+
+        self._log.submit(checked.change, done)
+
+    def _on_schema_change(self, view: ClusterView, events: Sequence[SchemaChangeEvent]) -> None:
+        """The schema moved: tables that are gone lose their rows, clients that registered hear of it."""
+        before = {table.incarnation: table for table in _tables(self.schema)}
+        self._view = view
+        self._epoch = view.epoch
+        self._refusals.clear()
+        after = {table.incarnation: table for table in _tables(view.schema)}
+        for incarnation in before:
+            if incarnation not in after:
+                self.rows.drop(incarnation)
+        for incarnation, table in after.items():
+            if before.get(incarnation) is not table:
+                self.rows.of(table)
+        self._reads.schema_changed(view)
+        for event in events:
+            body = encode_schema_change_event(SchemaChange(*event))
+            for session in self._listeners:
+                if "SCHEMA_CHANGE" in session.events:
+                    session.connection.send_event(body)
+                    session.wake()
+
+
+def positional(plan: Plan, values: list[Value], names: list[str] | None) -> list[Value]:
+    """The values in the order of the plan's variables.
+
+    Raises:
+        InvalidRequest: there are too few or too many, or a name is missing.
+    """
+    variables: Sequence[ColumnSpec] = plan.variables
+    if names is None:
+        if len(values) != len(variables):
+            raise InvalidRequest(
+                f"Invalid amount of bind variables: expected {len(variables)}, got {len(values)}"
+                if values
+                else f"Invalid amount of bind variables: {len(variables)} expected, none given"
+            )
+        return values
+    by_name = dict(zip(names, values, strict=True))
+    return [by_name.get(variable.name, UNSET) for variable in variables]
+
+
+def _tables(schema: Schema) -> list[Table]:
+    return [
+        table
+        for keyspace in schema.keyspaces.values()
+        for table in keyspace.tables.values()
+        if not table.virtual
+    ]
+
+
+def _statement_name(statement: object) -> str:
+    """``CreateIndex`` -> CREATE INDEX, for a message."""
+    name = type(statement).__name__
+    words = "".join(f" {letter}" if letter.isupper() else letter for letter in name).split()
+    return " ".join(words).upper()

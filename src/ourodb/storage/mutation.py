@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ourodb.schema.model import Column
 from ourodb.storage.keys import HEADER_BYTE, RANGE_TOMBSTONE_BYTE, TableKeys
-from ourodb.storage.merge import reconcile
+from ourodb.storage.merge import reconcile, shadow
 from ourodb.storage.ranges import Fragment, add
 from ourodb.storage.record import (
     COMPLEX_DELETION,
@@ -168,8 +168,11 @@ class MutationBuilder:
         rows = self._rows
         for clustering_key in sorted(rows):
             builder = rows[clustering_key]
-            if not builder.row.is_empty():
-                writes.append((b"\x40" + clustering_key, encode_row(builder.row)))
+            row = builder.row
+            if row.deletion is not None:
+                shadow(row, row.deletion[0])
+            if not row.is_empty():
+                writes.append((b"\x40" + clustering_key, encode_row(row)))
             builder.add_elements_to(writes)
         if not writes:
             return None

@@ -149,7 +149,9 @@ def encode_row(row: Row) -> bytes:
                 flags &= ~UNIFORM
         if deletion is not None:
             least = min(least, deletion[0])
-            greatest = max(greatest, deletion[0])
+            if deletion[0] > greatest:
+                greatest = deletion[0]
+                flags &= ~UNIFORM
     elif deletion is not None:
         least = greatest = deletion[0]
 

@@ -15,13 +15,14 @@ from typing import TypeAlias
 
 from ourodb.cql.analysis.operations import column_of
 from ourodb.cql.analysis.terms import ColumnSpec, Context, Environment, Evaluate, column_spec, element_spec, prepare
+from ourodb.cql.analysis.row_values import elements_joiner
 from ourodb.cql.syntax import ast
 from ourodb.cql.syntax.ast import Operator
 from ourodb.cql.types import INT, CqlType, ListType, MapType, SetType, UserType
 from ourodb.cql.wire.primitives import UNSET, Value
 from ourodb.errors import InvalidRequest
 from ourodb.schema.model import Column, ColumnKind, Table
-from ourodb.storage.row import LiveElement, LiveRow
+from ourodb.storage.row import LiveRow
 
 _INT = struct.Struct(">i")
 
@@ -143,7 +144,7 @@ def _access(key: Value, what: str) -> bytes:
 
 def _whole_reader(column: Column) -> ReadColumn:
     if column.type.is_multicell:
-        join = collection_joiner(column.type)
+        join = elements_joiner(column.type)
         id = column.id
 
         def read_elements(row: LiveRow | None, values: Sequence[Value], environment: Environment) -> bytes | None:
@@ -157,29 +158,6 @@ def _whole_reader(column: Column) -> ReadColumn:
         return cell[0] if cell is not None else None
 
     return read_cell
-
-
-def collection_joiner(kind: CqlType) -> Callable[[Sequence[LiveElement]], bytes]:
-    """How the elements of a multicell column become one serialized value."""
-    if isinstance(kind, MapType):
-        join_map = kind.join
-        return lambda elements: join_map([(element[0], element[1]) for element in elements])
-    if isinstance(kind, SetType):
-        join_set = kind.join
-        return lambda elements: join_set([element[0] for element in elements])
-    if isinstance(kind, ListType):
-        join_list = kind.join
-        return lambda elements: join_list([element[1] for element in elements])
-    assert isinstance(kind, UserType)
-    join_udt, size = kind.join, len(kind.field_names)
-
-    def join_fields(elements: Sequence[LiveElement]) -> bytes:
-        fields: list[bytes | None] = [None] * size
-        for element in elements:
-            fields[int.from_bytes(element[0], "big")] = element[1]
-        return join_udt(fields)
-
-    return join_fields
 
 
 def _satisfies(op: Operator, kind: CqlType, present: bytes | None, wanted: Value) -> bool:

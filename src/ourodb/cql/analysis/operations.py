@@ -16,19 +16,18 @@ from typing import Any, Final, TypeAlias
 from ourodb.cql.analysis.terms import (
     BoundTerm,
     ColumnSpec,
-    Constant,
     Context,
+    Environment,
     Evaluate,
     column_spec,
     element_spec,
     prepare,
 )
-from ourodb.cql.plan.options import ExecuteOptions
 from ourodb.cql.syntax import ast
 from ourodb.cql.types import INT, CqlType, ListType, MapType, SetType, UserType
 from ourodb.cql.types.timeuuid import timeuuid
 from ourodb.cql.wire.primitives import UNSET, Value
-from ourodb.errors import InvalidRequest, NotSupported
+from ourodb.errors import InvalidRequest
 from ourodb.ports import Clock
 from ourodb.schema.model import Column, ColumnKind, Table
 from ourodb.storage.mutation import RowBuilder
@@ -93,7 +92,7 @@ class UpdateParameters:
     __slots__ = ("counters", "list_cell_ids", "options", "prior", "ttl", "values")
 
     def __init__(
-        self, values: Sequence[Value], options: ExecuteOptions, ttl: int, list_cell_ids: ListCellIds
+        self, values: Sequence[Value], options: Environment, ttl: int, list_cell_ids: ListCellIds
     ) -> None:
         self.values = values
         self.options = options

@@ -5,7 +5,7 @@ Source: Apache Cassandra 5, ``BatchStatement.validate``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ourodb.cql.analysis.modifications import analyse_modification
 from ourodb.cql.analysis.terms import BoundTerm, ColumnSpec, Context, prepare
@@ -17,6 +17,7 @@ from ourodb.cql.wire import codes
 from ourodb.cql.wire.columns import RowsMetadata
 from ourodb.cql.wire.primitives import UNSET, Value
 from ourodb.errors import InvalidRequest
+from ourodb.schema.model import Table
 from ourodb.storage.keys import TableKeys
 
 KINDS = {
@@ -66,7 +67,7 @@ class BatchPlan:
 
     __slots__ = ("_timestamp", "kind", "partition_key_indexes", "plans", "variables", "warnings")
 
-    def __init__(self, statement: ast.Batch, context: Context) -> None:
+    def __init__(self, statement: ast.Batch, context: Context, keys_of: Callable[[Table], TableKeys]) -> None:
         if statement.ttl is not None:
             raise InvalidRequest("Global TTL on the BATCH statement is not supported.")
         self._timestamp: BoundTerm | None = None
@@ -76,7 +77,7 @@ class BatchPlan:
         self.kind = KINDS[statement.kind]
         modifications = [analyse_modification(one, context) for one in statement.statements]
         self.variables: Sequence[ColumnSpec] = context.bound_variables()
-        self.plans = [ModificationPlan(one, TableKeys(one.table), context) for one in modifications]
+        self.plans = [ModificationPlan(one, keys_of(one.table), context) for one in modifications]
         check_batch(self.kind, self.plans, has_timestamp=self._timestamp is not None)
         self.partition_key_indexes = _key_indexes(self.plans, context)
         self.warnings: Sequence[str] = tuple(context.warnings)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ourodb.cql.analysis.conditions import collection_joiner
 from ourodb.cql.analysis.operations import ListCellIds
+from ourodb.cql.analysis.row_values import elements_joiner
 from ourodb.cql.analysis.terms import ColumnSpec, column_spec
 from ourodb.cql.plan.modification import Changes, ModificationPlan
 from ourodb.cql.plan.options import ExecuteOptions
@@ -209,6 +209,6 @@ def _value(column: Column, row: LiveRow | None, partition: LivePartition) -> byt
         return None
     if column.type.is_multicell:
         elements = source.elements.get(column.id)
-        return collection_joiner(column.type)(elements) if elements else None
+        return elements_joiner(column.type)(elements) if elements else None
     cell = source.cells.get(column.id)
     return cell[0] if cell is not None else None

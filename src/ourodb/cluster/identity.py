@@ -1,0 +1,100 @@
+"""Who a node is, kept in its store from its first start on.
+
+The host id names the node for ever. The counter incarnation grows after each unclean stop: the last increments of a
+shard may then be lost, and a shard must never go back in time (see ``storage.counter``). The paging key authenticates
+the paging states that this cluster hands out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+import msgspec
+
+from ourodb.errors import StoreDamaged
+from ourodb.ports import LATER, Random, Store
+from ourodb.storage.families import METADATA
+
+KEY = b"node/identity"
+CLEAN_KEY = b"node/clean"
+TOKENS = 16
+TOKEN_SPAN = 1 << 64
+TOKEN_LEAST = -(1 << 63)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Attributes:
+    tokens: the start of the node's ranges, decimal, ascending.
+    counter_incarnation: of this run of the node.
+    paging_key: 32 bytes.
+    was_clean: the node's last run ended in order (or this is its first).
+    """
+
+    host_id: UUID
+    tokens: tuple[str, ...]
+    counter_incarnation: int
+    paging_key: bytes
+    was_clean: bool
+
+
+class _Stored(msgspec.Struct):
+    host_id: bytes
+    tokens: list[int]
+    counter_incarnation: int
+    paging_key: bytes
+
+
+def load_identity(store: Store, random: Random) -> Identity:
+    """The node's identity; made, and put on disk, at its first start.
+
+    Raises:
+        StoreDamaged: it can't be read.
+    """
+    encoded = _read(store, KEY)
+    was_clean = True
+    if encoded is None:
+        stored = _Stored(UUID(bytes=random.bytes(16), version=4).bytes, _tokens(random), 1, random.bytes(32))
+    else:
+        try:
+            stored = msgspec.msgpack.decode(encoded, type=_Stored)
+        except msgspec.MsgspecError as error:
+            raise StoreDamaged(
+                f"this node's identity can't be read: {error}; restore the node from a snapshot"
+            ) from error
+        was_clean = _read(store, CLEAN_KEY) is not None
+        if not was_clean:
+            stored.counter_incarnation += 1
+    store.apply(((METADATA, KEY, msgspec.msgpack.encode(stored)), (METADATA, CLEAN_KEY, None)))
+    store.settle()
+    return Identity(
+        UUID(bytes=stored.host_id),
+        tuple(map(str, stored.tokens)),
+        stored.counter_incarnation,
+        stored.paging_key,
+        was_clean,
+    )
+
+
+def mark_clean_stop(store: Store) -> None:
+    """The last write of a run that ends in order."""
+    store.apply(((METADATA, CLEAN_KEY, b"\x01"),))
+    store.settle()
+
+
+def _read(store: Store, key: bytes) -> bytes | None:
+    value = store.get(METADATA, key)
+    # At start nothing competes for the disk: a scan answers at once what a get may put off.
+    return (
+        next((found for _, found in store.scan(METADATA, key, key + b"\x00")), None)
+        if value is LATER
+        else value
+    )  # type: ignore[return-value]
+
+
+def _tokens(random: Random) -> list[int]:
+    """Evenly spread from a random first one: a node alone owns everything anyhow."""
+    first = int.from_bytes(random.bytes(8), "big")
+    step = TOKEN_SPAN // TOKENS
+    return sorted((first + i * step) % TOKEN_SPAN + TOKEN_LEAST for i in range(TOKENS))

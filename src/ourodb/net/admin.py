@@ -1,0 +1,124 @@
+"""The admin port: metrics for Prometheus, the node's state and snapshots as JSON.
+
+The port is taken when the node starts; the HTTP library behind it is loaded only after the node has said that it is
+ready, since no CQL client should wait for it. What connects earlier waits in the socket's backlog.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ourodb.errors import ConfigurationProblem, OuroError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+Reply = Mapping[str, Any]
+Action = Callable[[Mapping[str, Any]], Reply]
+
+BODY_BYTES_MAX = 64 * 1024
+BACKLOG = 64
+
+
+class AdminServer:
+    """Serves functions that it is given; knows nothing of what they do.
+
+    Attributes:
+        routes: (method, path) to a function from the JSON body to the JSON reply. A function that raises ``OuroError`` is
+            answered with status 400 and its message.
+        metrics: name to (help, kind, value), asked for at each scrape; kind is counter or gauge.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[tuple[str, str], Action],
+        metrics: Callable[[], Mapping[str, tuple[str, str, float]]],
+    ) -> None:
+        self.routes = routes
+        self.metrics = metrics
+        self._socket: socket.socket | None = None
+        self._runner: web.AppRunner | None = None
+        self._loading: asyncio.Task[None] | None = None
+
+    def take_port(self, address: str, port: int) -> int:
+        """Bind and listen; returns the port (which matters when 0 was asked for).
+
+        Raises:
+            ConfigurationProblem: it can't be had.
+        """
+        try:
+            family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+            taken = socket.socket(family, socket.SOCK_STREAM)
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind((address, port))
+            taken.listen(BACKLOG)
+        except OSError as error:
+            raise ConfigurationProblem(
+                f"port {port} on {address} can't be had ({error.strerror}); choose another one with --admin-port"
+            ) from error
+        self._socket = taken
+        return int(taken.getsockname()[1])
+
+    def start(self) -> None:
+        """Begin to answer, in the background."""
+        self._loading = asyncio.get_running_loop().create_task(self._serve())
+
+    async def stop(self) -> None:
+        if self._loading is not None:
+            await self._loading
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._socket is not None:
+            self._socket.close()
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, importlib.import_module, "aiohttp.web")
+        from aiohttp import web
+
+        application = web.Application(client_max_size=BODY_BYTES_MAX)
+        for (method, path), action in self.routes.items():
+            application.router.add_route(method, path, _handler(action))
+        application.router.add_get("/metrics", self._scrape)
+        self._runner = web.AppRunner(application, access_log=None)
+        await self._runner.setup()
+        assert self._socket is not None
+        await web.SockSite(self._runner, self._socket).start()
+
+    async def _scrape(self, request: web.Request) -> web.Response:
+        from aiohttp import web
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+        from prometheus_client.exposition import generate_latest
+        from prometheus_client.registry import CollectorRegistry
+
+        metrics = self.metrics()
+
+        class Collector:
+            def collect(self) -> list[Any]:
+                families = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
+                return [families[kind](name, text, value=value) for name, (text, kind, value) in metrics.items()]
+
+        registry = CollectorRegistry()
+        registry.register(Collector())  # type: ignore[arg-type]
+        return web.Response(body=generate_latest(registry), content_type="text/plain")
+
+
+def _handler(action: Action) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        from aiohttp import web
+
+        try:
+            body = await request.json() if request.can_read_body else {}
+            if not isinstance(body, dict):
+                return web.json_response({"error": "the body must be a JSON object"}, status=400)
+            return web.json_response(dict(action(body)))
+        except ValueError as error:
+            return web.json_response({"error": f"the body isn't valid JSON: {error}"}, status=400)
+        except OuroError as error:
+            return web.json_response({"error": str(error)}, status=400)
+
+    return handle
