@@ -59,7 +59,9 @@ class CheckedSelect:
         self.table = table
         self.is_distinct = statement.distinct
         self.clause = SelectClause(statement.selectors, table, context)
-        ordered = [(find_column(table, each.column), not each.ascending) for each in statement.order_by]
+        # A column that is named twice counts where it was named first, with the order named last.
+        ordered_by_name = {each.column: not each.ascending for each in statement.order_by}
+        ordered = [(find_column(table, name), descending) for name, descending in ordered_by_name.items()]
         self.restrictions = Restrictions.for_select(
             table,
             keys,

@@ -353,6 +353,10 @@ def _invalid_literal(kind: str, receiver: ColumnSpec) -> InvalidRequest:
     return InvalidRequest(f"Invalid {kind} literal for {receiver.name} of type {receiver.type}")
 
 
+def _no_list(type: CqlType) -> InvalidRequest:
+    return InvalidRequest(f"Unexpected receiver type '{type}'; only list and vector are expected")
+
+
 def _without_markers(
     term: ast.Selectable, spec: ColumnSpec, context: Context, receiver: ColumnSpec, kind: str
 ) -> BoundTerm:
@@ -415,7 +419,7 @@ def _prepare_list(literal: ast.ListLiteral, receiver: ColumnSpec, context: Conte
     if isinstance(type, VectorType):
         return _prepare_vector(literal, receiver, type, context)
     if not isinstance(type, ListType):
-        raise _invalid_literal("list", receiver)
+        raise _no_list(type)
     spec = _value_spec(receiver, type.element)
     for element in literal.elements:
         _check_assignable(element, spec, context, receiver, "list", "value")
@@ -742,7 +746,7 @@ def _test_list(literal: ast.ListLiteral, receiver: ColumnSpec, context: Context)
             return Assignment.NOT
         return _test_all(literal.elements, _value_spec(receiver, type.element), context)
     if not isinstance(type, ListType):
-        return Assignment.NOT
+        raise _no_list(type)
     return _test_all(literal.elements, _value_spec(receiver, type.element), context)
 
 

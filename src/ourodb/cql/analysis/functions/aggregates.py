@@ -145,7 +145,7 @@ class _FloatSum:
 
 
 def _summing(type: CqlType, *, average: bool) -> Callable[[], AggregateState]:
-    pack = packer(native.BIGINT if type is native.COUNTER else type)
+    pack = packer(type)
     if type.cql_name in FLOATING and type.cql_name != "decimal":
         return lambda: _FloatSum(type, pack, average)
     return lambda: _ExactSum(type, pack, average)
@@ -158,8 +158,7 @@ def count_rows() -> Aggregate:
 
 def summing(name: str, type: CqlType) -> Aggregate:
     """``sum`` or ``avg`` of a numeric type."""
-    result = native.BIGINT if type is native.COUNTER else type
-    return Aggregate(name, [type], result, _summing(type, average=name == "avg"))
+    return Aggregate(name, [type], type, _summing(type, average=name == "avg"))
 
 
 def _count_values(types: Sequence[CqlType]) -> Aggregate:

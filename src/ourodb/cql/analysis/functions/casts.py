@@ -54,7 +54,8 @@ def cast(source: CqlType, target: CqlType) -> Function | None:
         [source],
         target,
         execute,
-        column_name=lambda names: f"cast({names[0]} as {target})",
+        # What has the type already isn't cast.
+        column_name=lambda names: names[0] if source == target else f"cast({names[0]} as {target})",
     )
 
 

@@ -40,8 +40,11 @@ def _log(number: Number) -> Number:
 def _log10(number: Number) -> Number:
     if isinstance(number, Decimal):
         return number.log10(_DECIMAL32)
+    if math.isfinite(number) and number > 0:
+        # Rounded right, as Java's is; the C library may be off by one bit.
+        return float(Decimal(number).log10(_DECIMAL32))
     if number > 0:
-        return math.log10(number)
+        return math.inf
     return -math.inf if number == 0 else math.nan
 
 

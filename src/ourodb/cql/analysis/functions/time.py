@@ -121,5 +121,3 @@ def functions() -> Iterator[Function]:
     yield from _conversions(
         ("to_unix_timestamp", "tounixtimestamp"), (timeuuid_type, timestamp, date), native.BIGINT, _LONG.pack
     )
-    yield from _conversions(("dateof",), (timeuuid_type,), timestamp, _LONG.pack)
-    yield from _conversions(("unixtimestampof",), (timeuuid_type,), native.BIGINT, _LONG.pack)

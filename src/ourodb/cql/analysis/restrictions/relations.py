@@ -182,6 +182,7 @@ def _restrict_single(relation: ast.Relation, column: Column, table: Table, conte
     if op is Op.NEQ:
         raise InvalidRequest(f'Unsupported "!=" relation: {relation}')
     if op is Op.LIKE:
+        prepare(relation.value, column_spec(table, column), context)
         raise InvalidRequest(
             f"LIKE restriction is only supported on properly indexed columns. {relation} is not valid."
         )

@@ -36,6 +36,8 @@ NEEDS_FILTERING = (
 )
 
 
+_MEMBERSHIP = (ast.Operator.CONTAINS, ast.Operator.CONTAINS_KEY)
+
 SELECT = "SELECT"
 UPDATE = "UPDATE"
 DELETE = "DELETE"
@@ -109,6 +111,8 @@ class Restrictions:
             ):
                 self._add_token(item, item.target, context)
                 continue
+            if kind != SELECT and isinstance(item, ast.Relation) and item.op in _MEMBERSHIP:
+                raise InvalidRequest(f"Cannot use {kind} with {item.op}")
             for restriction in restrict(item, table, context):
                 self._add(restriction, filtering)
         self.is_range = False
@@ -323,6 +327,8 @@ class Restrictions:
         if isinstance(item, ast.BetweenRelation):
             pairs = [(item.low, ast.Operator.GTE), (item.high, ast.Operator.LTE)]
         else:
+            if item.op is ast.Operator.NEQ:
+                raise InvalidRequest(f'Unsupported "!=" relation: {item}')
             pairs = [(item.value, item.op)]
         for value, op in pairs:
             term = prepare(value, spec, context)

@@ -16,6 +16,7 @@ from ourodb.cql.analysis.functions.core import (
     Argument,
     Assignment,
     Environment,
+    Function,
     assignment_of_types,
 )
 from ourodb.cql.analysis.row_values import row_value
@@ -38,8 +39,9 @@ from ourodb.cql.analysis.terms import (
 from ourodb.cql.syntax import ast
 from ourodb.cql.types import native
 from ourodb.cql.types.base import CqlType
-from ourodb.cql.types.collection import CollectionType, ListType, MapType
-from ourodb.cql.types.composite import UserType
+from ourodb.cql.types.collection import CollectionType, ListType, MapType, SetType
+from ourodb.cql.types.composite import TupleType, UserType
+from ourodb.cql.wire.primitives import write_bytes
 from ourodb.errors import InvalidRequest, NotSupported
 from ourodb.schema.model import Column, ColumnKind, Table
 
@@ -138,6 +140,10 @@ def select(
             return _select_hinted(expression, table, context)
         case ast.FunctionCall() | ast.Arithmetic() | ast.Negation():
             return _select_call(expression, table, context)
+        case ast.ListLiteral() | ast.SetLiteral() | ast.MapLiteral() if _has_selection(expression):
+            return _select_collection(expression, table, context, expected)
+        case ast.TupleLiteral() if len(expression.elements) > 1 and _has_selection(expression):
+            return _select_tuple(expression, table, context)
         case ast.TupleLiteral() if len(expression.elements) == 1:
             inner = select(expression.elements[0], table, context, expected)
             inner.name = f"({inner.name})"
@@ -172,9 +178,7 @@ def _select_term(
         raise NotSupported(f"{term} in a SELECT clause")
     type = exact_type(term, context, table) or expected
     if type is None:
-        raise InvalidRequest(
-            f"Cannot infer type for term {term} in selection clause (try using a cast to force a type)"
-        )
+        raise _cannot_infer(term)
     spec = ColumnSpec(table.keyspace, table.name, "[selection]", type)
     if isinstance(term, ast.TypeHint):
         # The marker in ``(int) ?`` takes the hint's type; elsewhere a hint is checked against its receiver.
@@ -271,6 +275,79 @@ def _select_cast(expression: ast.Cast, table: Table, context: Context) -> Select
     if function is None:
         raise InvalidRequest(f"{expression.operand} cannot be cast to {target or expression.type}")
     return call(function, [operand])
+
+
+# --- collections and tuples of what rows hold ----------------------------------------------------------------------
+
+
+def _cannot_infer(expression: ast.Selectable) -> InvalidRequest:
+    return InvalidRequest(
+        f"Cannot infer type for term {expression} in selection clause (try using a cast to force a type)"
+    )
+
+
+def _own_type(expression: ast.Selectable, table: Table, context: Context) -> CqlType | None:
+    if _has_selection(expression):
+        return select(expression, table, context).type.frozen()
+    return exact_type(expression, context, table)
+
+
+def _first_type(parts: Sequence[ast.Selectable], table: Table, context: Context) -> CqlType | None:
+    return next((type for part in parts if (type := _own_type(part, table, context)) is not None), None)
+
+
+def _select_collection(
+    expression: ast.ListLiteral | ast.SetLiteral | ast.MapLiteral,
+    table: Table,
+    context: Context,
+    expected: CqlType | None,
+) -> Selectable:
+    type: CqlType | None = expected
+    if isinstance(expression, ast.MapLiteral):
+        flat = [part for entry in expression.entries for part in entry]
+        key = _first_type(flat[::2], table, context)
+        value = _first_type(flat[1::2], table, context)
+        if key is not None and value is not None:
+            type = MapType(key, value)
+    else:
+        flat = list(expression.elements)
+        element = _first_type(flat, table, context)
+        if element is not None:
+            type = ListType(element) if isinstance(expression, ast.ListLiteral) else SetType(element)
+    if not isinstance(type, CollectionType):
+        raise _cannot_infer(expression)
+    wanted = (
+        [type.key, type.element] * (len(flat) // 2)
+        if isinstance(type, MapType)
+        else [type.element] * len(flat)
+    )
+    count = len(expression.entries if isinstance(expression, ast.MapLiteral) else flat).to_bytes(4, "big")
+    in_type_order = type.in_type_order
+
+    def execute(values: Sequence[bytes | None], environment: Environment) -> bytes:
+        return in_type_order(count + b"".join(map(write_bytes, values)))
+
+    parts = [select(part, table, context, part_type) for part, part_type in zip(flat, wanted, strict=True)]
+    made = Function(str(expression), wanted, type, execute, column_name=lambda names: str(expression))
+    return call(made, parts)
+
+
+def _select_tuple(expression: ast.TupleLiteral, table: Table, context: Context) -> Selectable:
+    types = [_own_type(part, table, context) for part in expression.elements]
+    known = [type for type in types if type is not None]
+    if len(known) < len(types):
+        raise _cannot_infer(expression)
+    type = TupleType(tuple(known))
+    parts = [
+        select(part, table, context, part_type)
+        for part, part_type in zip(expression.elements, known, strict=True)
+    ]
+
+    def execute(values: Sequence[bytes | None], environment: Environment) -> bytes:
+        return type.join(list(values))
+
+    made = Function(str(expression), known, type, execute, column_name=lambda names: str(expression))
+    return call(made, parts)
 
 
 # --- inside of cells -----------------------------------------------------------------------------------------------
