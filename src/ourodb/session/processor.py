@@ -184,6 +184,7 @@ class QueryProcessor:
                     self._writes.write(mutation, now_us // MICROS, answer)
                     return
         self.prepared.touch(request.statement_id)
+        answer.warnings = plan.warnings
         if answer.trace is not None:
             answer.trace.about(statement.text, parameters)
         self._execute(
