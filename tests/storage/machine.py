@@ -11,6 +11,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from tests.storage.model import Clustering, Covers, Model, Written
+from tests.storage.tables import COUNTERS, GC_GRACE_S, PLAIN, WIDE
 
 from ourodb.cql.types.native import INT
 from ourodb.ports import LATER, Later, Store
@@ -22,12 +24,12 @@ from ourodb.storage.memory import MemoryStore
 from ourodb.storage.mutation import Mutation, MutationBuilder, RowBuilder, decode_mutation
 from ourodb.storage.purge import purge
 from ourodb.storage.row import PAUSE, LiveRow, Wait
-from ourodb.storage.rows import Rows, TableRows
-from tests.storage.model import Clustering, Covers, Model, Written
-from tests.storage.tables import COUNTERS, GC_GRACE_S, PLAIN, WIDE
+from ourodb.storage.rows import Rows
 
 NODE = bytes(range(16))
 START_S = 1_700_000_000
+
+TABLES = {"plain": PLAIN, "wide": WIDE, "counters": COUNTERS}
 
 small = st.integers(0, 2)
 ttls = st.sampled_from([0, 0, 0, 10, 5_000])
@@ -75,7 +77,7 @@ class RowsMachine(RuleBasedStateMachine):
         self.store = self.open_store()
         self.late = LateStore(self.store)
         self.rows = Rows(self.late)
-        self.tables = {t.incarnation: t for t in (PLAIN, WIDE, COUNTERS)}
+        self.tables = {t.incarnation: t for t in TABLES.values()}
         self.models = {
             t.incarnation: Model(tuple(column.descending for column in t.clustering))
             for t in self.tables.values()
@@ -110,7 +112,7 @@ class RowsMachine(RuleBasedStateMachine):
         for _ in purge(self.rows, self.tables, self.now, keys_per_slice=keys_per_slice):
             pass
         self.after_purge()
-        for t in (PLAIN, WIDE, COUNTERS):
+        for t in TABLES.values():
             self.check_scan(t, None)
 
     def after_purge(self) -> None:
@@ -276,8 +278,9 @@ class RowsMachine(RuleBasedStateMachine):
 
     # Reads
 
-    @rule(data=st.data(), reverse=st.booleans(), t=st.sampled_from([PLAIN, WIDE, COUNTERS]))
-    def read_slice(self, data: st.DataObject, reverse: bool, t: Table) -> None:
+    @rule(data=st.data(), reverse=st.booleans(), name=st.sampled_from([*TABLES]))
+    def read_slice(self, data: st.DataObject, reverse: bool, name: str) -> None:
+        t = TABLES[name]
         rows, model = self.rows.of(t), self.models[t.incarnation]
         key = self.draw_key(t, data)
         wanted, covers = self.draw_slice(t, data)
@@ -287,8 +290,9 @@ class RowsMachine(RuleBasedStateMachine):
         found = [(self.row_of(row), self.content(row)) for row in stream if row is not PAUSE]
         assert found == model.read(key, self.now, covers, reverse)
 
-    @rule(data=st.data(), t=st.sampled_from([PLAIN, WIDE, COUNTERS]))
-    def read_row(self, data: st.DataObject, t: Table) -> None:
+    @rule(data=st.data(), name=st.sampled_from([*TABLES]))
+    def read_row(self, data: st.DataObject, name: str) -> None:
+        t = TABLES[name]
         rows, model = self.rows.of(t), self.models[t.incarnation]
         key, row = self.draw_key(t, data), self.draw_row(t, data)
         position = rows.keys.position(self.wire(key))
@@ -301,9 +305,9 @@ class RowsMachine(RuleBasedStateMachine):
             self.late.complete(partition)
         assert (partition.static and self.content(partition.static)) == model.static(key, self.now)
 
-    @rule(data=st.data(), t=st.sampled_from([PLAIN, WIDE, COUNTERS]))
-    def scan_table(self, data: st.DataObject, t: Table) -> None:
-        self.check_scan(t, data)
+    @rule(data=st.data(), name=st.sampled_from([*TABLES]))
+    def scan_table(self, data: st.DataObject, name: str) -> None:
+        self.check_scan(TABLES[name], data)
 
     def check_scan(self, t: Table, data: st.DataObject | None) -> None:
         """The whole table, in pages when there is something to draw their sizes from."""
@@ -421,6 +425,3 @@ class RowsMachine(RuleBasedStateMachine):
 
 def everything(row: Clustering) -> bool:
     return True
-
-
-__all__ = ["RowsMachine", "TableRows"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
-
 from tests.storage.machine import RowsMachine
 
 TestRowsInMemory = RowsMachine.TestCase
