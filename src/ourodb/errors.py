@@ -122,7 +122,7 @@ class Overloaded(RequestError):
 
 
 class StoreReadOnly(Overloaded):
-    """The disk is nearly full, or refuses writes: reads go on, writes do once there is room. Drivers try another node."""
+    """The disk is nearly full or refuses writes. Reads go on; drivers take a write to another node."""
 
 
 class IsBootstrapping(RequestError):

@@ -152,7 +152,7 @@ BLOCK_CACHE_BYTES: Final = 32 * MIB
 """Uncompressed blocks, indexes and filters of data files, all families together."""
 
 WAL_BYTES_MAX: Final = 96 * MIB
-"""Write-ahead logs on disk. Past it the oldest memtables are written out; what is left is replayed at the next start."""
+"""Write-ahead logs on disk. Past it the oldest memtables are written out; the rest is replayed at the next start."""
 
 OPEN_DATA_FILES_MAX: Final = 512
 """Data files that the engine keeps open."""
@@ -171,7 +171,7 @@ SETTLE_WITHIN_MS: Final = 5
 """Writes that nobody settles are settled after this."""
 
 DISK_FREE_BYTES_MIN: Final = 512 * MIB
-"""The store is read-only below this; lifted at a quarter more. Large enough for the memtables, their log and a compaction."""
+"""The store is read-only below this; lifted at a quarter more. Room for the memtables, their log and a compaction."""
 
 DISK_FREE_FRACTION_MIN: Final = 0.01
 """The store is read-only below this part of a large disk, too."""
