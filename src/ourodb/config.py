@@ -36,7 +36,7 @@ class Config:
     admin_port: int = _option(7070, "Port of the admin API and metrics; 0 takes any free one.", most=65535)
     data: str = _option("ouro-data", "Folder that holds this node's data.")
     cluster_name: str = _option("OuroDB", "Name of the cluster.")
-    dc: str = _option("dc1", "Data centre of this node.")
+    dc: str = _option("datacenter1", "Data centre of this node.")
     rack: str = _option("rack1", "Rack of this node.")
     durability: str = _option(
         "group",

@@ -70,6 +70,17 @@ DDL_STATEMENTS = (
     ast.AlterType,
     ast.DropType,
     ast.Truncate,
+    ast.CreateIndex,
+    ast.DropIndex,
+    ast.CreateView,
+    ast.AlterView,
+    ast.DropView,
+    ast.CreateFunction,
+    ast.DropFunction,
+    ast.CreateAggregate,
+    ast.DropAggregate,
+    ast.CreateTrigger,
+    ast.DropTrigger,
 )
 
 
@@ -144,7 +155,7 @@ class QueryProcessor:
             plan = self.compile(request.statement, keyspace)
             self._cache.offer(request.statement, keyspace, self._epoch, plan)
         answer.warnings = plan.warnings
-        self._execute(session, plan, parameters, answer, b"", request.statement)
+        self._execute(session, plan, parameters, answer, b"", prepared=False)
 
     def prepare(self, text: str, keyspace: str | None) -> PreparedStatement[Any]:
         """PREPARE: compile and keep. The same text in the same keyspace is the same statement."""
@@ -188,7 +199,13 @@ class QueryProcessor:
         if answer.trace is not None:
             answer.trace.about(statement.text, parameters)
         self._execute(
-            session, plan, parameters, answer, request.result_metadata_id, statement.text, statement.recompiled
+            session,
+            plan,
+            parameters,
+            answer,
+            request.result_metadata_id,
+            prepared=True,
+            recompiled=statement.recompiled,
         )
 
     def batch(self, session: Session, request: Batch, answer: Answer) -> None:
@@ -215,7 +232,7 @@ class QueryProcessor:
             if not isinstance(plan, ModificationPlan):
                 raise InvalidRequest("Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed.")
             warnings.extend(plan.warnings)
-            bound.append(Bound(plan, positional(plan, one.values, None)))
+            bound.append(Bound(plan, positional(plan, one.values, None, prepared=one.statement_id is not None)))
         answer.warnings = warnings
         check_batch(request.kind, [plan for plan, _ in bound])
         options = self._options(session, parameters, keyspace)
@@ -286,10 +303,11 @@ class QueryProcessor:
         parameters: QueryParameters,
         answer: Answer,
         metadata_id: bytes,
-        text: str,
+        *,
+        prepared: bool,
         recompiled: bool = False,
     ) -> None:
-        parameters.values = positional(plan, parameters.values, parameters.names)
+        parameters.values = positional(plan, parameters.values, parameters.names, prepared=prepared)
         self._run[type(plan)](session, plan, parameters, answer, metadata_id, recompiled)
 
     def _options(self, session: Session, parameters: QueryParameters, keyspace: str | None) -> ExecuteOptions:
@@ -502,8 +520,13 @@ class QueryProcessor:
                     session.wake()
 
 
-def positional(plan: Plan, values: list[Value], names: list[str] | None) -> list[Value]:
+def positional(
+    plan: Plan, values: list[Value], names: list[str] | None, *, prepared: bool = True
+) -> list[Value]:
     """The values in the order of the plan's variables.
+
+    Args:
+        prepared: how to say that there are too few or too many.
 
     Raises:
         InvalidRequest: there are too few or too many, or a name is missing.
@@ -512,9 +535,9 @@ def positional(plan: Plan, values: list[Value], names: list[str] | None) -> list
     if names is None:
         if len(values) != len(variables):
             raise InvalidRequest(
-                f"Invalid amount of bind variables: expected {len(variables)}, got {len(values)}"
-                if values
-                else f"Invalid amount of bind variables: {len(variables)} expected, none given"
+                f"there were {len(variables)} markers(?) in CQL but {len(values)} bound variables"
+                if prepared
+                else "Invalid amount of bind variables"
             )
         return values
     by_name = dict(zip(names, values, strict=True))

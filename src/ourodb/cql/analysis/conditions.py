@@ -102,7 +102,7 @@ def _target(
             fields = split_udt(value) if value is not None else []
             return fields[index] if index < len(fields) else None
 
-        return read_field, element_spec(spec, f"{spec.name}.{target.field}", kind.field_types[index])
+        return read_field, element_spec(spec, f"{spec.name}.{target.field}", kind.components[index])
     if isinstance(kind, ListType):
         index_of = prepare(target.key, element_spec(spec, f"idx({spec.name})", INT), context).evaluate
         split_list = kind.split
@@ -128,7 +128,7 @@ def _target(
                     return element
             return None
 
-        return read_key, element_spec(spec, f"value({spec.name})", kind.value)
+        return read_key, element_spec(spec, f"value({spec.name})", kind.element)
     if isinstance(kind, SetType):
         raise InvalidRequest(f"Invalid element access syntax for set column {column.name}")
     raise InvalidRequest(f"Invalid element access syntax for non-collection column {column.name}")
@@ -222,7 +222,9 @@ def _in(
 
     def among(row: LiveRow | None, values: Sequence[Value], environment: Environment) -> bool:
         present = read(row, values, environment)
-        return any(_satisfies(Operator.EQ, kind, present, term(values, environment)) for term in terms)
+        # An unset value in the list counts for nothing.
+        wanted = [value for term in terms if (value := term(values, environment)) is not UNSET]
+        return any(_satisfies(Operator.EQ, kind, present, value) for value in wanted)
 
     return among
 
@@ -235,7 +237,7 @@ def _contains(
     if keys and not isinstance(kind, MapType):
         raise InvalidRequest(f"Cannot use CONTAINS KEY on non-map column {spec.name}")
     if isinstance(kind, MapType):
-        part = kind.key if keys else kind.value
+        part = kind.key if keys else kind.element
     elif isinstance(kind, ListType | SetType):
         part = kind.element
     else:

@@ -151,7 +151,6 @@ def _update(statement: ast.Update, table: Table, context: Context) -> Modificati
     # Markers are numbered by their place in the text, so the order of these calls doesn't matter.
     timestamp, ttl = _attributes(statement.timestamp, statement.ttl, table, context)
     operations = [prepare_assignment(assignment, table, context) for assignment in statement.assignments]
-    _check_conflicts(operations, statement.assignments)
     conditions = tuple(prepare_condition(condition, table, context) for condition in statement.conditions)
     only_statics = _touches_only_statics(operations, conditions)
     return Modification(
@@ -174,6 +173,9 @@ def _delete(statement: ast.Delete, table: Table, context: Context) -> Modificati
     conditions = tuple(prepare_condition(condition, table, context) for condition in statement.conditions)
     only_statics = _touches_only_statics(operations, conditions)
     key, restrictions = _where(ModificationKind.DELETE, statement.where, table, only_statics, context)
+    whole_rows = restrictions is None or restrictions.names_rows
+    if operations and not only_statics and not whole_rows and not statement.if_exists and not conditions:
+        raise InvalidRequest("Range deletions are not supported for specific columns")
     return Modification(
         ModificationKind.DELETE,
         table,
@@ -197,21 +199,6 @@ def _touches_only_statics(operations: Sequence[Operation], conditions: Sequence[
         and all(operation.column.kind is ColumnKind.STATIC for operation in operations)
         and all(column.kind is ColumnKind.STATIC for column in columns)
     )
-
-
-def _check_conflicts(operations: Sequence[Operation], assignments: Sequence[ast.Assignment]) -> None:
-    """The same column may be assigned twice only by elements or fields, or by additions."""
-    whole: set[str] = set()
-    partial: set[str] = set()
-    for assignment in assignments:
-        if isinstance(assignment, ast.SetElement | ast.SetField):
-            if assignment.column in whole:
-                raise InvalidRequest(f"Multiple incompatible setting of column {assignment.column}")
-            partial.add(assignment.column)
-        else:
-            if assignment.column in whole or assignment.column in partial:
-                raise InvalidRequest(f"Multiple incompatible setting of column {assignment.column}")
-            whole.add(assignment.column)
 
 
 def _where(
@@ -291,6 +278,6 @@ def _check_conditional(modification: Modification) -> None:
         raise InvalidRequest("IN on the clustering key columns is not supported with conditional updates")
     if modification.kind is ModificationKind.DELETE:
         raise InvalidRequest(
-            "DELETE statements must restrict all PRIMARY KEY columns with equality relations in order to"
-            + (" delete non static columns" if modification.operations else " use IF conditions")
+            "DELETE statements must restrict all PRIMARY KEY columns with equality relations in order to delete non"
+            " static columns"
         )

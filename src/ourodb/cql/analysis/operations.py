@@ -24,6 +24,7 @@ from ourodb.cql.analysis.terms import (
     prepare,
 )
 from ourodb.cql.syntax import ast
+from ourodb.cql.syntax.format import quote_identifier
 from ourodb.cql.types import INT, CqlType, ListType, MapType, SetType, UserType
 from ourodb.cql.types.timeuuid import timeuuid
 from ourodb.cql.wire.primitives import UNSET, Value
@@ -275,6 +276,10 @@ def _assign_subtract(
         return _discard_from_list(kind, column, prepare(assignment.value, spec, context).evaluate)
     keys = kind
     if isinstance(kind, MapType):
+        if isinstance(assignment.value, ast.MapLiteral):
+            raise InvalidRequest(
+                f"Value for a map substraction has to be a set, but was: '{assignment.value}'"
+            )
         keys = SetType(kind.key, frozen=True)
         spec = spec._replace(type=keys)
     assert isinstance(keys, SetType)
@@ -307,10 +312,12 @@ def _assign_prepend(
     assignment: ast.PrependToColumn, column: Column, spec: ColumnSpec, context: Context
 ) -> Operation:
     kind = column.type
+    # Cassandra's own text of a prepending has a minus.
+    text = f"{quote_identifier(column.name)} = {assignment.value} - {quote_identifier(column.name)}"
     if not isinstance(kind, ListType):
-        raise InvalidRequest(f"Invalid operation ({assignment}) for non list column {column.name}")
+        raise InvalidRequest(f"Invalid operation ({text}) for non list column {column.name}")
     if not kind.is_multicell:
-        raise InvalidRequest(f"Invalid operation ({assignment}) for frozen list column {column.name}")
+        raise InvalidRequest(f"Invalid operation ({text}) for frozen list column {column.name}")
     evaluate = prepare(assignment.value, spec, context).evaluate
     split = kind.split
 
@@ -377,7 +384,7 @@ def _assign_element(
         return Operation(column, set_index, reads=True)
     assert isinstance(kind, MapType)
     key_of = prepare(assignment.key, element_spec(spec, f"key({spec.name})", kind.key), context).evaluate
-    entry_of = prepare(assignment.value, element_spec(spec, f"value({spec.name})", kind.value), context).evaluate
+    entry_of = prepare(assignment.value, element_spec(spec, f"value({spec.name})", kind.element), context).evaluate
 
     def set_key(row: RowBuilder, parameters: UpdateParameters) -> None:
         key = _required(key_of(parameters.values, parameters.options), "map key")
@@ -452,7 +459,7 @@ def _field(kind: UserType, name: str, column: Column) -> tuple[int, CqlType]:
     if name not in kind.field_names:
         raise InvalidRequest(f"UDT column {column.name} does not have a field named {name}")
     index = kind.field_names.index(name)
-    return index, kind.field_types[index]
+    return index, kind.components[index]
 
 
 def _required(value: Value, what: str) -> bytes:

@@ -79,7 +79,8 @@ class BatchPlan:
         self.variables: Sequence[ColumnSpec] = context.bound_variables()
         self.plans = [ModificationPlan(one, keys_of(one.table), context) for one in modifications]
         check_batch(self.kind, self.plans, has_timestamp=self._timestamp is not None)
-        self.partition_key_indexes = _key_indexes(self.plans, context)
+        # Cassandra tells none when the batch has a marker of its own.
+        self.partition_key_indexes = () if self._timestamp is not None else _key_indexes(self.plans, context)
         self.warnings: Sequence[str] = tuple(context.warnings)
 
     def metadata(self, version: int) -> RowsMetadata | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ourodb.cql.analysis.modifications import Modification
 from ourodb.cql.analysis.operations import ListCellIds
 from ourodb.cql.analysis.row_values import elements_joiner
 from ourodb.cql.analysis.terms import ColumnSpec, column_spec
@@ -92,15 +93,23 @@ class ConditionalWrites:
         table, position = self._one_partition(statements, options)
         try:
             partition = self._partition(table, position, options.now_s)
-            conditioned: dict[bytes | None, LiveRow | None] = {}
+            conditioned: dict[bytes, LiveRow | None] = {}
+            asked: dict[bytes | None, str] = {}
             holds = True
             for plan, values in statements:
-                if plan.is_conditional and not self._holds(plan, values, options, partition, conditioned):
-                    holds = False
+                if plan.is_conditional:
+                    _check_mix(asked, plan, plan.row(values, options))
+                    if not self._holds(plan, values, options, partition, conditioned):
+                        holds = False
+            shown = {key: row for key, row in conditioned.items() if row is not None}
+            if not holds and not conditioned:
+                # Only statics were asked about: the partition's first row that was inserted shows that it exists.
+                row = self._first_row(table, position, options.now_s)
+                shown = {} if row is None else {row.clustering_key or b"": row}
         except _RowNeeded as needed:
             return needed.wait
         if not holds:
-            return _refused(table, statements, partition, conditioned, in_batch)
+            return _refused(table, statements, partition, shown, bool(conditioned), in_batch)
         changes = self.changes(statements, options, timestamp)
         if isinstance(changes, Wait):
             return changes
@@ -126,16 +135,20 @@ class ConditionalWrites:
         values: Sequence[Value],
         options: ExecuteOptions,
         partition: LivePartition,
-        conditioned: dict[bytes | None, LiveRow | None],
+        conditioned: dict[bytes, LiveRow | None],
     ) -> bool:
         clustering = plan.row(values, options)
-        clustering_key = None if clustering is None else plan.keys.clustering(clustering)
-        if clustering_key is None:
-            row = partition.static
-        else:
-            row = self._read(plan.table, partition.position, clustering_key, options.now_s)
-        conditioned[clustering_key] = row
         modification = plan.modification
+        about_row = clustering is not None and (
+            not modification.conditions
+            or any(condition.column.kind is ColumnKind.REGULAR for condition in modification.conditions)
+        )
+        row = partition.static
+        if about_row:
+            assert clustering is not None
+            clustering_key = plan.keys.clustering(clustering)
+            row = self._read(plan.table, partition.position, clustering_key, options.now_s)
+            conditioned[clustering_key] = row
         if modification.if_exists:
             return row is not None
         if modification.if_not_exists:
@@ -153,6 +166,12 @@ class ConditionalWrites:
             raise _RowNeeded(partition)
         return partition
 
+    def _first_row(self, table: Table, position: bytes, now_s: int) -> LiveRow | None:
+        for row in self._rows.of(table).read(position, now_s):
+            if isinstance(row, LiveRow) and row.marker is not None:
+                return row
+        return None
+
     def _read(self, table: Table, position: bytes, clustering_key: bytes | None, now_s: int) -> LiveRow | None:
         if clustering_key is None:
             return self._partition(table, position, now_s).static
@@ -167,34 +186,66 @@ def applied_spec(table: Table) -> ColumnSpec:
     return ColumnSpec(table.keyspace, table.name, "[applied]", BOOLEAN)
 
 
+def _check_mix(asked: dict[bytes | None, str], plan: ModificationPlan, row: tuple[bytes, ...] | None) -> None:
+    """One row can't be asked both to exist and not to, nor for its existence and its values."""
+    modification = plan.modification
+    if modification.conditions:
+        kind = "IF conditions"
+    else:
+        kind = "IF EXISTS" if modification.if_exists else "IF NOT EXISTS"
+    key = None if row is None else plan.keys.clustering(row)
+    before = asked.setdefault(key, kind)
+    if before == kind:
+        return
+    kinds = {before, kind}
+    if "IF conditions" in kinds:
+        other = (kinds - {"IF conditions"}).pop()
+        raise InvalidRequest(f"Cannot mix IF conditions and {other} for the same row")
+    raise InvalidRequest("Cannot mix IF EXISTS and IF NOT EXISTS conditions for the same row")
+
+
 def _refused(
     table: Table,
     statements: Sequence[Bound],
     partition: LivePartition,
-    conditioned: dict[bytes | None, LiveRow | None],
+    shown: dict[bytes, LiveRow],
+    about_rows: bool,
     in_batch: bool,
 ) -> CasResult:
-    """``[applied]`` = false with the rows that the conditions were about, or alone where there are none."""
-    columns = _shown_columns(table, statements, in_batch)
+    """``[applied]`` = false with the rows that the conditions were about, or alone where there are none.
+
+    Args:
+        shown: rows by clustering key.
+        about_rows: some condition was about a row, so that a static row alone shows only what was asked of it.
+    """
+    modifications = [plan.modification for plan, _ in statements if plan.is_conditional]
+    about_existence = any(modification.if_exists or modification.if_not_exists for modification in modifications)
+    columns = _shown_columns(table, modifications, about_existence, in_batch)
     rows: list[list[bytes | None]] = []
-    for clustering_key in sorted(conditioned, key=lambda key: key or b""):
-        row = conditioned[clustering_key]
-        if row is not None or partition.static is not None:
-            rows.append([NOT_APPLIED, *(_value(column, row, partition) for column in columns)])
+    for key in sorted(shown):
+        values = [
+            _value(column, shown[key], partition) if about_rows or column.kind is not ColumnKind.REGULAR else None
+            for column in columns
+        ]
+        rows.append([NOT_APPLIED, *values])
+    if not rows and partition.static is not None and not (about_existence and about_rows):
+        rows.append([NOT_APPLIED, *(_value(column, None, partition) for column in columns)])
     if not rows:
         return CasResult([applied_spec(table)], [[NOT_APPLIED]])
     return CasResult([applied_spec(table), *(column_spec(table, column) for column in columns)], rows)
 
 
-def _shown_columns(table: Table, statements: Sequence[Bound], in_batch: bool) -> list[Column]:
-    modifications = [plan.modification for plan, _ in statements if plan.is_conditional]
-    if any(modification.if_exists or modification.if_not_exists for modification in modifications):
+def _shown_columns(
+    table: Table, modifications: Sequence[Modification], about_existence: bool, in_batch: bool
+) -> list[Column]:
+    if about_existence:
         return list(table.select_order)
-    columns = [condition.column for modification in modifications for condition in modification.conditions]
-    regular = [column for column in columns if column.kind is ColumnKind.REGULAR]
-    static = [column for column in columns if column.kind is ColumnKind.STATIC]
-    keys = table.partition_key + table.clustering if in_batch else ()
-    return list({column.name: column for column in (*keys, *regular, *static)}.values())
+    columns = list(table.partition_key + table.clustering) if in_batch else []
+    for modification in modifications:
+        asked = [condition.column for condition in modification.conditions]
+        columns += [column for column in asked if column.kind is ColumnKind.REGULAR]
+        columns += [column for column in asked if column.kind is ColumnKind.STATIC]
+    return list({column.name: column for column in columns}.values())
 
 
 def _value(column: Column, row: LiveRow | None, partition: LivePartition) -> bytes | None:
