@@ -1,9 +1,10 @@
 """A node's configuration: gathered from four places, checked once, then immutable.
 
-Precedence, strongest first: command line, environment (``OURO_<NAME>``), TOML file, default. Every option exists in all
-of them under the same name: ``--cql-port``, ``OURO_CQL_PORT``, ``cql-port = 9042`` (``cql_port`` is read as well). An
-unknown key, a value of the wrong type or out of bounds raises ``ConfigurationProblem`` with one line that names its
-source, because a node that guesses what its operator meant loses data.
+Precedence, strongest first: command line, environment (``OURO_<NAME>``), TOML file, default. Every option
+exists in all
+of them under the same name: ``--cql-port``, ``OURO_CQL_PORT``, ``cql-port = 9042`` (``cql_port`` is read as
+well). An unknown key, a value of the wrong type or out of bounds raises ``ConfigurationProblem`` with one
+line that names its source, because a node that guesses what its operator meant loses data.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ ENVIRONMENT_PREFIX = "OURO_"
 CONFIG_FILE_BYTES_MAX = 1 << 20
 
 
-def _option(default: object, help_text: str, *, choices: tuple[str, ...] = (), least: int = 0, most: int = 2**31) -> Any:
+def _option(
+    default: object, help_text: str, *, choices: tuple[str, ...] = (), least: int = 0, most: int = 2**31
+) -> Any:
     return field(
         default=default, metadata={"help": help_text, "choices": choices, "least": least, "most": most}
     )
@@ -49,7 +52,9 @@ class Config:
     )
     memtable_mb: int = _option(32, "Memory for writes not yet in data files, MiB.", least=1, most=65536)
     cache_mb: int = _option(32, "Memory for blocks read from data files, MiB.", least=1, most=1 << 20)
-    log_level: str = _option("info", "Least level that is logged.", choices=("debug", "info", "warning", "error"))
+    log_level: str = _option(
+        "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
+    )
     log_format: str = _option("text", "How log lines look.", choices=("text", "json"))
 
     @property
@@ -72,7 +77,8 @@ def load(
         environment: the process's environment.
         file: path of the TOML file; None for none (``OURO_CONFIG`` counts as well).
     Raises:
-        ConfigurationProblem: an option is unknown, of the wrong type or out of bounds, or the file can't be read.
+        ConfigurationProblem: an option is unknown, of the wrong type or out of bounds, or the file can't be
+        read.
     """
     values: dict[str, object] = {}
     path = file or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")

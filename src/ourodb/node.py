@@ -1,9 +1,11 @@
 """One node, put together. Read this first.
 
-``Node`` makes every part of a node and hands each what it depends on; no part reaches for another by itself. From the
-bottom up: the store, the metadata log and the schema it amounts to, the rows, the coordinator of writes, conditional
-writes, counters and reads, the processor of statements, and the server that clients connect to. ``run`` is what ``ouro
-serve`` calls: it makes the event loop, starts a node, says so in one line, and waits for a signal.
+``Node`` makes every part of a node and hands each what it depends on; no part reaches for another by itself.
+From the
+bottom up: the store, the metadata log and the schema it amounts to, the rows, the coordinator of writes,
+conditional writes, counters and reads, the processor of statements, and the server that clients connect to.
+``run`` is what ``ouro serve`` calls: it makes the event loop, starts a node, says so in one line, and waits
+for a signal.
 """
 
 from __future__ import annotations
@@ -253,11 +255,11 @@ async def _serve(config: Config) -> int:
         # What was made until now stays; the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        print(
+        sys.stdout.write(
             f"OuroDB {__version__} ready: CQL on {config.listen}:{node.cql_port},"
-            f" admin on {config.listen}:{node.admin_port}, data in {config.data_path.resolve()}",
-            flush=True,
+            f" admin on {config.listen}:{node.admin_port}, data in {config.data_path.resolve()}\n"
         )
+        sys.stdout.flush()
         node.admin.start()
         await stopped.wait()
     finally:

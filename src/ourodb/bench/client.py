@@ -105,7 +105,9 @@ class Client:
         if isinstance(message, RequestError):
             raise BenchError(f"{self._named()} refused the connection: {message.message}")
         if wire.state is not State.READY:
-            raise BenchError(f"{self._named()} answered the handshake with message {opcode}, expected {READY}")
+            raise BenchError(
+                f"{self._named()} answered the handshake with message {opcode}, expected {READY}"
+            )
 
     def _ask(self, opcode: int, body: bytes) -> Any:
         stream = next(self._streams)
@@ -132,7 +134,9 @@ class Client:
         except TimeoutError as error:
             raise BenchError(f"{self._named()} doesn't answer") from error
         except OSError as error:
-            raise BenchError(f"the connection to {self._named()} is lost: {error.strerror or error}") from error
+            raise BenchError(
+                f"the connection to {self._named()} is lost: {error.strerror or error}"
+            ) from error
 
     def _named(self) -> str:
         host, port = self.address

@@ -223,7 +223,8 @@ class Generator:
         self._last_answer = clock()
         if not phase.rate:
             for channel in self._channels:
-                self._fill(channel, self._last_answer)
+                if not channel.lost:
+                    self._fill(channel, self._last_answer)
         while True:
             now = clock()
             wake = next_report
@@ -233,7 +234,7 @@ class Generator:
                 wake = min(wake, self._send_due(min(now, end_ns - 1), end_ns))
             if self._exhausted and not self._in_flight and (self.stopped or not self._backlog):
                 break
-            if not any(not channel.lost for channel in self._channels):
+            if all(channel.lost for channel in self._channels):
                 self.failure = "all connections are lost"
                 break
             if self._in_flight == 0:

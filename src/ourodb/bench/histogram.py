@@ -62,14 +62,17 @@ class Histogram:
         self._counts[value if shift <= 0 else (shift << _BITS) + (value >> shift)] += 1
         self.total += 1
 
+    def sparse(self) -> Sparse:
+        """What was counted."""
+        return {bucket: count for bucket, count in enumerate(self._counts) if count}, self.greatest
+
     def take(self) -> Sparse:
         """What was counted since the last time; the histogram is empty afterwards."""
-        counts = {bucket: count for bucket, count in enumerate(self._counts) if count}
-        greatest = self.greatest
-        for bucket in counts:
+        taken = self.sparse()
+        for bucket in taken[0]:
             self._counts[bucket] = 0
         self.greatest = self.total = 0
-        return counts, greatest
+        return taken
 
     def add(self, sparse: Sparse) -> None:
         """Count what another histogram took."""
@@ -91,9 +94,7 @@ class Histogram:
 
     def mean(self) -> float:
         """Arithmetic mean, to the buckets' precision; 0 when empty."""
-        total = sum(
-            count * sum(bounds_of(bucket)) / 2 for bucket, count in enumerate(self._counts) if count
-        )
+        total = sum(count * sum(bounds_of(bucket)) / 2 for bucket, count in enumerate(self._counts) if count)
         return total / self.total if self.total else 0.0
 
     def corrected(self, interval: int) -> Histogram:
@@ -103,7 +104,7 @@ class Histogram:
             interval: nanoseconds between two requests of a stream when nothing stalls.
         """
         result = Histogram()
-        result.add(({bucket: count for bucket, count in enumerate(self._counts) if count}, self.greatest))
+        result.add(self.sparse())
         if interval <= 0:
             return result
         for bucket, count in enumerate(self._counts):

@@ -112,11 +112,15 @@ class Options:
         if self.verify and self.row_bytes < STAMP_BYTES:
             raise BenchError(f"verifying needs a row size of at least {STAMP_BYTES} bytes")
         if self.verify and not self.preload and self.reads:
-            raise BenchError("verifying needs the preload: without it a missing row can't be told from a lost one")
+            raise BenchError(
+                "verifying needs the preload: without it a missing row can't be told from a lost one"
+            )
         if not self.duration_s and not self.operations:
             raise BenchError("say when to stop: a duration or a number of operations")
         if self.workload != "kv" and self.keys % self.rows_per_partition:
-            raise BenchError(f"{self.keys} keys don't make whole partitions of {self.rows_per_partition} rows")
+            raise BenchError(
+                f"{self.keys} keys don't make whole partitions of {self.rows_per_partition} rows"
+            )
         if self.workload == "range" and self.slice_rows > self.rows_per_partition:
             raise BenchError(
                 f"a partition has {self.rows_per_partition} rows, so a slice can't have {self.slice_rows}"

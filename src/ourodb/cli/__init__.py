@@ -1,7 +1,7 @@
 """The ``ouro`` command.
 
-Imports of the commands are inside ``main``'s callees on purpose: ``ouro serve`` must answer its first query within a
-second, and the load generator's or the tables' libraries have no business in a serving node's memory.
+Imports of the commands are inside ``main``'s callees on purpose: ``ouro serve`` must answer its first query
+within a second, and the load generator's or the tables' libraries have no business in a serving node's memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """``ouro serve``: one node in the foreground.
 
-The options are those of ``Config``, read with the standard library's parser, which costs a serving node neither time nor
-memory. Exit codes: 0 after SIGTERM or SIGINT, 2 when the node can't start as it was asked to, 1 when it stopped by itself.
+The options are those of ``Config``, read with the standard library's parser, which costs a serving node
+neither time nor memory. Exit codes: 0 after SIGTERM or SIGINT, 2 when the node can't start as it was asked
+to, 1 when it stopped by itself.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="ouro serve",
         description="Start a node and run it in the foreground.",
-        epilog="Every option may also be set as an environment variable (--cql-port: OURO_CQL_PORT) or in the TOML file.",
+        epilog="Every option may also be an environment variable (--cql-port: OURO_CQL_PORT) or stand in the file.",
     )
     result.add_argument("--config", metavar="FILE", help="TOML file with any of these options.")
     for name, option in OPTIONS.items():

@@ -1,8 +1,8 @@
 """Who a node is, kept in its store from its first start on.
 
-The host id names the node for ever. The counter incarnation grows after each unclean stop: the last increments of a
-shard may then be lost, and a shard must never go back in time (see ``storage.counter``). The paging key authenticates
-the paging states that this cluster hands out.
+The host id names the node for ever. The counter incarnation grows after each unclean stop: the last
+increments of a shard may then be lost, and a shard must never go back in time (see ``storage.counter``). The
+paging key authenticates the paging states that this cluster hands out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from ourodb.errors import StoreDamaged
-from ourodb.ports import LATER, Random, Store
+from ourodb.ports import Random, Store
 from ourodb.storage.families import METADATA
 
 KEY = b"node/identity"
@@ -84,13 +84,8 @@ def mark_clean_stop(store: Store) -> None:
 
 
 def _read(store: Store, key: bytes) -> bytes | None:
-    value = store.get(METADATA, key)
-    # At start nothing competes for the disk: a scan answers at once what a get may put off.
-    return (
-        next((found for _, found in store.scan(METADATA, key, key + b"\x00")), None)
-        if value is LATER
-        else value
-    )  # type: ignore[return-value]
+    """The value, by a scan, which never answers LATER."""
+    return next((value for _, value in store.scan(METADATA, key, key + b"\x00")), None)
 
 
 def _tokens(random: Random) -> list[int]:

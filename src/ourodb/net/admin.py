@@ -1,7 +1,7 @@
 """The admin port: metrics for Prometheus, the node's state and snapshots as JSON.
 
-The port is taken when the node starts; the HTTP library behind it is loaded only after the node has said that it is
-ready, since no CQL client should wait for it. What connects earlier waits in the socket's backlog.
+The port is taken when the node starts; the HTTP library behind it is loaded only after the node has said that
+it is ready, since no CQL client should wait for it. What connects earlier waits in the socket's backlog.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class AdminServer:
     """Serves functions that it is given; knows nothing of what they do.
 
     Attributes:
-        routes: (method, path) to a function from the JSON body to the JSON reply. A function that raises ``OuroError`` is
+        routes: (method, path) to a function from the JSON body to the JSON reply. A function that raises
+        ``OuroError`` is
             answered with status 400 and its message.
         metrics: name to (help, kind, value), asked for at each scrape; kind is counter or gauge.
     """
@@ -100,10 +101,12 @@ class AdminServer:
         class Collector:
             def collect(self) -> list[Any]:
                 families = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily}
-                return [families[kind](name, text, value=value) for name, (text, kind, value) in metrics.items()]
+                return [
+                    families[kind](name, text, value=value) for name, (text, kind, value) in metrics.items()
+                ]
 
         registry = CollectorRegistry()
-        registry.register(Collector())  # type: ignore[arg-type]
+        registry.register(Collector())
         return web.Response(body=generate_latest(registry), content_type="text/plain")
 
 

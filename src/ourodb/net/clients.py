@@ -1,13 +1,14 @@
 """The CQL port: sockets on one side, ``ServerConnection`` and ``Session`` on the other.
 
-Everything that arrived in one pass of the loop is handled before anything is answered: requests of all connections run,
-their writes settle in the store as one batch, and each connection is then written to once. ``ClientServer._end_of_pass``
-is that moment; it is armed by the first bytes of a pass and costs nothing while nobody speaks.
+Everything that arrived in one pass of the loop is handled before anything is answered: requests of all
+connections run, their writes settle in the store as one batch, and each connection is then written to once.
+``ClientServer._end_of_pass`` is that moment; it is armed by the first bytes of a pass and costs nothing while
+nobody speaks.
 
-A client can hurt only itself. One that doesn't read its answers is no longer read from, and is cut off when it stays so;
-one that leaves a message half sent, or doesn't finish its handshake, is cut off after a while; more connections than
-``connections_max`` are closed as they come. These ages are counted in ticks of one second, which run while there are
-connections.
+A client can hurt only itself. One that doesn't read its answers is no longer read from, and is cut off when
+it stays so; one that leaves a message half sent, or doesn't finish its handshake, is cut off after a while;
+more connections than ``connections_max`` are closed as they come. These ages are counted in ticks of one
+second, which run while there are connections.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class ClientProtocol(asyncio.Protocol):
     """One client's socket.
 
     Attributes:
-        idle_since: tick at which the handshake, or the message that is half received, last moved on by a whole message.
+        idle_since: tick at which the handshake, or the message that is half received, last moved on by a
+        whole message.
         stuck_since: tick since which the client's answers pile up and nothing is read from it, or None.
     """
 
@@ -57,7 +59,9 @@ class ClientProtocol(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]
         peer = transport.get_extra_info("peername") or ("?", 0)
         self.session = self._server.open_session(self.connection, (peer[0], peer[1]), self.mark_dirty)
-        self._transport.set_write_buffer_limits(high=limits.OUTGOING_BYTES_HIGH, low=limits.OUTGOING_BYTES_LOW)
+        self._transport.set_write_buffer_limits(
+            high=limits.OUTGOING_BYTES_HIGH, low=limits.OUTGOING_BYTES_LOW
+        )
         if not self._server.admit(self):
             self._transport.abort()
 
@@ -143,7 +147,8 @@ class ClientServer:
 
     Attributes:
         tick: seconds counted while there are connections.
-        open_session: makes the session of a new connection; given the connection, the peer's address and a callback
+        open_session: makes the session of a new connection; given the connection, the peer's address and a
+        callback
             that says "there is something to write".
         settle: called at the end of each pass in which clients were heard, before they are written to.
     """

@@ -38,7 +38,8 @@ def _factor(text: str) -> int:
 
 
 def required(level: int, keyspace: Keyspace, data_center: str) -> int:
-    """Replicas that must answer at this level (with Cassandra's meaning), seen from a coordinator in this DC."""
+    """Replicas that must answer at this level (with Cassandra's meaning), seen from a coordinator in this
+    DC."""
     local = level in _LOCAL
     factor = replicas(keyspace, data_center if local else None)
     fixed = _FIXED.get(Consistency(level))

@@ -1,8 +1,9 @@
 """Timestamps of writes that clients don't stamp themselves.
 
-A coordinator's stamps only grow, whatever its clock does: each is the wall clock's time or, where that has not moved on,
-one microsecond more than the last. In the ring, headers of peers' messages will advance it as well (a hybrid logical
-clock); timestamps of cells never do, or one cell from the year 2100 would poison a cluster.
+A coordinator's stamps only grow, whatever its clock does: each is the wall clock's time or, where that has
+not moved on, one microsecond more than the last. In the ring, headers of peers' messages will advance it as
+well (a hybrid logical clock); timestamps of cells never do, or one cell from the year 2100 would poison a
+cluster.
 
 Source: Kulkarni et al. 2014, "Logical Physical Clocks".
 """

@@ -1,7 +1,8 @@
 """One request's reply in the making.
 
-An ``Answer`` is made when a request arrives and used up by exactly one of its methods, now or in a later pass of the
-loop. It knows the stream to answer on and carries what goes before a body: trace id, warnings, custom payload. It is
+An ``Answer`` is made when a request arrives and used up by exactly one of its methods, now or in a later pass
+of the loop. It knows the stream to answer on and carries what goes before a body: trace id, warnings, custom
+payload. It is
 itself the callback that a write is given: called with None it acknowledges, called with an error it tells it.
 """
 

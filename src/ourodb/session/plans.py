@@ -1,7 +1,7 @@
 """Plans of the statements that have no rows to compute: USE, DDL, DESCRIBE.
 
-They share the shape of ``SelectPlan`` and ``ModificationPlan`` (``variables``, ``partition_key_indexes``, ``warnings``,
-``metadata``), so that any statement can be prepared.
+They share the shape of ``SelectPlan`` and ``ModificationPlan`` (``variables``, ``partition_key_indexes``,
+``warnings``, ``metadata``), so that any statement can be prepared.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Compiling statements and running them: from text and bound values to an answer.
 
-Every statement is compiled into a plan, whose class says how it runs. EXECUTE of a plain INSERT or SELECT goes through
-``execute_prepared`` straight to its plan's fast path; everything else takes the general way, one method for each kind of
-plan.
+Every statement is compiled into a plan, whose class says how it runs. EXECUTE of a plain INSERT or SELECT
+goes through ``execute_prepared`` straight to its plan's fast path; everything else takes the general way, one
+method for each kind of plan.
 
-A plan is compiled against one ``Schema``. When the epoch has moved on, it is checked before its next use: if its tables
-are still the same objects nothing has to be done, else the text is compiled again.
+A plan is compiled against one ``Schema``. When the epoch has moved on, it is checked before its next use: if
+its tables are still the same objects nothing has to be done, else the text is compiled again.
 """
 
 from __future__ import annotations
@@ -230,9 +230,13 @@ class QueryProcessor:
                     plan = self.compile(one.statement, keyspace)
                     self._cache.offer(one.statement, keyspace, self._epoch, plan)
             if not isinstance(plan, ModificationPlan):
-                raise InvalidRequest("Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed.")
+                raise InvalidRequest(
+                    "Invalid statement in batch: only UPDATE, INSERT and DELETE statements are allowed."
+                )
             warnings.extend(plan.warnings)
-            bound.append(Bound(plan, positional(plan, one.values, None, prepared=one.statement_id is not None)))
+            bound.append(
+                Bound(plan, positional(plan, one.values, None, prepared=one.statement_id is not None))
+            )
         answer.warnings = warnings
         check_batch(request.kind, [plan for plan, _ in bound])
         options = self._options(session, parameters, keyspace)

@@ -1,7 +1,7 @@
 """SELECT and DESCRIBE for sessions: which rows to read, in how many steps, and the RESULT message.
 
-A read of one row by its key is answered at once. Others are stepped; one that isn't done after its first step goes on
-in later passes of the loop, a slice in each, so that nobody else waits for it.
+A read of one row by its key is answered at once. Others are stepped; one that isn't done after its first step
+goes on in later passes of the loop, a slice in each, so that nobody else waits for it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class Reads:
             found = () if row is None else (row,)
             metadata = plan.metadata(options.version)
             if changed:
-                answer.result(metadata.rows_page(len(found), found, skip_metadata=skip_metadata, changed=True))
+                answer.result(
+                    metadata.rows_page(len(found), found, skip_metadata=skip_metadata, changed=True)
+                )
             else:
                 answer.result(metadata.rows(len(found), found, skip_metadata))
             return
@@ -170,5 +172,3 @@ class Reads:
 def outdated(plan: SelectPlan, version: int, metadata_id: bytes) -> bool:
     """Whether a v5 client that names this result metadata id needs the new metadata."""
     return version >= 5 and bool(metadata_id) and metadata_id != plan.metadata(version).id
-
-

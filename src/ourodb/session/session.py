@@ -1,7 +1,7 @@
 """One client's session: its keyspace, the events that it asked for, and the dispatch of its requests.
 
-``handle`` never raises. An error that is the client's goes back as its ERROR; anything else is a bug of ours: it is
-logged with its traceback, answered with SERVER_ERROR, and costs nobody else anything.
+``handle`` never raises. An error that is the client's goes back as its ERROR; anything else is a bug of ours:
+it is logged with its traceback, answered with SERVER_ERROR, and costs nobody else anything.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Session:
 
     def handle(self, request: Request) -> None:
         """Run one request; its answer goes to ``connection``, now or later."""
-        stream, opcode, flags, body, payload = request
+        stream, opcode, flags, body, _ = request
         self.requests += 1
         answer = Answer(self, stream)
         try:

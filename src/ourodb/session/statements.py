@@ -1,8 +1,9 @@
 """Statements that were compiled once and are kept: prepared ones by id, unprepared ones by text.
 
-Both caches are bounded. A prepared statement that was pushed out is answered with UNPREPARED, upon which every driver
-prepares it again; an unprepared one is simply compiled again. Compiled plans hold on to the ``Table`` they were compiled
-against; ``PreparedStatement.epoch`` tells cheaply whether the schema has moved since.
+Both caches are bounded. A prepared statement that was pushed out is answered with UNPREPARED, upon which
+every driver prepares it again; an unprepared one is simply compiled again. Compiled plans hold on to the
+``Table`` they were compiled against; ``PreparedStatement.epoch`` tells cheaply whether the schema has moved
+since.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ P = TypeVar("P")
 
 
 def statement_id(text: str, keyspace: str | None) -> bytes:
-    """The id that clients get: 16 bytes, the same on all nodes, so that any of them knows what another prepared.
+    """The id that clients get: 16 bytes, the same on all nodes, so that any of them knows what another
+    prepared.
 
     Source: Cassandra's ``QueryProcessor.computeId``: MD5 of keyspace and text.
     """
@@ -79,7 +81,8 @@ class PreparedStatements(Generic[P]):
 class StatementCache(Generic[P]):
     """Plans of unprepared statements by (text, keyspace), valid for one epoch of the schema.
 
-    Loading tools send millions of distinct texts once each; a text is kept only when it comes for the second time.
+    Loading tools send millions of distinct texts once each; a text is kept only when it comes for the second
+    time.
     """
 
     def __init__(self, count_max: int = limits.CACHED_STATEMENTS_MAX) -> None:

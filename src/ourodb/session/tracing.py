@@ -1,8 +1,8 @@
 """Tracing: what happened to one request, written to ``system_traces``.
 
-A client that sets the tracing flag gets an id with its answer and polls ``system_traces.sessions`` until the duration is
-there. The rows are written when the answer is made, in the pass of the loop in which it goes out, and live for a day
-(the tables' default TTL).
+A client that sets the tracing flag gets an id with its answer and polls ``system_traces.sessions`` until the
+duration is there. The rows are written when the answer is made, in the pass of the loop in which it goes out,
+and live for a day (the tables' default TTL).
 """
 
 from __future__ import annotations
@@ -31,7 +31,17 @@ class Trace:
         id: 16 bytes, a version 1 UUID.
     """
 
-    __slots__ = ("_client", "_command", "_events", "_finished", "_parameters", "_processor", "_started_ns", "_started_us", "id")
+    __slots__ = (
+        "_client",
+        "_command",
+        "_events",
+        "_finished",
+        "_parameters",
+        "_processor",
+        "_started_ns",
+        "_started_us",
+        "id",
+    )
 
     def __init__(self, processor: QueryProcessor, command: str, client: str) -> None:
         self._processor = processor

@@ -1,21 +1,24 @@
 """``ports.Store`` on RocksDB, through the ``rocksdict`` wheel.
 
-What one pass of the loop applies is gathered in an overlay, which reads look at first, and written at ``settle`` as one
-batch: that halves the cost of a put. Acknowledgements wait for ``settle``, or under ``group`` durability for the fsync
-after it: one flusher thread syncs the write-ahead log (the only call that lets go of the interpreter for long), and
-everybody who came meanwhile shares the next one.
+What one pass of the loop applies is gathered in an overlay, which reads look at first, and written at
+``settle`` as one
+batch: that halves the cost of a put. Acknowledgements wait for ``settle``, or under ``group`` durability for
+the fsync
+after it: one flusher thread syncs the write-ahead log (the only call that lets go of the interpreter for
+long), and everybody who came meanwhile shares the next one.
 
-**Damage.** RocksDB is told to cut a torn tail of its log and to refuse damage elsewhere. A flipped bit in the last part of
-the log looks like a torn tail to it, so the store remembers beside the log up to which sequence number it has synced
-(``SYNCED``, written after each fsync): a log that ends before that has lost acknowledged writes, and is refused. Blocks of
-data files carry checksums; a bad one fails the read that needs it with ``StoreDamaged``, is counted and logged, and
-costs no other read anything.
+**Damage.** RocksDB is told to cut a torn tail of its log and to refuse damage elsewhere. A flipped bit in the
+last part of the log looks like a torn tail to it, so the store remembers beside the log up to which sequence
+number it has synced (``SYNCED``, written after each fsync): a log that ends before that has lost acknowledged
+writes, and is refused. Blocks of data files carry checksums; a bad one fails the read that needs it with
+``StoreDamaged``, is counted and logged, and costs no other read anything.
 
-**Full disk.** The owner's timer tells ``check_disk`` how much is free. Below the bound the store is read-only: writes are
-refused with a retryable error, reads go on, and it recovers when there is room.
+**Full disk.** The owner's timer tells ``check_disk`` how much is free. Below the bound the store is
+read-only: writes are refused with a retryable error, reads go on, and it recovers when there is room.
 
-**Cold reads.** While the data files are smaller than half of the machine's memory they are taken to be in the page cache and
-read at once. Beyond that a key that the engine doesn't have in memory is answered LATER, and read by a thread.
+**Cold reads.** While the data files are smaller than half of the machine's memory they are taken to be in the
+page cache and read at once. Beyond that a key that the engine doesn't have in memory is answered LATER, and
+read by a thread.
 """
 
 from __future__ import annotations
@@ -302,7 +305,9 @@ class RocksStore:
         """Look at the room that is left; called every few seconds."""
         least = max(limits.DISK_FREE_BYTES_MIN, int(total_bytes * limits.DISK_FREE_FRACTION_MIN))
         if self.read_only is None and free_bytes < least:
-            self.read_only = f"only {free_bytes >> 20} MiB are free on its disk, {least >> 20} are needed; make room"
+            self.read_only = (
+                f"only {free_bytes >> 20} MiB are free on its disk, {least >> 20} are needed; make room"
+            )
             log.error("store read-only", reason=self.read_only)
         elif self.read_only is not None and free_bytes >= least * 5 // 4 and "are free" in self.read_only:
             self.read_only = None
@@ -311,7 +316,8 @@ class RocksStore:
         self._may_be_cold = files > self._memory_bytes // 2
 
     def checkpoint(self, path: Path) -> None:
-        """A copy of the store as it is now, in a folder that doesn't exist yet; files are linked, not copied."""
+        """A copy of the store as it is now, in a folder that doesn't exist yet; files are linked, not
+        copied."""
         self.settle()
         self._db.flush_wal(True)
         Checkpoint(self._db).create_checkpoint(str(path))
@@ -367,8 +373,8 @@ class RocksStore:
             column.put(FORMAT_KEY, str(FORMAT).encode())
         elif not found.isdigit() or int(found) > FORMAT:
             raise StoreError(
-                f"{self.path} has the store format {found.decode('ascii', 'replace')}, this version of OuroDB reads up to"
-                f" {FORMAT}; start it with the version that wrote it, or a newer one"
+                f"{self.path} has the store format {found.decode('ascii', 'replace')}, this version of OuroDB reads"
+                f" up to {FORMAT}; start it with the version that wrote it, or a newer one"
             )
 
 
@@ -391,7 +397,8 @@ def _open(path: Path, memtable_bytes: int, cache_bytes: int) -> Any:
             ) from error
         if "Corruption" in text or "checksum" in text or "missing" in text.lower():
             raise StoreDamaged(
-                f"the store in {path} is damaged and won't be served: {text}. Restore it from a snapshot with 'ouro restore'"
+                f"the store in {path} is damaged and won't be served: {text}."
+                " Restore it from a snapshot with 'ouro restore'"
             ) from error
         raise StoreError(f"the store in {path} can't be opened: {text}") from error
 
@@ -435,7 +442,7 @@ def _open_synced(path: Path, db: Any) -> int:
         if found < promised:
             os.close(descriptor)
             raise StoreDamaged(
-                f"the write-ahead log in {path} ends at change {found}, but {promised} were on disk: acknowledged writes are"
-                " lost, and the node won't serve without them. Restore it from a snapshot with 'ouro restore'"
+                f"the write-ahead log in {path} ends at change {found}, but {promised} were on disk:"
+                " acknowledged writes are lost, and the node won't serve without them. Restore it from a snapshot with 'ouro restore'"
             )
     return descriptor

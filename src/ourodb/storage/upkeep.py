@@ -1,7 +1,7 @@
 """What a store needs done beside requests: purging what is due, and watching the disk.
 
-Both run in small slices on the node's loop. A purge looks at the index of what is due once a minute; while it finds work, it
-takes a slice of it every few milliseconds, so that requests hardly notice.
+Both run in small slices on the node's loop. A purge looks at the index of what is due once a minute; while it
+finds work, it takes a slice of it every few milliseconds, so that requests hardly notice.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """IF: what a conditional statement asks of the row that it is about to change.
 
-A condition is compiled into a predicate over the row as it is. The existence conditions (IF EXISTS, IF NOT EXISTS) need no
+A condition is compiled into a predicate over the row as it is. The existence conditions (IF EXISTS, IF NOT
+EXISTS) need no
 predicate: the plan asks whether there is a row.
 
-Source: Apache Cassandra 5, ``ColumnCondition`` and ``Operator``; null follows its rules: a null value on either side
-satisfies only = null and != something, any other operator refuses a null in the condition.
+Source: Apache Cassandra 5, ``ColumnCondition`` and ``Operator``; null follows its rules: a null value on
+either side satisfies only = null and != something, any other operator refuses a null in the condition.
 """
 
 from __future__ import annotations
@@ -14,8 +15,16 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from ourodb.cql.analysis.operations import column_of
-from ourodb.cql.analysis.terms import ColumnSpec, Context, Environment, Evaluate, column_spec, element_spec, prepare
 from ourodb.cql.analysis.row_values import elements_joiner
+from ourodb.cql.analysis.terms import (
+    ColumnSpec,
+    Context,
+    Environment,
+    Evaluate,
+    column_spec,
+    element_spec,
+    prepare,
+)
 from ourodb.cql.syntax import ast
 from ourodb.cql.syntax.ast import Operator
 from ourodb.cql.types import INT, CqlType, ListType, MapType, SetType, UserType
@@ -78,7 +87,9 @@ def prepare_condition(condition: ast.Condition, table: Table, context: Context) 
         raise InvalidRequest(f"Unsupported condition operator {condition.op}")
     if spec.type.references_duration and condition.op not in (Operator.EQ, Operator.NEQ):
         raise InvalidRequest("Slice conditions are not supported on durations")
-    return Condition(column, _compare(condition.op, read, prepare(condition.value, spec, context).evaluate, spec))
+    return Condition(
+        column, _compare(condition.op, read, prepare(condition.value, spec, context).evaluate, spec)
+    )
 
 
 def _target(
@@ -97,7 +108,9 @@ def _target(
         index = kind.field_names.index(target.field)
         split_udt = kind.split
 
-        def read_field(row: LiveRow | None, values: Sequence[Value], environment: Environment) -> bytes | None:
+        def read_field(
+            row: LiveRow | None, values: Sequence[Value], environment: Environment
+        ) -> bytes | None:
             value = whole(row, values, environment)
             fields = split_udt(value) if value is not None else []
             return fields[index] if index < len(fields) else None
@@ -107,7 +120,9 @@ def _target(
         index_of = prepare(target.key, element_spec(spec, f"idx({spec.name})", INT), context).evaluate
         split_list = kind.split
 
-        def read_index(row: LiveRow | None, values: Sequence[Value], environment: Environment) -> bytes | None:
+        def read_index(
+            row: LiveRow | None, values: Sequence[Value], environment: Environment
+        ) -> bytes | None:
             index = _INT.unpack(_access(index_of(values, environment), "list"))[0]
             if index < 0:
                 raise InvalidRequest(f"Invalid negative list index {index}")
@@ -147,7 +162,9 @@ def _whole_reader(column: Column) -> ReadColumn:
         join = elements_joiner(column.type)
         id = column.id
 
-        def read_elements(row: LiveRow | None, values: Sequence[Value], environment: Environment) -> bytes | None:
+        def read_elements(
+            row: LiveRow | None, values: Sequence[Value], environment: Environment
+        ) -> bytes | None:
             elements = row.elements.get(id) if row is not None else None
             return join(elements) if elements else None
 
@@ -214,7 +231,8 @@ def _in(
                 raise InvalidRequest("Invalid 'unset' value in condition")
             present = read(row, values, environment)
             return any(
-                _satisfies(Operator.EQ, kind, present, one) for one in list_type.split(wanted)  # type: ignore[arg-type]
+                _satisfies(Operator.EQ, kind, present, one)
+                for one in list_type.split(wanted)  # type: ignore[arg-type]
             )
 
         return among_bound
@@ -257,7 +275,7 @@ def _contains(
         elements = (
             [entry[0 if keys else 1] for entry in kind.split(present)]
             if isinstance(kind, MapType)
-            else kind.split(present)  # type: ignore[union-attr]
+            else kind.split(present)
         )
         return any(part.compare(element, wanted) == 0 for element in elements)  # type: ignore[arg-type]
 

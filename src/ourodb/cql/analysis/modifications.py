@@ -1,7 +1,7 @@
 """INSERT, UPDATE and DELETE: from syntax and schema to a checked modification.
 
-``analyse_modification`` resolves names, types and conditions and raises whatever can be said before values are bound.
-What it gives is compiled by ``cql.plan.modification``.
+``analyse_modification`` resolves names, types and conditions and raises whatever can be said before values
+are bound. What it gives is compiled by ``cql.plan.modification``.
 
 Source: Apache Cassandra 5, ``ModificationStatement``, ``UpdateStatement``, ``DeleteStatement``, ``Attributes``.
 """
@@ -193,7 +193,7 @@ def _delete(statement: ast.Delete, table: Table, context: Context) -> Modificati
 
 def _touches_only_statics(operations: Sequence[Operation], conditions: Sequence[Condition]) -> bool:
     """Whether the statement is about the static row alone, so that it needs no clustering values."""
-    columns = [part.column for part in (*operations, *conditions)]
+    columns = [operation.column for operation in operations] + [condition.column for condition in conditions]
     return (
         bool(operations)
         and all(operation.column.kind is ColumnKind.STATIC for operation in operations)

@@ -1,8 +1,9 @@
 """What INSERT, UPDATE and DELETE do to single columns.
 
-``prepare_assignment`` and ``prepare_deletion`` check one clause of a statement and give an *operation*, which, executed with
-bound values, adds its cells to a row in the making. Operations on list elements by index, and the removal of values from
-a list, need the row as it was before the statement (``reads``); the others write blindly.
+``prepare_assignment`` and ``prepare_deletion`` check one clause of a statement and give an *operation*,
+which, executed with bound values, adds its cells to a row in the making. Operations on list elements by
+index, and the removal of values from a list, need the row as it was before the statement (``reads``); the
+others write blindly.
 
 Source: Apache Cassandra 5: ``Operation``, ``Constants``, ``Lists``, ``Sets``, ``Maps``, ``UserTypes``.
 """
@@ -40,14 +41,15 @@ _FIELD = struct.Struct(">H")
 
 LONG_MIN: Final = -(1 << 63)
 PREPEND_EPOCH_TICKS: Final = 1_262_304_000_000 * 10_000
-"""2010-01-01 in 100 ns: prepended elements count down from here. Source: Cassandra's ``Lists.PrecisionTime``."""
+"""2010-01-01 in 100 ns: prepended elements count down from here. Source: Cassandra's
+``Lists.PrecisionTime``."""
 
 
 class ListCellIds:
     """Names of list elements: version 1 UUIDs that never go back on this node, whatever its clock does.
 
-    A list is read in the order of its elements' names. Appended elements are named by the time of the append, prepended
-    ones by a time that runs backwards, so that neither has to read the list.
+    A list is read in the order of its elements' names. Appended elements are named by the time of the append,
+    prepended ones by a time that runs backwards, so that neither has to read the list.
     """
 
     __slots__ = ("_clock", "_clock_seq", "_last_ticks", "_node")
@@ -112,7 +114,8 @@ class Operation:
     Attributes:
         execute: adds the operation's cells to a row.
         reads: it needs ``UpdateParameters.prior``.
-        term: the value of a plain ``column = value`` on a simple column, for plans that compile it further; else None.
+        term: the value of a plain ``column = value`` on a simple column, for plans that compile it further;
+        else None.
     """
 
     __slots__ = ("column", "execute", "reads", "term")
@@ -144,7 +147,9 @@ def prepare_deletion(deletion: ast.Deletion, table: Table, context: Context) -> 
     """
     column = column_of(table, deletion.column)
     if column.kind in (ColumnKind.PARTITION_KEY, ColumnKind.CLUSTERING):
-        raise InvalidRequest(f"Invalid identifier {column.name} for deletion (should not be a PRIMARY KEY part)")
+        raise InvalidRequest(
+            f"Invalid identifier {column.name} for deletion (should not be a PRIMARY KEY part)"
+        )
     spec = column_spec(table, column)
     if isinstance(deletion, ast.DeleteColumn):
         return Operation(column, lambda row, parameters: row.tombstone(column))
@@ -371,7 +376,9 @@ def _assign_element(
         raise InvalidRequest(f"Invalid operation ({assignment}) for set column {column.name}")
     if isinstance(kind, ListType):
         index = prepare(assignment.key, element_spec(spec, f"idx({spec.name})", INT), context).evaluate
-        value_of = prepare(assignment.value, element_spec(spec, f"value({spec.name})", kind.element), context).evaluate
+        value_of = prepare(
+            assignment.value, element_spec(spec, f"value({spec.name})", kind.element), context
+        ).evaluate
 
         def set_index(row: RowBuilder, parameters: UpdateParameters) -> None:
             value = value_of(parameters.values, parameters.options)
@@ -384,7 +391,9 @@ def _assign_element(
         return Operation(column, set_index, reads=True)
     assert isinstance(kind, MapType)
     key_of = prepare(assignment.key, element_spec(spec, f"key({spec.name})", kind.key), context).evaluate
-    entry_of = prepare(assignment.value, element_spec(spec, f"value({spec.name})", kind.element), context).evaluate
+    entry_of = prepare(
+        assignment.value, element_spec(spec, f"value({spec.name})", kind.element), context
+    ).evaluate
 
     def set_key(row: RowBuilder, parameters: UpdateParameters) -> None:
         key = _required(key_of(parameters.values, parameters.options), "map key")
@@ -404,7 +413,9 @@ def _assign_field(assignment: ast.SetField, column: Column, spec: ColumnSpec, co
     if not kind.is_multicell:
         raise InvalidRequest(f"Invalid operation ({assignment}) for frozen UDT column {column.name}")
     index, field_type = _field(kind, assignment.field, column)
-    evaluate = prepare(assignment.value, element_spec(spec, f"{spec.name}.{assignment.field}", field_type), context).evaluate
+    evaluate = prepare(
+        assignment.value, element_spec(spec, f"{spec.name}.{assignment.field}", field_type), context
+    ).evaluate
     path = _FIELD.pack(index)
 
     def set_field(row: RowBuilder, parameters: UpdateParameters) -> None:
@@ -491,4 +502,3 @@ _ASSIGNMENTS: dict[type, Callable[[Any, Column, ColumnSpec, Context], Operation]
     ast.SetElement: _assign_element,
     ast.SetField: _assign_field,
 }
-

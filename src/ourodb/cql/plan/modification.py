@@ -1,11 +1,12 @@
 """INSERT, UPDATE and DELETE, compiled: bound values in, mutations out.
 
-A ``ModificationPlan`` adds what its statement changes to ``Changes``, which gathers the mutations of one request: one for
-each partition, however many statements of a batch touch it. The commonest statement of all, one row of simple columns
+A ``ModificationPlan`` adds what its statement changes to ``Changes``, which gathers the mutations of one
+request: one for each partition, however many statements of a batch touch it. The commonest statement of all,
+one row of simple columns
 bound to markers, has a path of its own: ``fast`` makes its mutation by joining bytes and never builds a cell.
 
-Nothing here reads the store. Statements that need the row as it was (list elements by index) say so (``reads``), and are
-given it by whoever executes them.
+Nothing here reads the store. Statements that need the row as it was (list elements by index) say so
+(``reads``), and are given it by whoever executes them.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from ourodb.cql.analysis.modifications import Modification, ModificationKind, Ro
 from ourodb.cql.analysis.operations import ListCellIds, UpdateParameters
 from ourodb.cql.analysis.terms import BoundTerm, ColumnSpec, Context, Marker
 from ourodb.cql.plan.options import ExecuteOptions
-from ourodb.cql.wire.primitives import UNSET, Value
 from ourodb.cql.wire.columns import RowsMetadata
+from ourodb.cql.wire.primitives import UNSET, Value
 from ourodb.errors import InvalidRequest
 from ourodb.schema.model import Column, ColumnKind, Table
 from ourodb.storage.keys import Slice, TableKeys
@@ -37,7 +38,8 @@ _LENGTHS: Final = tuple(_INT.pack(length) for length in range(4096))
 """[i32 length] of short values, which most are."""
 
 FastPath: TypeAlias = Callable[[Sequence[Value], int, int], Mutation | None]
-"""(values, timestamp in us, now in s) to the mutation; None: take the general path, which also tells what's wrong."""
+"""(values, timestamp in us, now in s) to the mutation; None: take the general path, which also tells what's
+wrong."""
 
 ReadRow: TypeAlias = Callable[[TableKeys, bytes, bytes | None], LiveRow | None]
 """(keys, position, clustering key or None for the static row) to the live row as it is."""
@@ -104,8 +106,8 @@ class ModificationPlan:
     """
 
     __slots__ = (
-        "_partition_terms",
         "_clustering_terms",
+        "_partition_terms",
         "fast",
         "keys",
         "modification",
@@ -418,6 +420,7 @@ def _compile_fast_path(
     )
     key_values = ", ".join(f"p{i}" for i in range(len(partition)))
     lines.append(f"    return Mutation(incarnation, position(({key_values},)), [({suffix}, {made})])")
-    exec(compile("\n".join(lines), "<fast path of a modification>", "exec"), names)
+    # The source holds only names and numbers made above.
+    exec(compile("\n".join(lines), "<fast path of a modification>", "exec"), names)  # noqa: S102
     fast: FastPath = names["fast"]  # type: ignore[assignment]
     return fast

@@ -1,7 +1,8 @@
 """Conditional statements: compare and set, on one partition.
 
-On one node reading, deciding and applying happen within one call, which makes them atomic. What the ring will put in
-between (ballots, promises, proposals) has its place here: the decision is a pure function of the rows read.
+On one node reading, deciding and applying happen within one call, which makes them atomic. What the ring will
+put in between (ballots, promises, proposals) has its place here: the decision is a pure function of the rows
+read.
 
 Source for results: ``ModificationStatement.buildCasResultSet``, ``CQL3CasRequest`` of Apache Cassandra 5.
 """
@@ -172,7 +173,9 @@ class ConditionalWrites:
                 return row
         return None
 
-    def _read(self, table: Table, position: bytes, clustering_key: bytes | None, now_s: int) -> LiveRow | None:
+    def _read(
+        self, table: Table, position: bytes, clustering_key: bytes | None, now_s: int
+    ) -> LiveRow | None:
         if clustering_key is None:
             return self._partition(table, position, now_s).static
         row = self._rows.of(table).get_row(position, clustering_key, now_s)
@@ -219,12 +222,16 @@ def _refused(
         about_rows: some condition was about a row, so that a static row alone shows only what was asked of it.
     """
     modifications = [plan.modification for plan, _ in statements if plan.is_conditional]
-    about_existence = any(modification.if_exists or modification.if_not_exists for modification in modifications)
+    about_existence = any(
+        modification.if_exists or modification.if_not_exists for modification in modifications
+    )
     columns = _shown_columns(table, modifications, about_existence, in_batch)
     rows: list[list[bytes | None]] = []
     for key in sorted(shown):
         values = [
-            _value(column, shown[key], partition) if about_rows or column.kind is not ColumnKind.REGULAR else None
+            _value(column, shown[key], partition)
+            if about_rows or column.kind is not ColumnKind.REGULAR
+            else None
             for column in columns
         ]
         rows.append([NOT_APPLIED, *values])

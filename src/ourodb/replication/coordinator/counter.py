@@ -1,7 +1,7 @@
 """Counters: this node's shards, added to and synced before they are answered for.
 
-An increment isn't idempotent, so nothing inside retries one: it is read, added and applied within one call, and the
-only thing that may be repeated is a step that said it had to wait and did nothing.
+An increment isn't idempotent, so nothing inside retries one: it is read, added and applied within one call,
+and the only thing that may be repeated is a step that said it had to wait and did nothing.
 
 Source: ``storage.counter``.
 """
@@ -34,7 +34,9 @@ class Counters:
         self._node = node
         self._incarnation = incarnation
 
-    def add(self, deltas: Sequence[CounterDelta], others: Sequence[Mutation], timestamp: int, now_s: int) -> Wait | None:
+    def add(
+        self, deltas: Sequence[CounterDelta], others: Sequence[Mutation], timestamp: int, now_s: int
+    ) -> Wait | None:
         """Add all deltas and apply the other mutations in one atomic write, or say what it waits for."""
         rows: dict[tuple[bytes, bytes, tuple[bytes, ...] | None], dict[int, tuple[Column, int]]] = {}
         keys: dict[bytes, TableKeys] = {}
@@ -52,13 +54,15 @@ class Counters:
                 return shards
             builder = builders.get((incarnation, position))
             if builder is None:
-                builder = builders[incarnation, position] = MutationBuilder(table_keys, position, timestamp, now_s)
+                builder = builders[incarnation, position] = MutationBuilder(
+                    table_keys, position, timestamp, now_s
+                )
             built = builder.static_row() if clustering is None else builder.row(clustering)
             clock = self._clock.wall_us()
             for column, sum_of_deltas in columns.values():
                 stored = shards.get(column.id)
                 built.counter(column, increment(stored, self._node, self._incarnation, clock, sum_of_deltas))
         made = [builder.build() for builder in builders.values()]
-        return self._rows.apply_many([*others, *(mutation for mutation in made if mutation is not None)], now_s)
-
-
+        return self._rows.apply_many(
+            [*others, *(mutation for mutation in made if mutation is not None)], now_s
+        )

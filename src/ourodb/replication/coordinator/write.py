@@ -1,12 +1,14 @@
 """Writes: mutations applied to the local replica, acknowledged when they are as durable as promised.
 
-Mutations are applied as they come, so that the next request sees them. Acknowledgements wait for the end of the pass of
-the loop: then the store writes all that was applied as one batch (``settle``), and the callers hear of it at once under
-``periodic`` durability, or after the fsync that they all share under ``group``. Nothing here makes a task, a timer or a
-future for a request.
+Mutations are applied as they come, so that the next request sees them. Acknowledgements wait for the end of
+the pass of
+the loop: then the store writes all that was applied as one batch (``settle``), and the callers hear of it at
+once under ``periodic`` durability, or after the fsync that they all share under ``group``. Nothing here makes
+a task, a timer or a future for a request.
 
-A mutation whose row isn't in memory is tried again once it is. Others may overtake it meanwhile, which does no harm:
-merging is commutative. What reads before it writes (conditions, counters, list indexes) begins anew as a whole.
+A mutation whose row isn't in memory is tried again once it is. Others may overtake it meanwhile, which does
+no harm: merging is commutative. What reads before it writes (conditions, counters, list indexes) begins anew
+as a whole.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class Writes:
             done(as_request_error(error))
             return
         if wait is not None:
-            self._when_ready(wait.key, lambda error: self.write(mutation, now_s, done) if error is None else done(error))
+            self._when_ready(
+                wait.key, lambda error: self.write(mutation, now_s, done) if error is None else done(error)
+            )
             return
         if not self._unsettled:
             self._arm()

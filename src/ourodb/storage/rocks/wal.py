@@ -139,6 +139,8 @@ def _walk(path: Path, content: mmap.mmap, size: int) -> Walk:
 def check(walks: list[Walk], synced: int) -> str:
     """What is wrong with the logs of a store: empty when RocksDB may replay them.
 
+    What was never synced may be missing after a crash of the machine, even in the middle: logs reach the disk in any order.
+
     Args:
         walks: of all logs, oldest first.
         synced: the sequence number that the last sync is known to have reached.
@@ -146,18 +148,18 @@ def check(walks: list[Walk], synced: int) -> str:
     following = 0
     for walk in walks:
         if walk.broken:
-            return f"{walk.path} has {walk.broken} at offset {walk.end}"
+            return f"{walk.path} has {walk.broken} after offset {walk.end}"
         if walk.gap >= 0:
             return f"{walk.path} misses writes from sequence {walk.gap_sequence} at offset {walk.gap}"
         if not walk.first:
             continue
-        if following and walk.first != following:
-            return f"writes from sequence {following} to {walk.first - 1}, before {walk.path}, are missing"
+        if following and walk.first != following and following <= synced:
+            return f"synced writes from sequence {following} to {walk.first - 1}, before {walk.path}, are missing"
         following = walk.next
     if following and following <= synced:
         last = next(walk for walk in reversed(walks) if walk.first)
         return (
-            f"{last.path} ends at offset {last.end} of {last.size} with sequence {following - 1}, but the writes up to"
-            f" {synced} were synced"
+            f"{last.path} can be read up to offset {last.end} of {last.size}, sequence {following - 1}, but sequence {synced}"
+            " was synced"
         )
     return ""
