@@ -109,9 +109,7 @@ class Bench:
             pass
         return [split_row(row) for row in read.rows], read.paging_state
 
-    def select(
-        self, text: str, values: Sequence[Any] = (), page_size: int = 0
-    ) -> list[list[bytes | None]]:
+    def select(self, text: str, values: Sequence[Any] = (), page_size: int = 0) -> list[list[bytes | None]]:
         """All rows, gathered page by page."""
         plan = self.plan(text)
         found, state = self.page(plan, values, page_size)
