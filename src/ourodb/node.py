@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import resource
 import shutil
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import asdict, replace
 from typing import Any
 
 import structlog
@@ -29,6 +31,7 @@ from ourodb.cluster.metadata.log import MetadataLog
 from ourodb.config import Config
 from ourodb.cql.analysis.operations import ListCellIds
 from ourodb.cql.wire.connection import ServerConnection
+from ourodb.errors import ConfigurationProblem
 from ourodb.net.admin import AdminServer
 from ourodb.net.clients import ClientServer
 from ourodb.net.loop import LoopScheduler, SystemClock, SystemRandom
@@ -45,6 +48,7 @@ from ourodb.session.processor import QueryProcessor
 from ourodb.session.reads import Reads
 from ourodb.session.session import Session
 from ourodb.session.virtual_tables import VirtualTables
+from ourodb.storage.families import DATA
 from ourodb.storage.purge import purge
 from ourodb.storage.rocks import RocksStore
 from ourodb.storage.row import Pause
@@ -52,6 +56,9 @@ from ourodb.storage.rows import Rows
 from ourodb.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
+
+LAST_KEY = b"\xff" * 5
+"""After every key of DATA."""
 
 SWITCH_INTERVAL_S = 0.0005
 """How soon the thread that waits for an fsync gets the interpreter back beside a busy loop."""
@@ -95,8 +102,10 @@ class Node:
         self.metadata = MetadataLog(store, self._node_info())
         view = self.metadata.recover()
         self.rows = Rows(store)
-        for table in stored_tables(view.schema):
+        tables = stored_tables(view.schema)
+        for table in tables:
             self.rows.of(table)
+        self._sweep({table.incarnation for table in tables})
         self.clients = ClientServer(loop, self._open_session)
         self.writes = Writes(
             self.rows, store, group=config.durability == "group", arm=self.clients.arm_end_of_pass
@@ -136,6 +145,14 @@ class Node:
         config = self.config
         self.admin_port = self.admin.take_port(config.listen, config.admin_port)
         self.cql_port = await self.clients.start(config.listen, config.cql_port)
+        if self.cql_port != config.cql_port:
+            self.metadata.update_node(replace(self.metadata.view.node, native_port=self.cql_port))
+        if not ipaddress.ip_address(config.listen).is_loopback:
+            log.warning(
+                "anybody who reaches this node can read and change everything: it listens beyond this machine,"
+                " and asks nobody for a password",
+                address=config.listen,
+            )
         self.upkeep.start()
 
     async def stop(self) -> None:
@@ -145,6 +162,15 @@ class Node:
         await self.clients.stop()
         mark_clean_stop(self.store)
         self.store.close()
+
+    def _sweep(self, known: Set[int]) -> None:
+        """Delete rows of tables that are gone: a crash may have come between a DROP and the deletion of its rows."""
+        start = b""
+        while (first := next(self.store.scan(DATA, start, LAST_KEY), None)) is not None:
+            incarnation = int.from_bytes(first[0][:4], "big")
+            if incarnation not in known:
+                self.rows.drop(incarnation)
+            start = (incarnation + 1).to_bytes(4, "big")
 
     # What parts ask of the whole
 
@@ -219,6 +245,28 @@ class Node:
     def _metrics(self) -> dict[str, tuple[str, str, float]]:
         return {
             "ouro_client_connections": ("Connected clients.", "gauge", self.clients.connections),
+            "ouro_clients_refused": ("Connections closed as they came.", "counter", self.clients.refused),
+            "ouro_clients_cut_off": ("Clients cut off for not keeping up.", "counter", self.clients.cut_off),
+            "ouro_requests": (
+                "Requests of the clients that are connected now.",
+                "gauge",
+                sum(session.requests for session in self.clients.sessions()),
+            ),
+            "ouro_prepared_statements": ("Prepared statements kept.", "gauge", len(self.processor.prepared)),
+            "ouro_prepared_evicted": (
+                "Prepared statements forgotten for want of room.",
+                "counter",
+                self.processor.prepared.evicted,
+            ),
+            "ouro_store_puts": ("Keys written.", "counter", self.store.puts),
+            "ouro_store_syncs": ("Fsyncs of the write-ahead log.", "counter", self.store.syncs),
+            "ouro_store_damaged_reads": ("Reads that met damage on disk.", "counter", self.store.damaged),
+            "ouro_store_read_only": (
+                "1 while writes are refused.",
+                "gauge",
+                self.store.read_only is not None,
+            ),
+            "ouro_purge_slices": ("Slices of purging done.", "counter", self.upkeep.purge_slices),
         }
 
 
@@ -239,6 +287,7 @@ def run(config: Config) -> int:
         ConfigurationProblem, StoreError: it can't start as it was asked to.
     """
     configure_logging(config.log_level, config.log_format)
+    config = replace(config, listen=_resolved(config.listen))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _raise_file_limit()
     return uvloop.run(_serve(config))
@@ -265,6 +314,18 @@ async def _serve(config: Config) -> int:
     finally:
         await node.stop()
     return 0
+
+
+def _resolved(address: str) -> str:
+    """The address of a host name; clients are told addresses only.
+
+    Raises:
+        ConfigurationProblem: there is no such host.
+    """
+    try:
+        return str(socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError as error:
+        raise ConfigurationProblem(f"--listen {address} names no host: {error.strerror}") from error
 
 
 def _raise_file_limit() -> None:

@@ -25,6 +25,7 @@ from ourodb.cql.plan.options import ExecuteOptions
 from ourodb.cql.plan.select import SelectPlan
 from ourodb.cql.syntax import ast
 from ourodb.cql.syntax.parser import parse
+from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.columns import RowsMetadata, encode_row
 from ourodb.cql.wire.primitives import UNSET, Value
 from ourodb.cql.wire.requests import Batch, Execute, Query, QueryParameters
@@ -402,6 +403,10 @@ class QueryProcessor:
                 raise error
         now_s = self.clock.wall_us() // MICROS
         if is_conditional:
+            if options.serial_consistency not in (Consistency.SERIAL, Consistency.LOCAL_SERIAL):
+                raise InvalidRequest(
+                    "Invalid consistency for conditional update. Must be one of SERIAL or LOCAL_SERIAL"
+                )
             self._compare_and_set(bound, options, answer, in_batch=in_batch)
             return
 

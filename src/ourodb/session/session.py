@@ -85,6 +85,7 @@ class Session:
     def close(self) -> None:
         """The connection is gone."""
         self.events = ()
+        self.connection.close()
         self._processor.forget_listener(self)
 
     def _query(self, body: bytes, answer: Answer) -> None:
