@@ -125,8 +125,8 @@ def test_where_is_refused(where: str, message: str) -> None:
         ),
         (
             "SELECT * FROM t WHERE p = 1 AND q = 1 ORDER BY d",
-            "Order by currently only supports the ordering of columns following their declared order in the "
-            "PRIMARY KEY",
+            "Order by currently only supports the ordering of columns following their declared order "
+            + "in the PRIMARY KEY",
         ),
         ("SELECT * FROM t WHERE p = 1 AND q = 1 ORDER BY c, d", "Unsupported order by relation"),
         (

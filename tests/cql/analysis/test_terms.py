@@ -1,6 +1,6 @@
 """Terms: which literals fit which types, what they become, and Cassandra's words where they don't.
 
-Texts were compared with Apache Cassandra 5's classes ``Constants``, ``Lists``, ``Sets``, ``Maps``, ``Tuples``, ``UserTypes``.
+Texts are those of Apache Cassandra 5's classes ``Constants``, ``Lists``, ``Sets``, ``Maps``, ``Tuples``, ``UserTypes``.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def test_an_argument_that_is_not_set_is_refused() -> None:
     assert [spec.name for spec in context.bound_variables()] == ["arg0(system.int_as_blob)"]
     assert term.evaluate([int_bytes(3)], options()) == int_bytes(3)
     with pytest.raises(
-        InvalidRequest, match="Invalid unset value for argument in call to function system.int_as_blob"
+        InvalidRequest, match=r"Invalid unset value for argument in call to function system\.int_as_blob"
     ):
         term.evaluate([UNSET], options())
 
