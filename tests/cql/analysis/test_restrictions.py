@@ -15,6 +15,8 @@ from ourodb.cql.types.native import INT, TEXT
 from ourodb.cql.wire.primitives import UNSET
 from ourodb.errors import InvalidRequest
 
+DECLARED_ORDER = "Order by currently only supports the ordering of columns following their declared order in the PRIMARY KEY"
+
 KEYED_BY_TEXT = table([("p", TEXT)], [("c", INT, False)], [], [("v", INT)], 1500)
 
 
@@ -125,8 +127,7 @@ def test_where_is_refused(where: str, message: str) -> None:
         ),
         (
             "SELECT * FROM t WHERE p = 1 AND q = 1 ORDER BY d",
-            "Order by currently only supports the ordering of columns following their declared order "
-            + "in the PRIMARY KEY",
+            DECLARED_ORDER,
         ),
         ("SELECT * FROM t WHERE p = 1 AND q = 1 ORDER BY c, d", "Unsupported order by relation"),
         (
