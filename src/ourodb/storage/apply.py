@@ -16,11 +16,11 @@ from ourodb.errors import StoreError
 from ourodb.ports import LATER, Later, Store, Write
 from ourodb.storage.expiry import FAR, entry, first_due
 from ourodb.storage.families import DATA, EXPIRY, METADATA, TABLE_USE
-from ourodb.storage.keys import RANGE_TOMBSTONE_BYTE
+from ourodb.storage.keys import RANGE_TOMBSTONE_BYTE, ROW
 from ourodb.storage.merge import merge
 from ourodb.storage.mutation import Mutation
 from ourodb.storage.ranges import Fragment, add, overlapping
-from ourodb.storage.record import HEADER_FORMAT, RANGE_FORMAT, decode_range, encode_range, restamp
+from ourodb.storage.record import RANGE_FORMAT, decode_range, encode_range, restamp
 from ourodb.storage.row import Wait
 
 INDEXED_MAX: Final = 4096
@@ -38,8 +38,8 @@ class TableUse:
 
     Attributes:
         incarnation: the first four bytes of the table's keys.
-        has_headers: a header or a range tombstone was ever written. Reads skip looking for them until then. It is
-            stored before, or with, the first of them.
+        has_headers: a header, an element of a static column or a range tombstone was ever written. Reads don't look
+            for them until then. It is stored with the first of them.
         gc_grace_s: as in the newest version of the table.
         indexed: the entries of the purge index last written.
         watched: the partition that a purge is in the midst of; a write to it resets this to None.
@@ -102,15 +102,14 @@ def apply_all(store: Store, changes: Sequence[tuple[TableUse, Mutation]], now_s:
             if foreign:
                 record = restamp(record, now_s)
             due_s = min(due_s, first_due(record, use.gc_grace_s, now_s))
-            record_format = record[0]
-            if record_format == RANGE_FORMAT:
+            if suffix[0] != ROW and not use.has_headers and use not in first_headers:
+                first_headers.append(use)
+            if record[0] == RANGE_FORMAT:
                 base = prefix + RANGE_TOMBSTONE_BYTE
                 end, deletion = decode_range(record)
                 gathered = ranges.setdefault(base, (use, mutation.position, []))
                 gathered[2].append((suffix[1:], end, deletion))
                 continue
-            if record_format == HEADER_FORMAT and not use.has_headers and use not in first_headers:
-                first_headers.append(use)
             key = prefix + suffix
             stored = pending.get(key)
             if stored is None:
