@@ -20,6 +20,7 @@ from cassandra import (
     Unavailable,
 )
 from cassandra.cluster import Cluster, Session
+from cassandra.policies import FallthroughRetryPolicy
 from cassandra.protocol import ConfigurationException, SyntaxException
 from cassandra.query import (
     UNSET_VALUE,
@@ -72,7 +73,7 @@ def test_version_is_negotiated(node: NodeProcess) -> None:
         assert cluster.protocol_version == 5
 
 
-def test_metadata_of_the_ring(cluster: Cluster, session: Session) -> None:
+def test_metadata_of_the_ring(cluster: Cluster, session: Session, keyspace: str) -> None:
     (host,) = cluster.metadata.all_hosts()
     assert host.datacenter
     assert host.rack
@@ -82,7 +83,7 @@ def test_metadata_of_the_ring(cluster: Cluster, session: Session) -> None:
     assert cluster.metadata.partitioner == "org.apache.cassandra.dht.Murmur3Partitioner"
     assert cluster.metadata.token_map is not None
     assert cluster.metadata.token_map.ring
-    assert cluster.metadata.get_replicas("system", b"\0\0\0\1") == [host]
+    assert cluster.metadata.get_replicas(keyspace, b"\0\0\0\1") == [host]
 
 
 def test_schema_metadata(cluster: Cluster, session: Session, keyspace: str, table: str) -> None:
@@ -166,6 +167,7 @@ def test_events_reach_other_sessions(node: NodeProcess, way: tuple[int, str | No
             (SchemaChangeType.CREATED, SchemaTargetType.TABLE),
             (SchemaChangeType.UPDATED, SchemaTargetType.TABLE),
             (SchemaChangeType.DROPPED, SchemaTargetType.TABLE),
+            (SchemaChangeType.DROPPED, SchemaTargetType.TYPE),  # with its keyspace, as Cassandra tells it
             (SchemaChangeType.DROPPED, SchemaTargetType.KEYSPACE),
         ]
 
@@ -197,7 +199,7 @@ def test_prepared_values_null_and_unset(session: Session, table: str) -> None:
     session.execute(insert, {"k": 1, "b": 5})
     assert tuple(session.execute(select, (1,)).one()) == (2, 5)
     with pytest.raises(InvalidRequest, match="(?i)unset value"):
-        session.execute(select, (UNSET_VALUE,))
+        session.execute(session.prepare(f"SELECT * FROM {table} WHERE a = ? ALLOW FILTERING"), (UNSET_VALUE,))
 
 
 def test_prepared_routing_key(session: Session, table: str) -> None:
@@ -539,14 +541,16 @@ def test_unavailable_counts(session: Session) -> None:
     replication = "{'class': 'SimpleStrategy', 'replication_factor': 3}"
     session.execute(f"CREATE KEYSPACE {name} WITH replication = {replication}")
     session.execute(f"CREATE TABLE {name}.t (k int PRIMARY KEY)")
+    # The driver's default policy asks other hosts, of which there are none.
+    once = FallthroughRetryPolicy()
     for cql in (f"INSERT INTO {name}.t (k) VALUES (1)", f"SELECT * FROM {name}.t WHERE k = 1"):
         with pytest.raises(Unavailable) as refusal:
-            session.execute(SimpleStatement(cql, consistency_level=ConsistencyLevel.ALL))
+            session.execute(SimpleStatement(cql, consistency_level=ConsistencyLevel.ALL, retry_policy=once))
         assert refusal.value.consistency == ConsistencyLevel.ALL
         assert refusal.value.required_replicas == 3
         assert refusal.value.alive_replicas == 1
         with pytest.raises(Unavailable) as refusal:
-            session.execute(SimpleStatement(cql, consistency_level=ConsistencyLevel.QUORUM))
+            session.execute(SimpleStatement(cql, consistency_level=ConsistencyLevel.QUORUM, retry_policy=once))
         assert (refusal.value.required_replicas, refusal.value.alive_replicas) == (2, 1)
         session.execute(SimpleStatement(cql, consistency_level=ConsistencyLevel.ONE))
 
