@@ -16,8 +16,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Generator, Iterator, Sequence, Set
 
+from ourodb.cql.types.composite import TupleType
 from ourodb.ports import LATER, Later, Store
-from ourodb.schema.model import Table
+from ourodb.schema.model import ColumnKind, Table
 from ourodb.storage.apply import TableUse, UnknownIncarnation, apply_all, apply_plain
 from ourodb.storage.families import DATA, METADATA, TABLE_USE
 from ourodb.storage.keys import (
@@ -126,11 +127,13 @@ class TableRows:
         self._get = store.get
         self._incarnation = use.incarnation
         self._known: Set[int] | None = table.by_id.keys() if table.dropped else None
-        # A dropped column may have left elements behind.
+        # A dropped column may have left elements behind; of a user type only the tuple is on record.
         self._multicell = table.has_multicell or any(
-            column.type.is_multicell for column in table.dropped.values()
+            column.type.is_multicell or isinstance(column.type, TupleType)
+            for column in table.dropped.values()
+            if column.kind is ColumnKind.REGULAR
         )
-        self._static_multicell = self._multicell or table.has_static_multicell
+        self._static_multicell = table.has_static_multicell
 
     # Writing
 
@@ -434,7 +437,7 @@ class TableRows:
         """
         key: bytes | None = self._incarnation + start
         stop = self.keys.end if end is None else self._incarnation + end
-        plain = tuple(slices) == ALL_ROWS and resume_after is None and not self._static_multicell
+        plain = tuple(slices) == ALL_ROWS and resume_after is None and not self._multicell
         while key is not None and plain and not self.use.has_headers:
             # Looked at again after each seek: a new pass over the keys may see headers.
             key = yield from self._scan_plain(key, stop, now_s, pause_every)
