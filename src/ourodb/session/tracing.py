@@ -10,15 +10,20 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+import structlog
+
 from ourodb.cql.types import INET, INT, TEXT, TIMESTAMP
 from ourodb.cql.types.timeuuid import timeuuid
 from ourodb.cql.wire import codes
 from ourodb.cql.wire.requests import QueryParameters
+from ourodb.errors import OuroError
 from ourodb.schema.model import Table
 from ourodb.storage.mutation import Mutation, MutationBuilder, RowBuilder
 
 if TYPE_CHECKING:
     from ourodb.session.processor import QueryProcessor
+
+log = structlog.get_logger()
 
 STATEMENT_CHARACTERS_MAX = 1000
 THREAD = "loop"
@@ -81,7 +86,11 @@ class Trace:
         now_s = self._started_us // 1_000_000
         for mutation in (self._session_row(sessions, now_s), self._event_rows(events, now_s)):
             if mutation is not None:
-                self._processor.rows.apply(mutation, now_s)
+                try:
+                    self._processor.rows.apply(mutation, now_s)
+                except OuroError as error:
+                    # The request itself was carried out; its trace is worth less than its answer.
+                    log.warning("trace not kept", reason=str(error))
 
     def _session_row(self, table: Table, now_s: int) -> Mutation | None:
         builder = self._builder(table, now_s)
