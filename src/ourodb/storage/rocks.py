@@ -124,7 +124,7 @@ class RocksStore:
             self._check_format()
             self._synced_file = _open_synced(path, self._db)
         except BaseException:
-            self._db.close()
+            self._let_go()
             raise
         self._waiting: list[Callable[[Exception | None], None]] = []
         self._flush_wanted: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -172,7 +172,7 @@ class RocksStore:
         self, family: int, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         if self._dirty:
-            self.settle()
+            self._write_pending()
         iterator = self._columns[family].iter()
         return self._backward(iterator, start, end) if reverse else self._forward(iterator, start, end)
 
@@ -221,12 +221,25 @@ class RocksStore:
                 self._sync_timer = self._scheduler.after(self._sync_period_ms, self._sync_on_time)
 
     def delete_range(self, family: int, start: bytes, end: bytes) -> None:
-        self.settle()
+        if self._dirty:
+            self._write_pending()
         self._columns[family].delete_range(start, end)
 
     def settle(self) -> None:
         if not self._dirty:
             return
+        try:
+            self._write_pending()
+        except OuroError:
+            # Whoever applied it is told now that it failed; it must not turn up later.
+            self._forget_pending()
+            raise
+
+    def _write_pending(self) -> None:
+        """Hand what was applied to the engine; when that fails it is still to be settled.
+
+        In the middle of a pass only this will do: those who applied something are told at its end what became of it.
+        """
         batch = WriteBatch(raw_mode=True)
         for family, changed in enumerate(self._pending):
             if not changed:
@@ -239,12 +252,17 @@ class RocksStore:
                 else:
                     put(key, value, handle)
             self.puts += len(changed)
-            self._pending[family] = {}
-        self._dirty = False
         try:
             self._db.write(batch, self._write_options)
         except Exception as error:
             raise self._told(error) from error
+        self._forget_pending()
+
+    def _forget_pending(self) -> None:
+        for family, changed in enumerate(self._pending):
+            if changed:
+                self._pending[family] = {}
+        self._dirty = False
 
     def sync(self, done: Callable[[Exception | None], None]) -> None:
         try:
@@ -318,7 +336,8 @@ class RocksStore:
     def checkpoint(self, path: Path) -> None:
         """A copy of the store as it is now, in a folder that doesn't exist yet; files are linked, not
         copied."""
-        self.settle()
+        if self._dirty:
+            self._write_pending()
         self._db.flush_wal(True)
         Checkpoint(self._db).create_checkpoint(str(path))
 
@@ -343,7 +362,12 @@ class RocksStore:
         for done in waiting:
             done(None)
         os.close(self._synced_file)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the engine. It keeps the folder locked for as long as anything refers to one of its families."""
         self._columns.clear()
+        self._handles.clear()
         self._gets.clear()
         self._db.close()
 
@@ -443,6 +467,7 @@ def _open_synced(path: Path, db: Any) -> int:
             os.close(descriptor)
             raise StoreDamaged(
                 f"the write-ahead log in {path} ends at change {found}, but {promised} were on disk:"
-                " acknowledged writes are lost, and the node won't serve without them. Restore it from a snapshot with 'ouro restore'"
+                " acknowledged writes are lost, and the node won't serve without them. Restore it from a snapshot"
+                " with 'ouro restore'"
             )
     return descriptor
