@@ -1,9 +1,9 @@
 """One process's load: its connections, and the loop that keeps them busy.
 
 Each connection has a *slot* per stream. A slot is free, or holds one request: when it was due, its kind and its row's
-number. At full speed a free slot is filled at once, and its request is due when the answer before it arrived. At a fixed
-rate the n-th request of the process is due n / rate after the start of the phase; while all slots are taken it waits,
-and the wait counts.
+number. At full speed a free slot is filled at once, and its request is due when the answer before it arrived. At a
+fixed rate the n-th request of the process is due n / rate after the start of the phase; while all slots are taken it
+waits, and the wait counts.
 
 An answer that isn't a result is an error, counted by its name. UNPREPARED isn't: the statement is prepared again on the
 same stream and the request is sent once more, its moment unchanged. When a connection breaks, its requests count as

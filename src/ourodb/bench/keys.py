@@ -1,8 +1,8 @@
 """Which key comes next: uniformly drawn, or by Zipf's law.
 
-Under Zipf's law key k (from 0) is drawn with a probability proportional to 1 / (k + 1) ** exponent: a few keys get most
-of the requests. The draws are exact for any number of keys and any exponent above 0, and need no table: rejection-inversion
-inverts the integral of the smooth curve and throws away the little by which it exceeds the steps.
+Under Zipf's law key k (from 0) is drawn with a probability proportional to 1 / (k + 1) ** exponent: a few keys get
+most of the requests. The draws are exact for any number of keys and any exponent above 0, and need no table:
+rejection-inversion inverts the integral of the smooth curve and throws away the little by which it exceeds the steps.
 
 Source: Hörmann and Derflinger 1996, "Rejection-inversion to generate variates from monotone discrete distributions".
 """

@@ -1,8 +1,8 @@
 """What a run's outcome looks like: as JSON for programs, as tables for people.
 
-The JSON's ``format`` is its version. Latencies are in microseconds. For each kind of operation, ``latency`` is corrected
-for coordinated omission and ``latency_measured`` is as it was recorded; at a fixed rate the two are the same, because
-there latency counts from the moment at which a request was due. ``latency_is`` says it in words.
+The JSON's ``format`` is its version. Latencies are in microseconds. For each kind of operation, ``latency`` is
+corrected for coordinated omission and ``latency_measured`` is as it was recorded; at a fixed rate the two are the
+same, because there latency counts from the moment at which a request was due. ``latency_is`` says it in words.
 """
 
 from __future__ import annotations

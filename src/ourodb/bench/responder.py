@@ -1,18 +1,18 @@
 """A server that answers everything at once and keeps nothing: how fast is the generator itself?
 
 It speaks the protocol through ``ServerConnection``. What the generator prepares is told by its first word: an INSERT is
-answered Void, a SELECT with one fixed row (or as many as its LIMIT says). With it on one core and the generator on another, what is
-measured is the generator's own cost; tests make it stall, forget its statements, or refuse.
+answered Void, a SELECT with one row of zeros, or as many as its LIMIT says. With it on one core and the generator on
+another, what is measured is the generator's own cost; tests make it stall, forget its statements, or refuse.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import selectors
 import socket
-import struct
-import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 
 from ourodb.cql.wire.codes import EXECUTE, PREPARE, QUERY, RESULT
 from ourodb.cql.wire.connection import Request, ServerConnection
@@ -102,7 +102,7 @@ class Responder:
             connection.send(stream, RESULT, _VOID)
 
     def _prepare(self, version: int, statement: str) -> bytes:
-        statement_id = struct.pack(">Q", len(statement))
+        statement_id = hashlib.md5(statement.encode()).digest()
         self.prepared[statement_id] = statement
         answer = _VOID
         if statement.startswith("SELECT"):
@@ -116,17 +116,19 @@ class Responder:
         metadata_id = write_short_bytes(statement_id) if version >= 5 else b""
         key_indexes = pack_int(0) if version >= 4 else b""
         head = pack_int(4) + write_short_bytes(statement_id) + metadata_id
-        return head + pack_int(1) + pack_int(markers) + key_indexes + specs + pack_int(_NO_METADATA) + pack_int(0)
+        return (
+            head
+            + pack_int(1)
+            + pack_int(markers)
+            + key_indexes
+            + specs
+            + pack_int(_NO_METADATA)
+            + pack_int(0)
+        )
 
 
-def respond_in_process(row_bytes: int, port_to: Callable[[int], None], seconds_max: float) -> None:
-    """Serve in a process of its own until it is ended, or for ``seconds_max``."""
+def respond(row_bytes: int, pipe: Connection) -> None:
+    """The life of a process that answers: sends its port through the pipe, serves until it is ended."""
     responder = Responder(row_bytes)
-    port_to(responder.port)
-    deadline = time.monotonic() + seconds_max
-
-    def watch(responder: Responder, request: Request) -> None:
-        responder.stopping = time.monotonic() > deadline
-
-    _ = watch
+    pipe.send(responder.port)
     responder.serve()

@@ -1,8 +1,8 @@
 """A run, seen from the parent: schema, processes, phases, and what they add up to.
 
-The processes are started afresh (``spawn``) and pinned to nothing; the operating system places them. Their clocks are the
-machine's monotonic clock, so one moment, a little in the future, starts a phase in all of them, and second n means the
-same in all.
+The processes are started afresh (``spawn``) and pinned to nothing; the operating system places them. Their clocks are
+the machine's monotonic clock, so one moment, a little in the future, starts a phase in all of them, and second n
+means the same in all.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A process of the load generator: takes phases from the parent's pipe, gives back what it counted.
 
-Through the pipe go, from the parent: ``Phase``s, each after the end of the one before, and None to leave (in the midst of
-a phase it ends that first). From the process: ``Ready`` once it is connected and after each phase, an ``Interval`` for each
-second, or ``Failed``.
+Through the pipe go, from the parent: ``Phase``s, each after the end of the one before, and None to leave (in the
+midst of a phase it ends that first). From the process: ``Ready`` once it is connected and after each phase, an
+``Interval`` for each second, or ``Failed``.
 """
 
 from __future__ import annotations

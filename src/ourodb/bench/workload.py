@@ -8,12 +8,12 @@ workload    table                                             writes            
 ``range``   ``wide``                                          one row of a partition          a slice of N rows
 ==========  ================================================  ==============================  =======================
 
-Rows are numbered 0 to ``keys`` - 1; row n of the wide table is row n % R of partition n // R. So a skewed choice of keys
-makes hot partitions.
+Rows are numbered 0 to ``keys`` - 1; row n of the wide table is row n % R of partition n // R. So a skewed choice of
+keys makes hot partitions.
 
-The value columns of a row, joined, are a *payload*: the row's number and a version (8 bytes each), then a slice of a pool
-of random bytes at a place that depends on both. Whoever reads a payload can tell whether it is what was written, whoever
-wrote it, and the version tells which process did. Rows shorter than that are just a slice of the pool.
+The value columns of a row, joined, are a *payload*: the row's number and a version (8 bytes each), then a slice of a
+pool of random bytes at a place that depends on both. Whoever reads a payload can tell whether it is what was written,
+whoever wrote it, and the version tells which process did. Rows shorter than that are just a slice of the pool.
 """
 
 from __future__ import annotations

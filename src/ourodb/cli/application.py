@@ -13,7 +13,7 @@ import typer
 
 application = typer.Typer(
     name="ouro",
-    help="OuroDB, a distributed database that speaks CQL. `ouro serve` starts a node; `ouro serve --help` has its options.",
+    help="OuroDB, a distributed database that speaks CQL. `ouro serve` starts a node (`ouro serve --help`).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
