@@ -22,4 +22,4 @@ def test_scylla_driver(node: NodeProcess, way: tuple[int, str | None]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("passed "), done.stdout + done.stderr
-    assert int(done.stdout.split()[1]) > 30
+    assert int(done.stdout.split()[1]) == 30
