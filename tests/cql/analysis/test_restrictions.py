@@ -15,7 +15,10 @@ from ourodb.cql.types.native import INT, TEXT
 from ourodb.cql.wire.primitives import UNSET
 from ourodb.errors import InvalidRequest
 
-DECLARED_ORDER = "Order by currently only supports the ordering of columns following their declared order in the PRIMARY KEY"
+DECLARED_ORDER = (
+    "Order by currently only supports the ordering of columns following "
+    "their declared order in the PRIMARY KEY"
+)
 
 KEYED_BY_TEXT = table([("p", TEXT)], [("c", INT, False)], [], [("v", INT)], 1500)
 

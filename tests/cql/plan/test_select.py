@@ -239,3 +239,21 @@ def test_ttl_counts_from_the_requests_now() -> None:
 def test_elements_that_are_not_set_or_null_are_refused() -> None:
     with pytest.raises(InvalidRequest, match="Invalid null value for element selection on m"):
         wide().select(f"SELECT m[?] FROM t {WHERE}", [None])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"SELECT {'[' * 60}v{']' * 60} FROM t",
+        f"SELECT {'(v, ' * 60}v{')' * 60} FROM t",
+        f"SELECT {'abs(' * 60}v{')' * 60} FROM t",
+        f"SELECT v FROM t WHERE v = {'1 + (' * 60}(int) ?{')' * 60} ALLOW FILTERING",
+        f"SELECT v FROM t WHERE v = {'abs(' * 60}?{')' * 60} ALLOW FILTERING",
+    ],
+)
+def test_what_is_deep_is_analysed_once(text: str) -> None:
+    """If each level were looked at twice by the one above, this would never end."""
+    try:
+        Bench(PLAIN).plan(text)
+    except InvalidRequest:
+        pass

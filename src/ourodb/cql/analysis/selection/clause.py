@@ -16,6 +16,7 @@ from ourodb.cql.analysis.functions.core import (
     Argument,
     Assignment,
     Environment,
+    Execute,
     Function,
     assignment_of_types,
 )
@@ -286,14 +287,28 @@ def _cannot_infer(expression: ast.Selectable) -> InvalidRequest:
     )
 
 
-def _own_type(expression: ast.Selectable, table: Table, context: Context) -> CqlType | None:
-    if _has_selection(expression):
-        return select(expression, table, context).type.frozen()
-    return exact_type(expression, context, table)
+class _Part:
+    """An element of a collection or tuple: prepared at once where it has a type of its own, so that nested ones aren't
+    prepared again and again.
+    """
+
+    __slots__ = ("expression", "prepared", "type")
+
+    def __init__(self, expression: ast.Selectable, table: Table, context: Context) -> None:
+        self.expression = expression
+        self.prepared: Selectable | None = None
+        if _has_selection(expression):
+            self.prepared = select(expression, table, context)
+            self.type: CqlType | None = self.prepared.type.frozen()
+        else:
+            self.type = exact_type(expression, context, table)
+
+    def select(self, type: CqlType, table: Table, context: Context) -> Selectable:
+        return self.prepared or select(self.expression, table, context, type)
 
 
-def _first_type(parts: Sequence[ast.Selectable], table: Table, context: Context) -> CqlType | None:
-    return next((type for part in parts if (type := _own_type(part, table, context)) is not None), None)
+def _first_type(parts: Sequence[_Part]) -> CqlType | None:
+    return next((part.type for part in parts if part.type is not None), None)
 
 
 def _select_collection(
@@ -304,50 +319,59 @@ def _select_collection(
 ) -> Selectable:
     type: CqlType | None = expected
     if isinstance(expression, ast.MapLiteral):
-        flat = [part for entry in expression.entries for part in entry]
-        key = _first_type(flat[::2], table, context)
-        value = _first_type(flat[1::2], table, context)
+        flat = [_Part(part, table, context) for entry in expression.entries for part in entry]
+        key = _first_type(flat[::2])
+        value = _first_type(flat[1::2])
         if key is not None and value is not None:
             type = MapType(key, value)
     else:
-        flat = list(expression.elements)
-        element = _first_type(flat, table, context)
+        flat = [_Part(part, table, context) for part in expression.elements]
+        element = _first_type(flat)
         if element is not None:
             type = ListType(element) if isinstance(expression, ast.ListLiteral) else SetType(element)
     if not isinstance(type, CollectionType):
         raise _cannot_infer(expression)
-    wanted = (
-        [type.key, type.element] * (len(flat) // 2)
-        if isinstance(type, MapType)
-        else [type.element] * len(flat)
-    )
-    count = len(expression.entries if isinstance(expression, ast.MapLiteral) else flat).to_bytes(4, "big")
+    if isinstance(type, MapType):
+        count = len(flat) // 2
+        wanted = [type.key, type.element] * count
+    else:
+        count = len(flat)
+        wanted = [type.element] * count
+    head = count.to_bytes(4, "big")
     in_type_order = type.in_type_order
 
     def execute(values: Sequence[bytes | None], environment: Environment) -> bytes:
-        return in_type_order(count + b"".join(map(write_bytes, values)))
+        return in_type_order(head + b"".join(map(write_bytes, values)))
 
-    parts = [select(part, table, context, part_type) for part, part_type in zip(flat, wanted, strict=True)]
-    made = Function(str(expression), wanted, type, execute, column_name=lambda names: str(expression))
-    return call(made, parts)
+    return _composed(expression, type, flat, wanted, execute, table, context)
 
 
 def _select_tuple(expression: ast.TupleLiteral, table: Table, context: Context) -> Selectable:
-    types = [_own_type(part, table, context) for part in expression.elements]
-    known = [type for type in types if type is not None]
-    if len(known) < len(types):
+    parts = [_Part(part, table, context) for part in expression.elements]
+    known = [part.type for part in parts if part.type is not None]
+    if len(known) < len(parts):
         raise _cannot_infer(expression)
     type = TupleType(tuple(known))
-    parts = [
-        select(part, table, context, part_type)
-        for part, part_type in zip(expression.elements, known, strict=True)
-    ]
 
     def execute(values: Sequence[bytes | None], environment: Environment) -> bytes:
         return type.join(list(values))
 
-    made = Function(str(expression), known, type, execute, column_name=lambda names: str(expression))
-    return call(made, parts)
+    return _composed(expression, type, parts, known, execute, table, context)
+
+
+def _composed(
+    expression: ast.Selectable,
+    type: CqlType,
+    parts: Sequence[_Part],
+    wanted: Sequence[CqlType],
+    execute: Execute,
+    table: Table,
+    context: Context,
+) -> Selectable:
+    name = str(expression)
+    made = Function(name, wanted, type, execute, column_name=lambda names: name)
+    selected = [part.select(part_type, table, context) for part, part_type in zip(parts, wanted, strict=True)]
+    return call(made, selected)
 
 
 # --- inside of cells -----------------------------------------------------------------------------------------------
