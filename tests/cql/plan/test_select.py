@@ -5,6 +5,7 @@ If this fails, clients get wrong values, wrong column names or misplaced nulls.
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import pytest
@@ -253,7 +254,5 @@ def test_elements_that_are_not_set_or_null_are_refused() -> None:
 )
 def test_what_is_deep_is_analysed_once(text: str) -> None:
     """If each level were looked at twice by the one above, this would never end."""
-    try:
+    with contextlib.suppress(InvalidRequest):
         Bench(PLAIN).plan(text)
-    except InvalidRequest:
-        pass
