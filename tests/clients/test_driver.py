@@ -655,3 +655,14 @@ def test_rows_as_dicts_and_tuples(session: Session, cluster: Cluster) -> None:
     other.row_factory = tuple_factory
     assert other.execute("SELECT key FROM system.local").one() == ("local",)
     other.shutdown()
+
+
+def test_partitions_are_apart(session: Session, table: str) -> None:
+    """Forward and in reverse, a partition gives its own rows only, whatever its neighbours in the store are."""
+    session.execute(f"CREATE TABLE {table} (p int, c int, PRIMARY KEY (p, c))")
+    for p in range(30):
+        session.execute(f"INSERT INTO {table} (p, c) VALUES ({p}, {p})")
+    for order in ("ASC", "DESC"):
+        select = session.prepare(f"SELECT p, c FROM {table} WHERE p = ? ORDER BY c {order}")
+        assert [session.execute(select, (p,)).all() for p in range(30)] == [[(p, p)] for p in range(30)]
+        assert session.execute(select, (99,)).all() == []
