@@ -57,7 +57,10 @@ def statements(session):
     for future in futures:
         future.result()
     same(session.execute("SELECT count(*) FROM s").one()[0], 200)
-    same(sorted(row.b for row in session.execute(SimpleStatement("SELECT b FROM s", fetch_size=7))), list(range(200)))
+    same(
+        sorted(row.b for row in session.execute(SimpleStatement("SELECT b FROM s", fetch_size=7))),
+        list(range(200)),
+    )
 
 
 def changed_metadata(session, version):
@@ -127,7 +130,9 @@ def answers(session, cluster):
     refused(InvalidRequest, "table nothing does not exist", lambda: session.execute("SELECT * FROM nothing"))
     refused(AlreadyExists, "", lambda: session.execute("CREATE TABLE s (k int PRIMARY KEY)"))
     two = SimpleStatement(
-        "SELECT * FROM s WHERE k = 1", consistency_level=ConsistencyLevel.TWO, retry_policy=FallthroughRetryPolicy()
+        "SELECT * FROM s WHERE k = 1",
+        consistency_level=ConsistencyLevel.TWO,
+        retry_policy=FallthroughRetryPolicy(),
     )
     refusal = refused(Unavailable, "", lambda: session.execute(two))
     same((refusal.required_replicas, refusal.alive_replicas), (2, 1))

@@ -14,6 +14,8 @@ from cassandra.cqlengine.management import drop_table, sync_table, sync_type
 from cassandra.cqlengine.models import Model
 from cassandra.cqlengine.query import BatchQuery, DoesNotExist, LWTException, MultipleObjectsReturned
 from cassandra.cqlengine.usertype import UserType
+from tests.clients import cluster_of
+from tests.nodes import NodeProcess
 
 NAME = "cqlengine_tests"
 
@@ -54,11 +56,18 @@ class Hits(Model):
 MODELS = (Person, Reading, Hits)
 
 
+@pytest.fixture(scope="module")
+def cql(node: NodeProcess, way: tuple[int, str | None]) -> Iterator[Cluster]:
+    """A connection of cqlengine's own: it shuts down what it no longer needs."""
+    cluster = cluster_of(node, *way)
+    connection.register_connection(NAME, session=cluster.connect(), default=True)
+    yield cluster
+    connection.unregister_connection(NAME)
+
+
 @pytest.fixture(scope="module", autouse=True)
-def models(cluster: Cluster, keyspace: str) -> Iterator[None]:
-    """The models' tables, in the keyspace and by the session of the way that is being tested."""
-    session = cluster.connect(keyspace)
-    connection.register_connection(NAME, session=session, default=True)
+def models(cql: Cluster, keyspace: str) -> Iterator[None]:
+    """The models' tables, in the keyspace of the way that is being tested."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CQLENG_ALLOW_SCHEMA_MANAGEMENT", "1")
         for model in MODELS:
@@ -69,20 +78,18 @@ def models(cluster: Cluster, keyspace: str) -> Iterator[None]:
         yield
         for model in MODELS:
             drop_table(model)
-    assert not {model.__table_name__ for model in MODELS} & set(cluster.metadata.keyspaces[keyspace].tables)
-    connection.unregister_connection(NAME)
-    session.shutdown()
+    assert not {model.__table_name__ for model in MODELS} & set(cql.metadata.keyspaces[keyspace].tables)
 
 
-def test_tables_are_as_modelled(cluster: Cluster, keyspace: str) -> None:
-    table = cluster.metadata.keyspaces[keyspace].tables["readings"]
+def test_tables_are_as_modelled(cql: Cluster, keyspace: str) -> None:
+    table = cql.metadata.keyspaces[keyspace].tables["readings"]
     assert [column.name for column in table.partition_key] == ["sensor", "day"]
     assert table.columns["at"].is_reversed
     assert table.columns["unit"].is_static
     assert (table.options["comment"], table.options["gc_grace_seconds"]) == ("of sensors", 1234)
 
 
-def test_sync_adds_columns_and_options(cluster: Cluster, keyspace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sync_adds_columns_and_options(cql: Cluster, keyspace: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CQLENG_ALLOW_SCHEMA_MANAGEMENT", "1")
 
     class Small(Model):
@@ -100,12 +107,12 @@ def test_sync_adds_columns_and_options(cluster: Cluster, keyspace: str, monkeypa
     sync_table(Small)
     Small.create(k=1)
     sync_table(Large)
-    table = cluster.metadata.keyspaces[keyspace].tables["grows"]
+    table = cql.metadata.keyspaces[keyspace].tables["grows"]
     assert set(table.columns) == {"k", "v"}
     assert table.options["default_time_to_live"] == 77
     assert Large.get(k=1).v is None
     drop_table(Large)
-    assert "grows" not in cluster.metadata.keyspaces[keyspace].tables
+    assert "grows" not in cql.metadata.keyspaces[keyspace].tables
 
 
 def test_create_get_update_delete() -> None:
@@ -141,7 +148,12 @@ def test_collections_change_by_deltas() -> None:
         tags__remove={"a"}, scores__prepend=[0], phones__update={"z": 3}, name="C"
     )
     got = Person.get(id=person.id)
-    assert (got.tags, got.scores, dict(got.phones), got.name) == ({"b"}, [0, 1, 2], {"x": 1, "y": 2, "z": 3}, "C")
+    assert (got.tags, got.scores, dict(got.phones), got.name) == (
+        {"b"},
+        [0, 1, 2],
+        {"x": 1, "y": 2, "z": 3},
+        "C",
+    )
     Person.objects(id=person.id).update(tags=None, scores=[], phones__remove={"x", "y", "z"})
     got = Person.get(id=person.id)
     assert (set(got.tags), list(got.scores), dict(got.phones)) == (set(), [], {})
@@ -201,11 +213,12 @@ def test_conditions() -> None:
         Person.objects(id=person.id).if_exists().update(name="fifth")
 
 
-def test_ttl_and_timestamp(cluster: Cluster, keyspace: str) -> None:
+def test_ttl_and_timestamp(keyspace: str) -> None:
     Reading.ttl(500).create(sensor="ttl", day=1, at=1, value=1.0)
     session = connection.get_session()
-    cql = f"SELECT ttl(value) AS left FROM {keyspace}.readings WHERE sensor = 'ttl' AND day = 1"
-    (row,) = session.execute(cql)
+    (row,) = session.execute(
+        f"SELECT ttl(value) AS left FROM {keyspace}.readings WHERE sensor = 'ttl' AND day = 1"
+    )
     assert 400 < row["left"] <= 500
     Reading.timestamp(10).create(sensor="ttl", day=2, at=1, value=1.0)
     Reading.timestamp(5).create(sensor="ttl", day=2, at=1, value=2.0)

@@ -35,7 +35,15 @@ def shell(node: NodeProcess, version: int, tmp_path_factory: pytest.TempPathFact
     def run(script: str, *options: str, errors: bool = False) -> str:
         path = home / "script.cql"
         path.write_text(script)
-        command = [str(CQLSH), node.host, str(node.port), f"--protocol-version={version}", "-f", str(path), *options]
+        command = [
+            str(CQLSH),
+            node.host,
+            str(node.port),
+            f"--protocol-version={version}",
+            "-f",
+            str(path),
+            *options,
+        ]
         environment = {**os.environ, "HOME": str(home), "COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
         done = subprocess.run(
             command, capture_output=True, text=True, env=environment, timeout=RUN_SECONDS_MAX, check=False
@@ -99,7 +107,14 @@ def test_describe_is_cql_that_makes_it_again(shell: Shell, keyspace: str, tmp_pa
 
 def test_select_and_expand(shell: Shell, keyspace: str) -> None:
     printed = shell(f"SELECT * FROM {keyspace}.people WHERE id = 1;")
-    for text in ("2031-02-03 04:05:06.789000+0000", "Zoë", "{'a', 'b'}", "{'x': 5}", "{street: 'Main', zip: 1}", "0xff00"):
+    for text in (
+        "2031-02-03 04:05:06.789000+0000",
+        "Zoë",
+        "{'a', 'b'}",
+        "{'x': 5}",
+        "{street: 'Main', zip: 1}",
+        "0xff00",
+    ):
         assert text in printed
     assert "(1 rows)" in printed
     printed = shell(f"EXPAND ON; SELECT id, name, tags FROM {keyspace}.people;")
@@ -125,7 +140,9 @@ def test_tracing(shell: Shell, keyspace: str) -> None:
 
 
 def test_consistency(shell: Shell, keyspace: str) -> None:
-    printed = shell(f"CONSISTENCY; CONSISTENCY QUORUM; SELECT id FROM {keyspace}.people; SERIAL CONSISTENCY LOCAL_SERIAL;")
+    printed = shell(
+        f"CONSISTENCY; CONSISTENCY QUORUM; SELECT id FROM {keyspace}.people; SERIAL CONSISTENCY LOCAL_SERIAL;"
+    )
     assert "Current consistency level is ONE." in printed
     assert "Consistency level set to QUORUM." in printed
     assert "Serial consistency level set to LOCAL_SERIAL." in printed
@@ -153,7 +170,8 @@ def test_copy_and_paging(shell: Shell, keyspace: str, tmp_path: Path) -> None:
     """A thousand rows from a CSV, to a CSV, and on the screen in pages."""
     source, copied = tmp_path / "source.csv", tmp_path / "copied.csv"
     rows = [
-        [str(k), f"name, {k} – 'quoted'", repr(k / 4), str(k % 2 == 0), f"[{k}, {k + 1}]"] for k in range(ROWS)
+        [str(k), f"name, {k} – 'quoted'", repr(k / 4), str(k % 2 == 0), f"[{k}, {k + 1}]"]
+        for k in range(ROWS)
     ]
     with source.open("w", newline="") as file:
         csv.writer(file).writerows([["k", "a", "b", "c", "d"], *rows])

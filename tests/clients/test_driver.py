@@ -142,7 +142,9 @@ def test_keyspace_metadata(cluster: Cluster, session: Session) -> None:
     assert name not in cluster.metadata.keyspaces
 
 
-def test_events_reach_other_sessions(node: NodeProcess, way: tuple[int, str | None], session: Session) -> None:
+def test_events_reach_other_sessions(
+    node: NodeProcess, way: tuple[int, str | None], session: Session
+) -> None:
     with cluster_of(node, *way) as other:
         other.connect()
         seen: list[tuple[str, str]] = []
@@ -179,7 +181,10 @@ def test_simple_and_named_values(session: Session, table: str) -> None:
     session.execute(f"CREATE TABLE {table} (k int PRIMARY KEY, v text)")
     session.execute(f"INSERT INTO {table} (k, v) VALUES (%s, %s)", (1, "o'one"))
     session.execute(f"INSERT INTO {table} (k, v) VALUES (%(k)s, %(v)s)", {"k": 2, "v": "zwei – 二"})
-    assert {tuple(row) for row in session.execute(f"SELECT k, v FROM {table}")} == {(1, "o'one"), (2, "zwei – 二")}
+    assert {tuple(row) for row in session.execute(f"SELECT k, v FROM {table}")} == {
+        (1, "o'one"),
+        (2, "zwei – 二"),
+    }
     prepared = session.prepare(f"UPDATE {table} SET v = :v WHERE k = :k")
     assert [column.name for column in prepared.column_metadata] == ["v", "k"]
     session.execute(prepared, {"k": 1, "v": "one"})
@@ -204,7 +209,10 @@ def test_prepared_values_null_and_unset(session: Session, table: str) -> None:
 
 def test_prepared_routing_key(session: Session, table: str) -> None:
     session.execute(f"CREATE TABLE {table} (p text, q int, c int, PRIMARY KEY ((p, q), c))")
-    assert session.prepare(f"SELECT * FROM {table} WHERE c > ? AND q = ? AND p = ?").routing_key_indexes == [2, 1]
+    assert session.prepare(f"SELECT * FROM {table} WHERE c > ? AND q = ? AND p = ?").routing_key_indexes == [
+        2,
+        1,
+    ]
     assert not session.prepare(f"SELECT * FROM {table} WHERE p = 'a' AND q = ?").routing_key_indexes
     bound = session.prepare(f"INSERT INTO {table} (c, q, p) VALUES (?, ?, ?)").bind((1, 2, "x"))
     session.execute(bound)
@@ -294,7 +302,7 @@ def test_row_factories(session: Session, table: str) -> None:
     result = session.execute(f'SELECT k, "Mixed Case", k AS alias, count(*) FROM {table}')
     assert result.column_names == ["k", "Mixed Case", "alias", "count"]
     session.execute(f"INSERT INTO {table} (k) VALUES (2)")
-    result = session.execute(f"SELECT max(k), writetime(\"Mixed Case\") FROM {table} WHERE k = 1")
+    result = session.execute(f'SELECT max(k), writetime("Mixed Case") FROM {table} WHERE k = 1')
     assert result.column_names == ["system.max(k)", "writetime(Mixed Case)"]
 
 
@@ -447,7 +455,9 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("cql_type", "value", "expected"), COLLECTIONS, ids=[c[0] for c in COLLECTIONS])
-def test_collections_round_trip(session: Session, table: str, cql_type: str, value: Any, expected: Any) -> None:
+def test_collections_round_trip(
+    session: Session, table: str, cql_type: str, value: Any, expected: Any
+) -> None:
     session.execute(f"CREATE TABLE {table} (k int PRIMARY KEY, v {cql_type})")
     session.execute(session.prepare(f"INSERT INTO {table} (k, v) VALUES (?, ?)"), (1, value))
     assert plain(session.execute(f"SELECT v FROM {table}").one().v) == expected
@@ -530,8 +540,12 @@ def test_consistency_levels(session: Session, table: str) -> None:
         at = getattr(ConsistencyLevel, level)
         session.execute(SimpleStatement(f"INSERT INTO {table} (k) VALUES (1)", consistency_level=at))
         if level != "EACH_QUORUM":
-            assert session.execute(SimpleStatement(f"SELECT k FROM {table}", consistency_level=at)).one().k == 1
-    session.execute(SimpleStatement(f"INSERT INTO {table} (k) VALUES (2)", consistency_level=ConsistencyLevel.ANY))
+            assert (
+                session.execute(SimpleStatement(f"SELECT k FROM {table}", consistency_level=at)).one().k == 1
+            )
+    session.execute(
+        SimpleStatement(f"INSERT INTO {table} (k) VALUES (2)", consistency_level=ConsistencyLevel.ANY)
+    )
 
 
 # --- errors -----------------------------------------------------------------------------------------------------
@@ -551,7 +565,9 @@ def test_unavailable_counts(session: Session) -> None:
         assert refusal.value.required_replicas == 3
         assert refusal.value.alive_replicas == 1
         with pytest.raises(Unavailable) as refusal:
-            session.execute(SimpleStatement(cql, consistency_level=ConsistencyLevel.QUORUM, retry_policy=once))
+            session.execute(
+                SimpleStatement(cql, consistency_level=ConsistencyLevel.QUORUM, retry_policy=once)
+            )
         assert (refusal.value.required_replicas, refusal.value.alive_replicas) == (2, 1)
         session.execute(SimpleStatement(cql, consistency_level=ConsistencyLevel.ONE))
 
@@ -562,7 +578,11 @@ def test_unavailable_counts(session: Session) -> None:
         ("SELEC * FROM t", SyntaxException, "line 1:0 no viable alternative at input 'SELEC'"),
         ("SELECT * FROM nothing_here", InvalidRequest, "table nothing_here does not exist"),
         ("SELECT * FROM no_such_keyspace.t", InvalidRequest, "keyspace no_such_keyspace does not exist"),
-        ("SELECT nothing FROM system.local", InvalidRequest, "Undefined column name nothing in table system.local"),
+        (
+            "SELECT nothing FROM system.local",
+            InvalidRequest,
+            "Undefined column name nothing in table system.local",
+        ),
         ("INSERT INTO system.local (key) VALUES ('x')", Exception, "system"),
         (
             "CREATE KEYSPACE bad WITH replication = {'class': 'NoSuchStrategy'}",
