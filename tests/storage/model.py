@@ -101,9 +101,7 @@ class Model:
         return self.partitions.setdefault(key, ModelPartition())
 
     def clustering_order(self, row: Clustering) -> tuple[int, ...]:
-        return tuple(
-            -value if down else value for value, down in zip(row, self.descending, strict=True)
-        )
+        return tuple(-value if down else value for value, down in zip(row, self.descending, strict=True))
 
     def read(
         self, key: Any, now: int, wanted: Covers = lambda row: True, reverse: bool = False

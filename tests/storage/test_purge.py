@@ -1,0 +1,236 @@
+"""Purge: what is over is physically gone when it should be, not before, and without looking at everything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tests.storage.tables import COUNTERS, GC_GRACE_S, PLAIN, WIDE
+
+from ourodb.cql.types.native import INT
+from ourodb.schema.model import Table
+from ourodb.storage.expiry import HOUR_S
+from ourodb.storage.families import DATA, EXPIRY
+from ourodb.storage.memory import MemoryStore
+from ourodb.storage.mutation import MutationBuilder
+from ourodb.storage.purge import purge
+from ourodb.storage.record import decode_header, decode_row
+from ourodb.storage.row import LiveRow, Pause
+from ourodb.storage.rows import Rows, TableRows
+
+NOW = 1_700_000_000 // HOUR_S * HOUR_S
+ONE, TWO = INT.encode(1), INT.encode(2)
+END = b"\xff" * 40
+TABLES = {table.incarnation: table for table in (PLAIN, WIDE, COUNTERS)}
+
+
+class Scene:
+    """A store with one table, written to at a moment and purged at others."""
+
+    def __init__(self, table: Table) -> None:
+        self.store = MemoryStore()
+        self.all_rows = Rows(self.store)
+        self.table = table
+        self.rows: TableRows = self.all_rows.of(table)
+        self.position = self.rows.keys.position([ONE] * self.rows.keys.partition_columns)
+
+    def builder(self, timestamp: int, now: int = NOW) -> MutationBuilder:
+        return MutationBuilder(self.rows.keys, self.position, timestamp, now)
+
+    def apply(self, builder: MutationBuilder, now: int = NOW) -> None:
+        mutation = builder.build()
+        assert mutation is not None
+        assert self.rows.apply(mutation, now) is None
+
+    def purge(self, now: int, keys_per_slice: int = 512) -> None:
+        for _ in purge(self.all_rows, TABLES, now, keys_per_slice=keys_per_slice):
+            pass
+
+    def data(self) -> dict[bytes, bytes]:
+        """By what follows the partition's prefix."""
+        size = 4 + len(self.position)
+        return {key[size:]: value for key, value in self.store.scan(DATA, b"", END)}
+
+    def due(self) -> list[int]:
+        """The hours that have an entry, counted from now."""
+        return [
+            int.from_bytes(key[:4], "big") - NOW // HOUR_S for key, _ in self.store.scan(EXPIRY, b"", END)
+        ]
+
+    def live(self, now: int) -> int:
+        return count(self.rows.read(self.position, now))
+
+
+def count(stream: Iterable[LiveRow | Pause]) -> int:
+    return sum(isinstance(row, LiveRow) for row in stream)
+
+
+def test_expired_row_loses_its_value_and_later_itself() -> None:
+    scene = Scene(PLAIN)
+    builder = scene.builder(10)
+    row = builder.row([ONE])
+    row.marker(60)
+    row.cell(PLAIN.columns["v"], b"long value", 60)
+    scene.apply(builder)
+    assert scene.due() == [1]
+    scene.purge(NOW + HOUR_S - 1)
+    (before,) = scene.data().values()
+    assert b"long value" in before
+    scene.purge(NOW + HOUR_S)
+    (after,) = scene.data().values()
+    assert b"long value" not in after
+    assert decode_row(after).marker is not None
+    (hour,) = scene.due()
+    assert hour == (60 + GC_GRACE_S) // HOUR_S + 1
+    scene.purge(NOW + hour * HOUR_S - 1)
+    assert scene.data()
+    scene.purge(NOW + hour * HOUR_S)
+    assert not scene.data()
+    assert not scene.due()
+
+
+def test_expired_cell_still_shadows_what_is_older() -> None:
+    """A hint that comes after the purge must not bring back what a write with TTL had replaced."""
+    scene = Scene(PLAIN)
+    builder = scene.builder(10)
+    builder.row([ONE]).cell(PLAIN.columns["v"], b"new", 60)
+    scene.apply(builder)
+    scene.purge(NOW + HOUR_S)
+    late = scene.builder(9)
+    late.row([ONE]).cell(PLAIN.columns["v"], b"old")
+    scene.apply(late, NOW + HOUR_S)
+    assert scene.live(NOW + HOUR_S) == 0
+
+
+def test_tombstone_ages_from_its_arrival() -> None:
+    """It was made long ago elsewhere and came as a hint: here it must stay a whole gc grace."""
+    scene = Scene(PLAIN)
+    builder = scene.builder(10, NOW - 10 * GC_GRACE_S)
+    builder.row([ONE]).tombstone(PLAIN.columns["v"])
+    scene.apply(builder, NOW)
+    scene.purge(NOW + GC_GRACE_S)
+    assert scene.data()
+    scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    assert not scene.data()
+
+
+def test_rows_under_a_deleted_partition_go_at_once_and_the_deletion_after_grace() -> None:
+    scene = Scene(WIDE)
+    builder = scene.builder(10)
+    for number in range(20):
+        row = builder.row([INT.encode(number), ONE])
+        row.marker()
+        row.element(WIDE.columns["m"], b"k", ONE)
+    builder.static_row().element(WIDE.columns["sm"], b"k", ONE)
+    scene.apply(builder)
+    deletion = scene.builder(10)
+    deletion.delete_partition()
+    scene.apply(deletion)
+    assert len(scene.data()) == 42
+    scene.purge(NOW + HOUR_S, keys_per_slice=3)
+    assert [*scene.data()] == [b"\x10"]
+    scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    assert not scene.data()
+
+
+def test_range_goes_only_when_nothing_was_written_meanwhile() -> None:
+    """A row that arrived behind the purge's back is still shadowed by the range: it must outlive the row."""
+    scene = Scene(WIDE)
+    builder = scene.builder(10)
+    for number in range(5):
+        builder.row([INT.encode(number), ONE]).marker()
+    scene.apply(builder)
+    deletion = scene.builder(20)
+    deletion.delete_range(*scene.rows.keys.slice())
+    scene.apply(deletion)
+    later = NOW + GC_GRACE_S + HOUR_S
+    run = purge(scene.all_rows, TABLES, later, keys_per_slice=1)
+    next(run)
+    next(run)
+    late = scene.builder(15, later)
+    late.row([INT.encode(0), ONE]).marker()
+    scene.apply(late, later)
+    for _ in run:
+        pass
+    assert scene.live(later) == 0
+    assert decode_header(scene.data()[b"\x10"]).has_ranges
+    scene.purge(later + HOUR_S)
+    assert not scene.data()
+
+
+def test_elements_of_an_overwritten_collection_go() -> None:
+    scene = Scene(WIDE)
+    m = WIDE.columns["m"]
+    for timestamp, key in ((10, b"old"), (20, b"new")):
+        builder = scene.builder(timestamp)
+        row = builder.row([ONE, ONE])
+        row.overwrite(m)
+        row.element(m, key, ONE)
+        scene.apply(builder)
+    assert len(scene.data()) == 3
+    scene.purge(NOW + HOUR_S)
+    assert len(scene.data()) == 2
+    scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    assert [*scene.data()] == [
+        scene.rows.keys.element_suffix(scene.rows.keys.clustering([ONE, ONE]), m.id, b"new")
+    ]
+    assert scene.live(NOW) == 1
+
+
+def test_row_deletion_takes_the_elements_along() -> None:
+    scene = Scene(WIDE)
+    builder = scene.builder(10)
+    builder.row([ONE, ONE]).element(WIDE.columns["m"], b"k", ONE)
+    scene.apply(builder)
+    deletion = scene.builder(10)
+    deletion.row([ONE, ONE]).delete()
+    scene.apply(deletion)
+    scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    assert not scene.data()
+
+
+def test_what_never_comes_due_is_never_visited() -> None:
+    scene = Scene(PLAIN)
+    builder = scene.builder(10)
+    builder.row([ONE]).marker()
+    scene.apply(builder)
+    assert not scene.due()
+
+
+def test_steady_writes_enter_the_index_once_per_hour() -> None:
+    scene = Scene(PLAIN)
+    writes = 0
+    apply = scene.store.apply
+
+    def counting(batch: Iterable[tuple[int, bytes, bytes | None]]) -> None:
+        nonlocal writes
+        batch = list(batch)
+        writes += sum(family == EXPIRY for family, _, _ in batch)
+        apply(batch)
+
+    scene.store.apply = counting  # type: ignore[method-assign]
+    for number in range(50):
+        builder = scene.builder(number)
+        builder.row([INT.encode(number)]).marker(60)
+        scene.apply(builder)
+    assert writes == 1
+
+
+def test_entry_is_made_again_after_a_purge_removed_it() -> None:
+    """What is remembered of the index must not outlive the entry."""
+    scene = Scene(PLAIN)
+    for hour in range(3):
+        builder = scene.builder(10 + hour, NOW + hour * HOUR_S)
+        builder.row([ONE]).marker(60)
+        scene.apply(builder, NOW + hour * HOUR_S)
+        assert hour + 1 in scene.due()
+        scene.purge(NOW + (hour + 1) * HOUR_S)
+
+
+def test_entries_of_dropped_tables_are_removed() -> None:
+    scene = Scene(PLAIN)
+    builder = scene.builder(10)
+    builder.row([ONE]).marker(60)
+    scene.apply(builder)
+    for _ in purge(scene.all_rows, {}, NOW + HOUR_S):
+        pass
+    assert not scene.due()
