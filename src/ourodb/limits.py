@@ -54,6 +54,9 @@ CONNECTIONS_MAX: Final = 16_384
 REQUESTS_IN_FLIGHT_MAX: Final = 4_096
 """Requests of one connection that wait for an answer; past it, nothing more is read until half of them are done."""
 
+LONG_READ_WEIGHT: Final = 256
+"""A read that takes several steps counts as so many requests in flight: it gathers a page of up to PAGE_BYTES_MAX."""
+
 OUTGOING_BYTES_HIGH: Final = 4 * MIB
 """Bytes that wait to be written to one client; past it, nothing more is read from it."""
 
@@ -163,6 +166,9 @@ ENGINE_LOGS_MAX: Final = 3
 
 PENDING_WRITES_MAX: Final = 8_192
 """Keys that one pass of the loop may change before they are written out in its midst."""
+
+PENDING_KEYS_PER_SCAN_MAX: Final = 64
+"""Keys not written yet that a scan looks through; with more it has them written first."""
 
 FETCHES_PER_READ_MAX: Final = 64
 """Keys that were not in memory which the reader thread asks for in one go."""

@@ -5,10 +5,11 @@ connections run, their writes settle in the store as one batch, and each connect
 ``ClientServer._end_of_pass`` is that moment; it is armed by the first bytes of a pass and costs nothing while
 nobody speaks.
 
-A client can hurt only itself. One that doesn't read its answers is no longer read from, and is cut off when
-it stays so; one that leaves a message half sent, or doesn't finish its handshake, is cut off after a while;
-more connections than ``connections_max`` are closed as they come. These ages are counted in ticks of one
-second, which run while there are connections.
+A client can hurt only itself. Once the answers to one pass of its requests are large, or too many are still
+to come, the rest of its requests wait and nothing more is read from it; so it is with one that doesn't read
+its answers, which is cut off when it stays so. One that leaves a message half sent, or doesn't finish its
+handshake, is cut off after a while; more connections than ``connections_max`` are closed as they come. These
+ages are counted in ticks of one second, which run while there are connections.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable
 import structlog
 
 from ourodb import limits
-from ourodb.cql.wire.connection import ServerConnection, State
+from ourodb.cql.wire.connection import Request, ServerConnection, State
 from ourodb.errors import ConfigurationProblem
 from ourodb.session.session import Session
 
@@ -42,7 +43,10 @@ class ClientProtocol(asyncio.Protocol):
         stuck_since: tick since which the client's answers pile up and nothing is read from it, or None.
     """
 
-    __slots__ = ("_server", "_transport", "connection", "dirty", "idle_since", "session", "stuck_since")
+    __slots__ = (
+        "_server", "_transport", "_waiting", "_writing_paused", "connection", "dirty", "idle_since", "session",
+        "stuck_since",
+    )  # fmt: skip
 
     _transport: asyncio.Transport
     session: Session
@@ -53,6 +57,8 @@ class ClientProtocol(asyncio.Protocol):
         self.dirty = False
         self.idle_since = server.tick
         self.stuck_since: int | None = None
+        self._waiting: list[Request] = []
+        self._writing_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "pause_reading")
@@ -68,23 +74,25 @@ class ClientProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         requests = self.connection.receive(data)
         if requests:
-            handle = self.session.handle
-            for request in requests:
-                handle(request)
             self.idle_since = self._server.tick
-            if self.session.in_flight > limits.REQUESTS_IN_FLIGHT_MAX:
-                self._stop_reading()
+            if self._waiting:
+                self._waiting += requests
+            else:
+                self._handle(requests)
         if not self.dirty:
             self.mark_dirty()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._waiting = []
         self._server.forget(self)
         self.session.close()
 
     def pause_writing(self) -> None:
+        self._writing_paused = True
         self._stop_reading()
 
     def resume_writing(self) -> None:
+        self._writing_paused = False
         self._go_on_reading()
 
     def mark_dirty(self) -> None:
@@ -128,16 +136,40 @@ class ClientProtocol(asyncio.Protocol):
         self.flush()
         self._transport.close()
 
+    def _handle(self, requests: list[Request]) -> None:
+        """Run requests until there is enough to write or to wait for; the others wait.
+
+        A request of 50 bytes may have an answer of megabytes, and one pass brings thousands of them.
+        """
+        session, connection = self.session, self.connection
+        handle = session.handle
+        rest = iter(requests)
+        for request in rest:
+            handle(request)
+            if (
+                connection.outgoing_bytes > limits.OUTGOING_BYTES_HIGH
+                or session.in_flight > limits.REQUESTS_IN_FLIGHT_MAX
+            ):
+                self._waiting = list(rest)
+                self._stop_reading()
+                return
+
     def _stop_reading(self) -> None:
         if self.stuck_since is None:
             self.stuck_since = self._server.tick
             self._transport.pause_reading()
 
     def _go_on_reading(self) -> None:
-        drained = self._transport.get_write_buffer_size() <= limits.OUTGOING_BYTES_LOW
-        if self.stuck_since is None or not drained or self._transport.is_closing():
+        if self.stuck_since is None or self._writing_paused or self._transport.is_closing():
             return
-        if self.session.in_flight <= limits.REQUESTS_IN_FLIGHT_MAX // 2:
+        if self.session.in_flight > limits.REQUESTS_IN_FLIGHT_MAX // 2:
+            return
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self.stuck_since = self._server.tick
+            self._handle(waiting)
+            self.mark_dirty()
+        if not self._waiting:
             self.stuck_since = None
             self._transport.resume_reading()
 

@@ -33,15 +33,15 @@ class Answer:
     def __init__(self, session: Session, stream: int) -> None:
         self._session = session
         self._stream = stream
-        self._waits = False
+        self._waits = 0
         self.trace: Trace | None = None
         self.warnings: Sequence[str] = ()
 
-    def will_come(self) -> None:
-        """The reply won't come before ``handle`` returns: it counts as in flight until it does."""
+    def will_come(self, weight: int = 1) -> None:
+        """The reply won't come before ``handle`` returns: it counts as ``weight`` in flight until it does."""
         if not self._waits:
-            self._waits = True
-            self._session.in_flight += 1
+            self._waits = weight
+            self._session.in_flight += weight
 
     def __call__(self, error: RequestError | None) -> None:
         """The write has been carried out, or hasn't."""
@@ -91,5 +91,5 @@ class Answer:
         return response_prefix(version, trace.id if trace is not None else None, self.warnings)
 
     def _sent(self) -> None:
-        self._session.in_flight -= 1
+        self._session.in_flight -= self._waits
         self._session.wake()

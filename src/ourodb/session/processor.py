@@ -177,6 +177,7 @@ class QueryProcessor:
             raise Unprepared(request.statement_id)
         if statement.epoch != self._epoch:
             self._refresh(statement)
+        self.prepared.touch(request.statement_id)
         plan = statement.plan
         parameters = request.parameters
         if plan.__class__ is ModificationPlan and plan.fast is not None and answer.trace is None:
@@ -195,7 +196,6 @@ class QueryProcessor:
                     answer.will_come()
                     self._writes.write(mutation, now_us // MICROS, answer)
                     return
-        self.prepared.touch(request.statement_id)
         answer.warnings = plan.warnings
         if answer.trace is not None:
             answer.trace.about(statement.text, parameters)

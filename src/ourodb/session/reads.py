@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cql.analysis.tables import find_table
 from ourodb.cql.analysis.terms import ColumnSpec, Context
@@ -90,7 +91,7 @@ class Reads:
         if read.step() is None:
             self._answer_page(plan, read, options, answer, skip_metadata, changed)
             return
-        answer.will_come()
+        answer.will_come(limits.LONG_READ_WEIGHT)
 
         def go_on() -> None:
             try:

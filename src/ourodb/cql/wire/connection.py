@@ -138,13 +138,14 @@ class ServerConnection:
         state: see ``State``.
         closing: the protocol was broken beyond repair, or the owner called ``close``: write what is outgoing, then
             close the socket.
+        outgoing_bytes: about as much as waits for ``take_outgoing``; acknowledgements aren't counted.
         options: what STARTUP said, keys in upper case (DRIVER_NAME, ...); empty before.
         compression: "lz4", "snappy" or "".
     """
 
     __slots__ = (
         "_authenticator", "_compress", "_decoder", "_decompress", "_outgoing", "_segmented", "_unframed",
-        "_version_byte", "closing", "compression", "options", "state", "version",
+        "_version_byte", "closing", "compression", "options", "outgoing_bytes", "state", "version",
     )  # fmt: skip
 
     def __init__(self, *, authenticator: str | None = None) -> None:
@@ -159,6 +160,7 @@ class ServerConnection:
         self._decompress: Decompress | None = None
         self._decoder = EnvelopeDecoder(self, UNAUTHENTICATED_MESSAGE_BYTES_MAX, stream_min=0)
         self._outgoing: list[bytes] = []
+        self.outgoing_bytes = 0
         self._segmented = False
         self._unframed = b""
         self._version_byte = DIRECTION_RESPONSE | VERSION_MAX
@@ -335,6 +337,7 @@ class ServerConnection:
             if len(compressed) < len(body):
                 body = compressed
                 flags |= FLAG_COMPRESSED
+        self.outgoing_bytes += len(body)
         self._outgoing.append(pack_header(self._version_byte, flags, stream, opcode, len(body)) + body)
 
     def send_result(self, stream: int, body: bytes) -> None:
@@ -342,6 +345,7 @@ class ServerConnection:
         if self._compress is not None and len(body) >= COMPRESS_BYTES_MIN:
             self.send(stream, RESULT, body)
             return
+        self.outgoing_bytes += len(body)
         self._outgoing.append(pack_header(self._version_byte, 0, stream, RESULT, len(body)) + body)
 
     def send_void(self, stream: int) -> None:
@@ -377,6 +381,7 @@ class ServerConnection:
         else:
             data = outgoing[0] if len(outgoing) == 1 else b"".join(outgoing)
         outgoing.clear()
+        self.outgoing_bytes = 0
         return data
 
 

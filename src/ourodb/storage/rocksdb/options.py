@@ -29,7 +29,7 @@ from ourodb import limits
 from ourodb.storage.families import DATA, NAMES
 
 ENGINE_NAMES = ("default", *NAMES[1:])
-"""RocksDB's names of the families. DATA is the one that always exists and that batches write to unless told otherwise."""
+"""RocksDB's names of the families. DATA is the one that always exists, and that batches write to by default."""
 
 BLOOM_BITS_PER_KEY = 10
 MEMTABLE_BLOOM_FRACTION = 0.02

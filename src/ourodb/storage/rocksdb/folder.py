@@ -21,7 +21,7 @@ from typing import Final
 from zlib import crc32
 
 from ourodb.errors import StoreDamaged, StoreError, StoreInUse
-from ourodb.storage.rocks.faults import damaged
+from ourodb.storage.rocksdb.faults import damaged
 
 FORMAT: Final = 1
 FORMAT_FILE: Final = "FORMAT"
@@ -107,9 +107,10 @@ def check_format(folder: Path) -> None:
 class SyncMark:
     """How far the write-ahead log is known to have been synced: a sequence number in a small file.
 
-    It is written after each fsync and before the acknowledgements, and not synced itself: it is exact after a crash of the
-    process, and at most some seconds old after a crash of the machine. It never says more than is true, so a store that
-    holds less than it says is damaged. Two slots are written in turn, each with a checksum, so that one is always whole.
+    It is written after each fsync and before the acknowledgements, and not synced itself: it is exact after a crash
+    of the process, and at most some seconds old after a crash of the machine. It never says more than is true, so a
+    store that holds less than it says is damaged. Two slots are written in turn, each with a checksum, so that one
+    is always whole.
     """
 
     _SLOT: Final = Struct("<QI")
@@ -120,7 +121,6 @@ class SyncMark:
             StoreDamaged: neither slot can be read.
         """
         path = folder / SYNCED_FILE
-        self.existed = path.exists()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._slot = 0
         content = os.pread(self._descriptor, 2 * self._SLOT.size, 0).ljust(2 * self._SLOT.size, b"\0")
@@ -136,7 +136,7 @@ class SyncMark:
 
     def advance(self, sequence: int) -> None:
         """All writes up to this number are on disk."""
-        if sequence > self.sequence:
+        if sequence > self.sequence and self._descriptor >= 0:
             self.sequence = sequence
             self._slot ^= 1
             os.pwrite(

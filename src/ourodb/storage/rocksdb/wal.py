@@ -3,18 +3,20 @@
 With ``tolerate_corrupted_tail_records`` RocksDB 9.8 cuts a torn tail and refuses a record whose checksum is wrong, as
 it should. It gets three kinds of damage wrong (measured by flipping single bits):
 
-- A flipped bit in a *length* in the last block makes the record run past the end of the file. That looks like a torn
-  tail: the record and all behind it in the block, at most 32 KiB, are dropped without a word, also when they were synced.
+- A flipped bit in a *length* in the last block makes the record run past the end of the file. That looks like a
+  torn tail: the record and all behind it in the block, at most 32 KiB, are dropped without a word, also when they
+  were synced.
 - The same in a log that isn't the last one leaves a hole: later records are applied, those in the hole are gone.
 - A flipped bit in a *type* that makes it one of the recyclable types (1 -> 5) sends RocksDB into an endless loop.
 
 All three show in the headers alone, without checksums: every record begins with the sequence number of its first
 write and the count of its writes, so the records of all logs together must be contiguous, and must reach the number
-that was current when the last sync began (``folder.SyncMark``). ``inspect`` walks the headers; what is inside the records is
-left to RocksDB and its checksums. A log of 64 MiB takes about a tenth of a second, and is there only after a crash.
+that was current when the last sync began (``folder.SyncMark``). ``inspect`` walks the headers; what is inside the
+records is left to RocksDB and its checksums. A log of 64 MiB takes about a tenth of a second, and is there only
+after a crash.
 
-Source: RocksDB, db/log_format.h: blocks of 32 KiB; header crc32c (4), length (2), type (1); FULL, FIRST, MIDDLE, LAST.
-A record is a write batch: sequence (8), count (4), all little-endian.
+Source: RocksDB, db/log_format.h: blocks of 32 KiB; header crc32c (4), length (2), type (1); FULL, FIRST, MIDDLE,
+LAST. A record is a write batch: sequence (8), count (4), all little-endian.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Walk:
     """What the headers of one log say.
 
     Attributes:
-        first, next: sequence numbers: of the first write in it, and the one after its last write; 0 when it holds none.
+        first: sequence number of the first write in it; 0 when it holds none.
+        next: the one after its last write.
         gap: offset of the first record that doesn't continue the one before it; -1 when all do.
         gap_sequence: the sequence number missing there.
         end: offset behind the last whole record.
@@ -63,7 +66,9 @@ class Walk:
 
 def logs_of(folder: Path) -> list[Path]:
     """The write-ahead logs in an engine's folder, oldest first."""
-    return sorted((path for path in folder.glob("*.log") if path.stem.isdigit()), key=lambda path: int(path.stem))
+    return sorted(
+        (path for path in folder.glob("*.log") if path.stem.isdigit()), key=lambda path: int(path.stem)
+    )
 
 
 def inspect(path: Path) -> Walk:
@@ -139,7 +144,8 @@ def _walk(path: Path, content: mmap.mmap, size: int) -> Walk:
 def check(walks: list[Walk], synced: int) -> str:
     """What is wrong with the logs of a store: empty when RocksDB may replay them.
 
-    What was never synced may be missing after a crash of the machine, even in the middle: logs reach the disk in any order.
+    What was never synced may be missing after a crash of the machine, even in the middle: logs reach the disk in
+    any order.
 
     Args:
         walks: of all logs, oldest first.
@@ -159,7 +165,7 @@ def check(walks: list[Walk], synced: int) -> str:
     if following and following <= synced:
         last = next(walk for walk in reversed(walks) if walk.first)
         return (
-            f"{last.path} can be read up to offset {last.end} of {last.size}, sequence {following - 1}, but sequence {synced}"
-            " was synced"
+            f"{last.path} can be read up to offset {last.end} of {last.size}, sequence {following - 1}, but sequence"
+            f" {synced} was synced"
         )
     return ""

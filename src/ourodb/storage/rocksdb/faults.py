@@ -1,8 +1,8 @@
 """What RocksDB's errors mean for a node.
 
 RocksDB (through its C interface) tells errors as text that begins with the class of the error. Here they become
-errors of ours: a stall is OVERLOADED, a disk that is full or broken makes the store read-only, and a wrong checksum or a
-missing file is damage, which is told to the operator with what to do about it, and never served.
+errors of ours: a stall is OVERLOADED, a disk that is full or broken makes the store read-only, and a wrong checksum
+or a missing file is damage, which is told to the operator with what to do about it, and never served.
 """
 
 from __future__ import annotations
