@@ -1,6 +1,7 @@
 """Real clients against a real node: Apache's and Scylla's drivers for Python, cqlengine, and cqlsh.
 
-What these tests see is what an application sees: if one fails, a program written for Apache Cassandra meets something else here.
+What these tests see is what an application sees: if one fails, a program written for Apache Cassandra meets
+something else here.
 """
 
 from __future__ import annotations

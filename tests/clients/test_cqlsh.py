@@ -1,4 +1,7 @@
-"""cqlsh, Cassandra's shell: what a person types, and what it prints. It has no option for compression; it takes LZ4 when offered."""
+"""cqlsh, Cassandra's shell: what a person types, and what it prints.
+
+It has no option for compression: its shell takes LZ4 when that is offered, and the workers of COPY take none.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,8 @@ def keyspace(shell: Shell, version: int) -> str:
             PRIMARY KEY (id, at)
         ) WITH CLUSTERING ORDER BY (at DESC) AND comment = 'who';
         INSERT INTO people (id, at, name, tags, phones, home, photo)
-            VALUES (1, '2031-02-03 04:05:06.789+0000', 'Zoë', {{'b', 'a'}}, {{'x': 5}}, {{street: 'Main', zip: 1}}, 0xff00);
+            VALUES (1, '2031-02-03 04:05:06.789+0000', 'Zoë',
+                {{'b', 'a'}}, {{'x': 5}}, {{street: 'Main', zip: 1}}, 0xff00);
         INSERT INTO people (id, at) VALUES (2, '2001-01-01');
         CREATE TABLE many (k int PRIMARY KEY, a text, b double, c boolean, d list<int>);
     """)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import decimal
 import itertools
 import time
@@ -203,7 +203,7 @@ def test_prepared_values_null_and_unset(session: Session, table: str) -> None:
     assert tuple(session.execute(select, (1,)).one()) == (2, None)
     session.execute(insert, {"k": 1, "b": 5})
     assert tuple(session.execute(select, (1,)).one()) == (2, 5)
-    with pytest.raises(InvalidRequest, match="(?i)unset value"):
+    with pytest.raises(InvalidRequest, match=r"(?i)unset value"):
         session.execute(session.prepare(f"SELECT * FROM {table} WHERE a = ? ALLOW FILTERING"), (UNSET_VALUE,))
 
 
@@ -367,7 +367,7 @@ def test_counters(session: Session, table: str) -> None:
         session.execute(f"INSERT INTO {table} (k, n) VALUES ('a', 1)")
     wrong = BatchStatement(BatchType.LOGGED)
     wrong.add(add, (10, "a"))
-    with pytest.raises(InvalidRequest, match="(?i)counter"):
+    with pytest.raises(InvalidRequest, match=r"(?i)counter"):
         session.execute(wrong)
 
 
@@ -401,7 +401,7 @@ SCALARS: list[tuple[str, Any]] = [
     ("smallint", -32768),
     ("text", "ä – 二 \U0001f40d"),
     ("time", Time("23:59:59.999999999")),
-    ("timestamp", datetime.datetime(2031, 2, 3, 4, 5, 6, 789000)),
+    ("timestamp", dt.datetime(2031, 2, 3, 4, 5, 6, 789000)),
     ("timeuuid", uuid.UUID("50554d6e-29bb-11e5-b345-feff819cdc9f")),
     ("tinyint", -128),
     ("uuid", uuid.UUID("f47ac10b-58cc-4372-a567-0e02b2c3d479")),
