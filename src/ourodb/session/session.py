@@ -21,7 +21,7 @@ from ourodb.cql.wire.requests import (
     decode_register,
 )
 from ourodb.cql.wire.responses import encode_prepared
-from ourodb.errors import ProtocolError, RequestError, ServerError
+from ourodb.errors import OuroError, ProtocolError, RequestError, ServerError
 from ourodb.session.answer import Answer
 from ourodb.session.processor import QueryProcessor
 from ourodb.session.tracing import Trace
@@ -76,6 +76,9 @@ class Session:
                 _HANDLERS[opcode](self, body, answer)
         except RequestError as error:
             answer.error(error)
+        except OuroError as error:
+            # The store's, which has logged it: damage on disk above all. The client is told what it is.
+            answer.error(ServerError(str(error)))
         except RecursionError:
             answer.error(ServerError("The statement is nested too deeply"))
         except Exception as error:
