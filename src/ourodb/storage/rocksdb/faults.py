@@ -47,7 +47,7 @@ def translate(error: Exception, path: Path) -> OuroError:
     if text.startswith(_STALL):
         return Overloaded("The storage engine is behind with compaction; try again later")
     if text.startswith(_DAMAGE) or missing_file(text):
-        return damaged(path, text)
+        return StoreDamaged(f"damaged data on disk: {text}. Restore this node from a snapshot (ouro restore)")
     if text.startswith("IO error"):
         return StoreReadOnly(f"The disk doesn't take writes, so that the node is read-only: {text}")
     return StoreError(text)

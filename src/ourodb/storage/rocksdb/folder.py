@@ -1,12 +1,12 @@
 """A store's folder: what is in it, who has it open, which format it has, how far it was synced.
 
-====================  ==========================================================================================
-``FORMAT``            one line, ``ourodb store format 1``; written once, before the engine's first file
-``LOCK``              held (``flock``) by the process that has the store open
-``SYNCED``            the sequence number that the last fsync reached: see ``SyncMark``
-``rocksdb/``          the engine's files
-``snapshots/``        a folder for each snapshot (``snapshot``)
-====================  ==========================================================================================
+==============  =====================================================================================
+``FORMAT``      one line, ``ourodb store format 1``; written once, before the engine's first file
+``LOCK``        held (``flock``) by the process that has the store open, whose number is in it
+``SYNCED``      the sequence number that the last fsync reached: see ``SyncMark``
+``rocksdb/``    the engine's files
+``snapshots/``  a folder for each snapshot: see ``snapshot``
+==============  =====================================================================================
 
 A newer node reads an older one's format; an older node refuses a newer one's.
 """

@@ -78,7 +78,7 @@ class RocksStore:
 
     __slots__ = (
         "_budget",
-        "_damaged",
+        "_damage",
         "_disk_free_bytes_min",
         "_disk_free_fraction_min",
         "_disk_full",
@@ -99,6 +99,8 @@ class RocksStore:
         "_refusal",
         "_scheduler",
         "_sync",
+        "_sync_failure",
+        "_sync_failure_told",
         "_sync_period_ms",
         "_sync_timer",
         "_tidy_timer",
@@ -155,10 +157,12 @@ class RocksStore:
         self._pending = False
         self._failure: OuroError | None = None
         self._failure_is_old = False
+        self._sync_failure: OuroError | None = None
+        self._sync_failure_told = False
         self._refusal: Callable[[], OuroError] | None = None
         self._disk_full = False
         self._engine_failed = ""
-        self._damaged = ""
+        self._damage = ""
         self._tidy_timer: Timer | None = None
         self._sync_timer: Timer | None = None
         self._reader: Reader | None = None
@@ -284,15 +288,17 @@ class RocksStore:
     def settle(self) -> None:
         if self._pending:
             self._write_early()
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
+        failure = self._failure
+        if failure is not None:
+            self._failure = self._sync_failure = None
             raise failure
 
     def sync(self, done: Callable[[Exception | None], None]) -> None:
         if self._pending:
             self._write_early()
-        failure = self._failure
+        failure = self._sync_failure
         if failure is not None:
+            self._sync_failure_told = True
             self._scheduler.soon(lambda: done(failure))
         else:
             self._flusher.ask(done)
@@ -321,13 +327,15 @@ class RocksStore:
                 raise self._closed()
             self._engine.write(batch)
         except Exception as error:  # RocksDB raises nothing more precise.
-            self._failure = self._met(error)
-            self._failure_is_old = False
-            if isinstance(self._failure, StoreDamaged) and not self._damaged:
+            self._failure = self._sync_failure = self._met(error)
+            self._failure_is_old = self._sync_failure_told = False
+            if isinstance(self._failure, StoreDamaged) and not self._damage:
                 # Compaction met damage: RocksDB takes no more writes, whatever they are.
-                self._damaged = str(error)
+                self._damage = str(error)
                 self._decide()
         else:
+            if self._sync_failure_told:
+                self._sync_failure = None
             self._wrote()
 
     def _wrote(self) -> None:
@@ -342,7 +350,7 @@ class RocksStore:
         """Settle what nobody settled; forget a failure that nobody asked for in a whole pass of the loop."""
         self._tidy_timer = None
         if self._failure is not None and self._failure_is_old:
-            self._failure = None
+            self._failure = self._sync_failure = None
         self._failure_is_old = True
         self._write_early()
         if self._failure is not None:
@@ -396,7 +404,7 @@ class RocksStore:
                 log.error("disk nearly full: read-only", free_bytes=free_bytes, needed_bytes=least)
             else:
                 log.warning("disk has room again", free_bytes=free_bytes)
-        if self._engine_failed and not full and not self._damaged:
+        if self._engine_failed and not full and not self._damage:
             self._recover_engine()
         if self._engine is not None:
             self._choose_gets()
@@ -404,8 +412,8 @@ class RocksStore:
 
     def _decide(self) -> None:
         """Whether to take writes."""
-        if self._damaged:
-            reason = self._damaged
+        if self._damage:
+            reason = self._damage
             self._refusal = lambda: damaged(self.path, reason)
         elif self._engine_failed:
             text = f"The node is read-only: {self._engine_failed}"
@@ -430,7 +438,7 @@ class RocksStore:
             self.stalls += 1
         elif isinstance(known, StoreDamaged):
             self.damages += 1
-            log.error("store is damaged", file=damaged_file(str(error)), reason=str(error))
+            log.error("damage on disk", file=damaged_file(str(error)), reason=str(error))
         return known
 
     def _recover_engine(self) -> None:
@@ -480,7 +488,8 @@ class RocksStore:
             self._close_engine()
             raise damaged(
                 self.path,
-                f"it holds writes up to {reached}, but those up to {self._mark.sequence} were synced",
+                f"it holds writes up to {reached}, but those up to {self._mark.sequence} were synced:"
+                " acknowledged writes are lost",
             )
         for walk in walks:
             if walk.torn:
@@ -553,7 +562,7 @@ class RocksStore:
         self._flusher.stop()
         if self._engine is not None:
             try:
-                if not self.read_only:
+                if self._refusal is None:
                     self.flush()
                 sync_wal(self._engine)
                 self._mark.advance(self._last_sequence())

@@ -160,12 +160,12 @@ def check(walks: list[Walk], synced: int) -> str:
         if not walk.first:
             continue
         if following and walk.first != following and following <= synced:
-            return f"synced writes from sequence {following} to {walk.first - 1}, before {walk.path}, are missing"
+            return f"acknowledged writes are lost: {following} to {walk.first - 1}, before {walk.path}"
         following = walk.next
     if following and following <= synced:
         last = next(walk for walk in reversed(walks) if walk.first)
         return (
             f"{last.path} can be read up to offset {last.end} of {last.size}, sequence {following - 1}, but sequence"
-            f" {synced} was synced"
+            f" {synced} was synced: acknowledged writes are lost"
         )
     return ""
