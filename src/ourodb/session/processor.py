@@ -166,6 +166,11 @@ class QueryProcessor:
             self._refresh(known)
             return known
         plan = self.compile(text, keyspace)
+        if len(plan.variables) > limits.BIND_VALUES_MAX:
+            raise InvalidRequest(
+                f"Too many markers(?). {len(plan.variables)} markers exceed the allowed maximum of "
+                f"{limits.BIND_VALUES_MAX}"
+            )
         statement = PreparedStatement(id, text, keyspace, plan, self._epoch)
         self.prepared.add(statement)
         return statement
