@@ -50,7 +50,7 @@ from ourodb.session.session import Session
 from ourodb.session.virtual_tables import VirtualTables
 from ourodb.storage.families import DATA
 from ourodb.storage.purge import purge
-from ourodb.storage.rocksdb import RocksStore
+from ourodb.storage.rocks import RocksStore
 from ourodb.storage.row import Pause
 from ourodb.storage.rows import Rows
 from ourodb.storage.upkeep import Upkeep

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ourodb.storage.rocksdb import RocksStore
+from ourodb.storage.rocks import RocksStore
 
 WAIT_SECONDS_MAX = 60
 

@@ -13,7 +13,7 @@ from tests.nodes import NodeProcess
 from ourodb.bench.client import Client
 from ourodb.errors import RequestError, StoreDamaged, StoreError
 from ourodb.storage.families import DATA
-from ourodb.storage.rocksdb import SYNCED
+from ourodb.storage.rocks import SYNCED
 
 LOG_FLIPS = 60
 DATA_FLIPS = 40
@@ -187,7 +187,7 @@ def _load(node: NodeProcess, count: int) -> dict[int, str]:
 def test_a_store_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     """Broken, an older version writes its own format into a newer store, and both are lost."""
     from ourodb.storage.families import METADATA
-    from ourodb.storage.rocksdb import FORMAT, FORMAT_KEY
+    from ourodb.storage.rocks import FORMAT, FORMAT_KEY
 
     store = open_store(tmp_path / "store")
     store.apply([(METADATA, FORMAT_KEY, str(FORMAT + 1).encode())])

@@ -23,7 +23,7 @@ from tests.durability.folders import HandScheduler, logs, open_store
 
 from ourodb.errors import Overloaded, StoreDamaged
 from ourodb.storage.families import DATA
-from ourodb.storage.rocksdb import SYNCED, RocksStore
+from ourodb.storage.rocks import SYNCED, RocksStore
 
 ROUNDS = 25
 BURSTS = 60

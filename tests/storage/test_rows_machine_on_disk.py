@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from tests.storage.machine import RowsMachine
 
 from ourodb.ports import Store
-from ourodb.storage.rocksdb import RocksStore
+from ourodb.storage.rocks import RocksStore
 
 
 class NoTimer:

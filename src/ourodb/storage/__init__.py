@@ -16,10 +16,10 @@ kind                  rest                                       value
 ====================  =========================================  ===================================================
 
 Each clustering component is the order-preserving, prefix-free encoding of its type, complemented for DESC; its first
-byte lies strictly between 0x08 and 0xF0, so that ``prefix + 0xFF`` bounds everything that begins with a prefix and a row
-sorts directly before its elements.
+byte lies strictly between 0x08 and 0xF0, so that ``prefix + 0xFF`` bounds everything that begins with a prefix and
+a row sorts directly before its elements.
 
 A *record* is a value in the form in which it is stored and in which it travels. A mutation is a list of (key suffix,
-record) of one partition; applying it is ``merge(stored record, record)`` for each, which is commutative, associative and
-idempotent. Reading gathers the records of a slice and resolves deletions and expiry at a given ``now``.
+record) of one partition; applying it is ``merge(stored record, record)`` for each, which is commutative, associative
+and idempotent. Reading gathers the records of a slice and resolves deletions and expiry at a given ``now``.
 """

@@ -11,7 +11,7 @@ it should. It gets three kinds of damage wrong (measured by flipping single bits
 
 All three show in the headers alone, without checksums: every record begins with the sequence number of its first
 write and the count of its writes, so the records of all logs together must be contiguous, and must reach the number
-that was current when the last sync began (``folder.SyncMark``). ``inspect`` walks the headers; what is inside the
+that was current when the last sync began (``rocks.SYNCED``). ``inspect`` walks the headers; what is inside the
 records is left to RocksDB and its checksums. A log of 64 MiB takes about a tenth of a second, and is there only
 after a crash.
 

@@ -47,6 +47,7 @@ from rocksdict import (
 from ourodb import limits
 from ourodb.errors import OuroError, Overloaded, StoreDamaged, StoreError, StoreInUse, StoreReadOnly
 from ourodb.ports import LATER, Later, Scheduler, Timer, Write
+from ourodb.storage import wal
 from ourodb.storage.families import DATA, METADATA, NAMES
 
 log = structlog.get_logger()
@@ -107,6 +108,7 @@ class RocksStore:
         self._scheduler = scheduler
         self._sync_period_ms = sync_period_ms
         self._sync_timer: Timer | None = None
+        _check_logs(path)
         self._db = _open(path, memtable_bytes, cache_bytes)
         columns = [self._db.get_column_family(name) for name in NAMES]
         writes = WriteOptions()
@@ -454,6 +456,28 @@ def _options(memtable_bytes: int, cache: Any) -> Any:
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
     options.set_block_based_table_factory(table)
     return options
+
+
+def _check_logs(path: Path) -> None:
+    """What RocksDB would not notice, or not survive, in the logs that it is about to replay: see ``storage.wal``.
+
+    Raises:
+        StoreDamaged: the logs can't be trusted.
+    """
+    if not path.is_dir():
+        return
+    mark = path / SYNCED
+    known = mark.read_bytes()[:8] if mark.exists() else b""
+    synced = _SEQUENCE.unpack(known)[0] if len(known) == 8 else 0
+    if synced and not (path / "CURRENT").exists():
+        reason = f"{path / 'CURRENT'} is missing"
+    else:
+        reason = wal.check([wal.inspect(log_file) for log_file in wal.logs_of(path)], synced)
+    if reason:
+        raise StoreDamaged(
+            f"the store in {path} is damaged and won't be served: {reason}."
+            " Restore it from a snapshot with 'ouro restore'"
+        )
 
 
 def _open_synced(path: Path, db: Any) -> int:
