@@ -20,7 +20,16 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 FOLDERS_FORBIDDEN = set("utils util common helpers helper manager managers service impl misc".split())
 
 # The only places that may ask the machine for time or chance; import-linter's contract names the same.
-SHELL = ("bench", "cli", "net", "node.py", "testing", "observe/dashboard", "storage/rocks.py", "storage/wal.py")
+SHELL = (
+    "bench",
+    "cli",
+    "net",
+    "node.py",
+    "testing",
+    "observe/dashboard",
+    "storage/rocks.py",
+    "storage/wal.py",
+)
 CLOCKS_AND_DRAWS = set(
     """
     time.time time.time_ns time.monotonic time.monotonic_ns time.perf_counter time.perf_counter_ns time.sleep

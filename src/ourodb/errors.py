@@ -108,7 +108,9 @@ class Unavailable(RequestError):
     retryable = True
 
     def __init__(self, consistency: int, required: int, alive: int, message: str | None = None) -> None:
-        super().__init__(message or f"Cannot achieve consistency level with {alive} of {required} replicas alive")
+        super().__init__(
+            message or f"Cannot achieve consistency level with {alive} of {required} replicas alive"
+        )
         self.consistency = consistency
         self.required = required
         self.alive = alive
@@ -293,8 +295,8 @@ class AlreadyExists(RequestError):
 
     def __init__(self, keyspace: str, table: str = "", message: str | None = None) -> None:
         if message is None:
-            what = f"Cannot add already existing table \"{table}\" to keyspace \"{keyspace}\"" if table else None
-            message = what or f"Cannot add existing keyspace \"{keyspace}\""
+            what = f'Cannot add already existing table "{table}" to keyspace "{keyspace}"' if table else None
+            message = what or f'Cannot add existing keyspace "{keyspace}"'
         super().__init__(message)
         self.keyspace = keyspace
         self.table = table
