@@ -79,6 +79,9 @@ class ClientProtocol(asyncio.Protocol):
                 self._waiting += requests
             else:
                 self._handle(requests)
+        if self.connection.outgoing_bytes > limits.OUTGOING_BYTES_HIGH:
+            # What the connection answers by itself counts as well.
+            self._stop_reading()
         if not self.dirty:
             self.mark_dirty()
 
