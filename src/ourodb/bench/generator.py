@@ -39,6 +39,8 @@ from ourodb.errors import RequestError, Unprepared
 SECOND_NS: Final = 1_000_000_000
 _PRECISE_WAIT_NS: Final = 5_000_000
 """Waits shorter than this are too short for epoll, which counts in milliseconds."""
+EXAMPLES_MAX: Final = 5
+"""Wrong answers of one process and second that are described."""
 _PREPARING: Final = -1
 """Kind of a slot whose statement is being prepared again."""
 
@@ -72,6 +74,7 @@ class Interval(NamedTuple):
         errors: by name.
         missing: rows that reads didn't find.
         verified: answers that were checked.
+        examples: some of those that were wrong.
     """
 
     phase: str
@@ -80,6 +83,7 @@ class Interval(NamedTuple):
     errors: dict[str, int]
     missing: int
     verified: int
+    examples: list[str]
 
 
 class Channel:
@@ -206,6 +210,7 @@ class Generator:
         self._histograms = [Histogram() for _ in KIND_NAMES]
         self._errors: Counter[str] = Counter()
         self._missing = self._verified = 0
+        self._examples: list[str] = []
         self._answer_bytes_min = [self.workload.answer_bytes_min(kind) for kind in range(len(KIND_NAMES))]
         self._begin(Phase("", clock()), self.workload)
 
@@ -273,9 +278,16 @@ class Generator:
         }
         self._report(
             Interval(
-                self._phase.name, self._second, latencies, dict(self._errors), self._missing, self._verified
+                self._phase.name,
+                self._second,
+                latencies,
+                dict(self._errors),
+                self._missing,
+                self._verified,
+                self._examples,
             )
         )
+        self._examples = []
         self._errors.clear()
         self._missing = self._verified = 0
         self._second += 1
@@ -431,9 +443,12 @@ class Generator:
         message = decode_response(channel.wire.version, RESULT, flags, body).message
         if not isinstance(message, Rows):
             raise BenchError("the server answered a SELECT with a result that isn't rows")
-        missing, wrong = self.workload.wrong_rows(channel.kinds[slot], channel.keys[slot], message.rows)
+        key = channel.keys[slot]
+        missing, wrong = self.workload.judge(channel.kinds[slot], key, message.rows)
         self._verified += 1
         self._missing += missing
         for name, count in (("MissingRow", missing), ("WrongRow", wrong)):
             if count:
                 self._errors[name] += count
+                if len(self._examples) < EXAMPLES_MAX:
+                    self._examples.append(f"{name}: {self.workload.found_rows(key, message.rows)}")

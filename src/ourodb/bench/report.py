@@ -58,6 +58,7 @@ def _phase(phase: PhaseResult) -> dict[str, Any]:
         "errors": dict(phase.errors),
         "rows_missing": phase.missing,
         "verified": phase.verified,
+        "wrong_answers": phase.examples,
         "generator_cpu_seconds": round(phase.cpu_s, 3),
         "operations_per_generator_cpu_second": round(phase.operations / phase.cpu_s) if phase.cpu_s else 0,
     }
@@ -147,6 +148,7 @@ def _remarks(phase: PhaseResult) -> list[RenderableType]:
         )
     for name, count in phase.errors.most_common():
         remarks.append(Text(f"{phase.name}: {count:,} x {name}", style="red"))
+    remarks += [Text(f"{phase.name}: {example}", style="red") for example in phase.examples]
     return remarks
 
 

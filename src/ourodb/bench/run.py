@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from ourodb.bench.client import Client
-from ourodb.bench.generator import SECOND_NS, Interval, Phase
+from ourodb.bench.generator import EXAMPLES_MAX, SECOND_NS, Interval, Phase
 from ourodb.bench.histogram import Histogram
 from ourodb.bench.options import BenchError, Options
 from ourodb.bench.worker import MEASURE, PRELOAD, WARM_UP, Failed, Ready, work
@@ -66,6 +66,7 @@ class PhaseResult:
         self.errors: Counter[str] = Counter()
         self.missing = 0
         self.verified = 0
+        self.examples: list[str] = []
         self.cpu_s = 0.0
         self.seconds: dict[int, Second] = {}
         self.failures: dict[str, None] = {}
@@ -93,6 +94,7 @@ class PhaseResult:
         self.errors.update(interval.errors)
         self.missing += interval.missing
         self.verified += interval.verified
+        self.examples += interval.examples[: EXAMPLES_MAX - len(self.examples)]
         return second
 
 

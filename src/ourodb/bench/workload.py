@@ -70,6 +70,10 @@ class Payloads:
         filling = self._pool[place : place + self._pool_bytes]
         return _pack_stamp(key, version) + filling if self._stamped else filling
 
+    def key_of(self, payload: bytes) -> int:
+        """The row's number in a payload; -1 when it is too short to hold one."""
+        return int(_unpack_stamp(payload)[0]) if len(payload) >= STAMP_BYTES else -1
+
     def is_right(self, key: int, payload: bytes) -> bool:
         """Whether this is what some version of the row holds; only for rows of at least ``STAMP_BYTES``."""
         if len(payload) != self._row_bytes:
@@ -169,14 +173,23 @@ class Workload:
         self._version += 1
         return INSERT, key, self._key_values(key) + self._columns(self.payloads.make(key, self._version))
 
-    def wrong_rows(self, kind: int, key: int, rows: list[list[bytes | None]]) -> tuple[int, int]:
+    def judge(self, kind: int, key: int, rows: list[list[bytes | None]]) -> tuple[int, int]:
         """How many rows of an answer are missing, and how many hold what was never written there."""
         expected = self._options.slice_rows if kind == SLICE else 1
-        wrong = sum(
-            not self.payloads.is_right(key + index, b"".join([cell or b"" for cell in cells]))
-            for index, cells in enumerate(rows[:expected])
-        )
-        return max(expected - len(rows), 0), wrong + max(len(rows) - expected, 0)
+        payloads = [b"".join([cell or b"" for cell in cells]) for cells in rows]
+        right = {
+            stamped_key
+            for payload in payloads
+            if key <= (stamped_key := self.payloads.key_of(payload)) < key + expected
+            and self.payloads.is_right(stamped_key, payload)
+        }
+        missing = max(expected - len(rows), 0)
+        return missing, expected - missing - len(right) + max(len(rows) - expected, 0)
+
+    def found_rows(self, key: int, rows: list[list[bytes | None]]) -> str:
+        """What an answer holds, by the payloads' own numbers relative to ``key``: to look into a wrong one."""
+        found = [self.payloads.key_of(b"".join([cell or b"" for cell in cells])) - key for cells in rows]
+        return f"read at row {key} found {found}"
 
     def answer_bytes_min(self, kind: int) -> int:
         """Bytes that the body of a read's answer has when it isn't empty-handed."""

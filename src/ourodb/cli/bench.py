@@ -54,8 +54,9 @@ def parse_hosts(text: str) -> tuple[tuple[str, int], ...]:
     for part in text.split(","):
         host, port = part.strip(), "9042"
         if host.startswith("["):
-            host, _, port = host[1:].partition("]")
+            host, bracket, port = host[1:].partition("]")
             port = port.removeprefix(":") or "9042"
+            host = host if bracket else ""
         elif host.count(":") == 1:
             host, port = host.split(":")
         if not host or not port.isdigit() or int(port) > 65535:
