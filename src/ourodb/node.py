@@ -30,8 +30,9 @@ from ourodb.cluster.identity import load_identity, mark_clean_stop
 from ourodb.cluster.metadata.log import MetadataLog
 from ourodb.config import Config
 from ourodb.cql.analysis.operations import ListCellIds
+from ourodb.cql.syntax.parser import parse
 from ourodb.cql.wire.connection import ServerConnection
-from ourodb.errors import ConfigurationProblem
+from ourodb.errors import ConfigurationProblem, InvalidRequest, OuroError
 from ourodb.net.admin import AdminServer
 from ourodb.net.clients import ClientServer
 from ourodb.net.loop import LoopScheduler, SystemClock, SystemRandom
@@ -41,8 +42,10 @@ from ourodb.replication.coordinator.counter import Counters
 from ourodb.replication.coordinator.paging import PagingSeal
 from ourodb.replication.coordinator.write import Writes
 from ourodb.replication.timestamps import Timestamps
+from ourodb.schema.describe import describe
 from ourodb.schema.model import Schema, Table
 from ourodb.schema.node_info import NodeInfo
+from ourodb.schema.snapshot import encode_schema
 from ourodb.schema.virtual import ClientInfo
 from ourodb.session.processor import QueryProcessor
 from ourodb.session.reads import Reads
@@ -53,9 +56,13 @@ from ourodb.storage.purge import purge
 from ourodb.storage.rocks import RocksStore
 from ourodb.storage.row import Pause
 from ourodb.storage.rows import Rows
+from ourodb.storage.snapshot import MANIFEST, STORE, check_name, read_manifest, seal
 from ourodb.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
+
+SNAPSHOTS = "snapshots"
+"""Folder in the data folder."""
 
 LAST_KEY = b"\xff" * 5
 """After every key of DATA."""
@@ -136,7 +143,12 @@ class Node:
         )
         self.upkeep = Upkeep(self._purge, self._check_disk, self.scheduler, clock)
         self.admin = AdminServer(
-            {("GET", "/status"): self._status, ("POST", "/snapshot"): self._snapshot}, self._metrics
+            {
+                ("GET", "/status"): self._status,
+                ("POST", "/snapshot"): self._snapshot,
+                ("GET", "/snapshots"): self._snapshots,
+            },
+            self._metrics,
         )
 
     async def start(self) -> None:
@@ -163,7 +175,11 @@ class Node:
         self.upkeep.stop()
         await self.admin.stop()
         await self.clients.stop()
-        mark_clean_stop(self.store)
+        try:
+            mark_clean_stop(self.store)
+        except OuroError as error:
+            # A store that is read-only keeps what it has; its counters begin a new incarnation.
+            log.warning("not marked as stopped in order", reason=str(error))
         self.store.close()
 
     def _sweep(self, known: Set[int]) -> None:
@@ -242,8 +258,43 @@ class Node:
             "read_only": self.store.read_only,
         }
 
-    def _snapshot(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        raise NotImplementedError
+    async def _snapshot(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Copy the store as it is now, and seal the copy on a thread while requests go on."""
+        name = check_name(body.get("name"))
+        final = self.config.data_path / SNAPSHOTS / name
+        partial = final.with_name(f".{name}.partial")
+        if final.exists():
+            raise InvalidRequest(f"there is a snapshot {name} already: {final}")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        self.store.checkpoint(partial / STORE)
+        view = self.metadata.view
+        (partial / "schema.bin").write_bytes(encode_schema(view.schema))
+        statements = describe(parse("DESCRIBE SCHEMA"), view.schema, None, view.node)  # type: ignore[arg-type]
+        text = "\n\n".join((row[3] or b"").decode() for row in statements.rows)
+        (partial / "schema.cql").write_text(text + "\n")
+        facts = {
+            "version": __version__,
+            "cluster_name": self.config.cluster_name,
+            "host_id": str(self.identity.host_id),
+            "tokens": list(self.identity.tokens),
+            "schema_epoch": view.epoch,
+        }
+        manifest = await asyncio.get_running_loop().run_in_executor(
+            None, seal, partial, final, name, self.clock.wall_us(), facts
+        )
+        size = sum(entry.size for entry in manifest.files)
+        return {"name": name, "path": str(final.resolve()), "files": len(manifest.files), "bytes": size}
+
+    def _snapshots(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        folder = self.config.data_path / SNAPSHOTS
+        paths = sorted(folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
+        found = []
+        for path in paths:
+            manifest = read_manifest(path.parent)
+            size = sum(entry.size for entry in manifest.files)
+            found.append({"name": manifest.name, "created_us": manifest.created_us, "bytes": size})
+        return {"snapshots": found}
 
     def _metrics(self) -> dict[str, tuple[str, str, float]]:
         return {

@@ -139,3 +139,37 @@ def bench(
         print(f"ouro bench: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
     raise typer.Exit(run_bench(options, json, quiet))
+
+
+@application.command()
+def snapshot(
+    name: Annotated[str, typer.Argument(help="What to call it.")],
+    admin: Annotated[str, typer.Option(help="The node's admin address.")] = "127.0.0.1:7070",
+    json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+) -> None:
+    """Copy a running node's data as they are now, into its data folder's `snapshots`."""
+    from ourodb.cli.snapshot import make
+
+    sys.exit(make(name, admin, as_json=json))
+
+
+@application.command()
+def snapshots(
+    admin: Annotated[str, typer.Option(help="The node's admin address.")] = "127.0.0.1:7070",
+    json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+) -> None:
+    """List a running node's snapshots."""
+    from ourodb.cli.snapshot import show
+
+    sys.exit(show(admin, as_json=json))
+
+
+@application.command()
+def restore(
+    path: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="Folder of the snapshot.")],
+    data: Annotated[str, typer.Option(help="Empty folder that becomes the node's data.")],
+) -> None:
+    """Check a snapshot and put it into an empty data folder, from which `ouro serve --data` starts."""
+    from ourodb.cli.snapshot import bring_back
+
+    sys.exit(bring_back(path, data))

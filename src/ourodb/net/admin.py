@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 Reply = Mapping[str, Any]
-Action = Callable[[Mapping[str, Any]], Reply]
+Action = Callable[[Mapping[str, Any]], "Reply | Awaitable[Reply]"]
 
 BODY_BYTES_MAX = 64 * 1024
 BACKLOG = 64
@@ -118,7 +118,8 @@ def _handler(action: Action) -> Callable[[web.Request], Awaitable[web.Response]]
             body = await request.json() if request.can_read_body else {}
             if not isinstance(body, dict):
                 return web.json_response({"error": "the body must be a JSON object"}, status=400)
-            return web.json_response(dict(action(body)))
+            reply = action(body)
+            return web.json_response(dict(await reply if isinstance(reply, Awaitable) else reply))
         except ValueError as error:
             return web.json_response({"error": f"the body isn't valid JSON: {error}"}, status=400)
         except OuroError as error:

@@ -1,0 +1,107 @@
+"""Snapshots of a running node, and what comes back from them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from cassandra.cluster import Cluster
+from tests.nodes import NodeProcess
+
+
+def ouro(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from ourodb.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def admin(node: NodeProcess) -> str:
+    return f"127.0.0.1:{node.admin_port}"
+
+
+def write_until(
+    node: NodeProcess, enough: threading.Event, stop: threading.Event, written: list[int]
+) -> None:
+    with Cluster([node.host], port=node.port) as cluster:
+        session = cluster.connect()
+        session.execute(
+            "CREATE KEYSPACE s WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"
+        )
+        session.execute("CREATE TABLE s.t (k int PRIMARY KEY, v text)")
+        insert = session.prepare("INSERT INTO s.t (k, v) VALUES (?, ?)")
+        while not stop.is_set():
+            session.execute(insert, (len(written), f"value {len(written)}"))
+            written.append(len(written))
+            if len(written) == 500:
+                enough.set()
+
+
+def test_a_snapshot_of_a_busy_node_comes_back(own_node: NodeProcess, tmp_path: Path) -> None:
+    """Broken, a backup lacks what was acknowledged before it, or can't be read."""
+    own_node.start()
+    enough, stop, written = threading.Event(), threading.Event(), []
+    writer = threading.Thread(target=write_until, args=(own_node, enough, stop, written))
+    writer.start()
+    assert enough.wait(60)
+    before = len(written)
+    made = ouro("snapshot", "monday", "--admin", admin(own_node), "--json")
+    after = len(written)
+    stop.set()
+    writer.join()
+    assert made.returncode == 0, made.stderr
+    path = Path(json.loads(made.stdout)["path"])
+    again = ouro("snapshot", "monday", "--admin", admin(own_node))
+    assert again.returncode == 2
+    assert "already" in again.stderr
+    listed = ouro("snapshots", "--admin", admin(own_node), "--json")
+    assert [one["name"] for one in json.loads(listed.stdout)["snapshots"]] == ["monday"]
+    assert "CREATE TABLE s.t" in (path / "schema.cql").read_text()
+    own_node.kill()
+
+    restored = ouro("restore", str(path), "--data", str(tmp_path / "restored"))
+    assert restored.returncode == 0, restored.stderr
+    refused = ouro("restore", str(path), "--data", str(tmp_path / "restored"))
+    assert refused.returncode == 2
+    assert "isn't empty" in refused.stderr
+    node = NodeProcess(tmp_path / "restored").start()
+    try:
+        with Cluster([node.host], port=node.port) as cluster:
+            rows = {row.k: row.v for row in cluster.connect().execute("SELECT k, v FROM s.t")}
+    finally:
+        node.kill()
+    assert before <= len(rows) <= after + 1
+    assert rows == {k: f"value {k}" for k in range(len(rows))}
+
+
+def test_a_damaged_snapshot_is_refused(own_node: NodeProcess, tmp_path: Path) -> None:
+    """Broken, damage in a backup becomes damage in the database."""
+    own_node.start()
+    made = ouro("snapshot", "x", "--admin", admin(own_node), "--json")
+    path = Path(json.loads(made.stdout)["path"])
+    victim = max((path / "store").iterdir(), key=lambda file: file.stat().st_size)
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.unlink()
+    victim.write_bytes(content)
+    refused = ouro("restore", str(path), "--data", str(tmp_path / "restored"))
+    assert refused.returncode == 2
+    assert "damaged" in refused.stderr
+    assert not (tmp_path / "restored").exists()
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "../x", ".hidden", "x" * 65, "a b", "a\nb"])
+def test_names_that_could_leave_the_folder_are_refused(node: NodeProcess, name: str) -> None:
+    """Broken, a client of the admin port writes wherever it likes."""
+    made = ouro("snapshot", "--admin", admin(node), "--", name)
+    assert made.returncode == 2
+    assert "snapshot's name" in made.stderr
+
+
+def test_no_node_is_told_in_one_line() -> None:
+    """Broken, a typing error in an address costs the operator a traceback."""
+    made = ouro("snapshot", "x", "--admin", "127.0.0.1:1")
+    assert made.returncode == 2
+    assert len(made.stderr.strip().splitlines()) == 1
