@@ -28,6 +28,7 @@ SHELL = (
     "testing",
     "observe/dashboard",
     "storage/rocks.py",
+    "storage/snapshot.py",
     "storage/wal.py",
 )
 CLOCKS_AND_DRAWS = set(
