@@ -1,15 +1,11 @@
 """``ports.Store`` on RocksDB, through the ``rocksdict`` wheel.
 
 What one pass of the loop applies is gathered in an overlay, which reads look at first, and written at
-``settle`` as
-one batch: that halves the cost of a put. Acknowledgements wait for ``settle``, or under ``group`` durability
-for the
-fsync after it: one flusher thread syncs the write-ahead log, and everybody who came meanwhile shares the next
-one. What nobody settles is settled by a timer a few milliseconds later.
-
-RocksDB's calls hold the interpreter lock except a few: ``flush_wal``, ``flush``, ``compact_range``, ``close``
-and reading a *list* of keys (measured: with an endless switch interval another thread runs during those and
-no other). So these are what the threads call.
+``settle`` as one
+batch: that halves the cost of a put. Acknowledgements wait for ``settle``, or under ``group`` durability for
+the fsync
+after it: one flusher thread syncs the write-ahead log (the only call that lets go of the interpreter for
+long), and everybody who came meanwhile shares the next one.
 
 **Damage.** RocksDB is told to cut a torn tail of its log and to refuse damage elsewhere. A flipped bit in the
 last part of the log looks like a torn tail to it, so the store remembers beside the log up to which sequence
@@ -18,9 +14,7 @@ writes, and is refused. Blocks of data files carry checksums; a bad one fails th
 ``StoreDamaged``, is counted and logged, and costs no other read anything.
 
 **Full disk.** The owner's timer tells ``check_disk`` how much is free. Below the bound the store is
-read-only: writes are refused with a retryable error, reads go on, and it recovers when there is room. When
-RocksDB has met the full disk itself, or an fsync failed, it takes no more writes until it is opened anew;
-after a failed fsync the kernel has forgotten which pages it lost, so a later one that succeeds proves nothing.
+read-only: writes are refused with a retryable error, reads go on, and it recovers when there is room.
 
 **Cold reads.** While the data files are smaller than half of the machine's memory they are taken to be in the
 page cache and read at once. Beyond that a key that the engine doesn't have in memory is answered LATER, and
@@ -46,7 +40,6 @@ from rocksdict import (
     DBRecoveryMode,
     Options,
     Rdict,
-    ReadOptions,
     WriteBatch,
     WriteOptions,
 )
@@ -115,14 +108,17 @@ class RocksStore:
         self._scheduler = scheduler
         self._sync_period_ms = sync_period_ms
         self._sync_timer: Timer | None = None
-        self._settle_timer: Timer | None = None
-        self._budget = memtable_bytes, cache_bytes
-        self._columns: list[Any] = []
-        self._handles: list[Any] = []
-        self._gets: list[Callable[[bytes], Any]] = []
-        self._broken = False
-        self._attach()
+        _check_logs(path)
+        self._db = _open(path, memtable_bytes, cache_bytes)
+        columns = [self._db.get_column_family(name) for name in NAMES]
+        writes = WriteOptions()
+        writes.no_slowdown = True
+        self._write_options = writes
+        self._columns = columns
+        self._handles = [self._db.get_column_family_handle(name) for name in NAMES]
+        self._gets = [column.get for column in columns]
         self._pending: list[dict[bytes, bytes | None]] = [{} for _ in NAMES]
+        self._ranges: list[tuple[int, bytes, bytes]] = []
         self._dirty = False
         self._may_be_cold = False
         self._memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -140,18 +136,6 @@ class RocksStore:
         self._flusher.start()
         self._fetches: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._reader: threading.Thread | None = None
-
-    def _attach(self) -> None:
-        """Open the engine."""
-        _check_logs(self.path)
-        self._db = _open(self.path, *self._budget)
-        writes = WriteOptions()
-        # A write that waits would freeze the node: it fails instead.
-        writes.no_slowdown = True
-        self._db.set_write_options(writes)
-        self._columns = [self._db.get_column_family(name) for name in NAMES]
-        self._handles = [self._db.get_column_family_handle(name) for name in NAMES]
-        self._gets = [column.get for column in self._columns]
 
     # Reading
 
@@ -176,7 +160,7 @@ class RocksStore:
         def read() -> None:
             result: bytes | None | Exception
             try:
-                (result,) = self._columns[family].get([key])
+                result = self._gets[family](key)
             except Exception as error:
                 result = self._told(error)
             self._scheduler.from_thread(lambda: done(result))
@@ -189,39 +173,31 @@ class RocksStore:
     def scan(
         self, family: int, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        pending = self._pending[family]
-        if len(end) == len(start) + 1 and end[-1] == 0 and end.startswith(start):
-            return self._scan_key(family, start)
-        if pending and (
-            len(pending) > limits.PENDING_KEYS_PER_SCAN_MAX or any(start <= key < end for key in pending)
-        ):
+        if self._dirty:
             self._write_pending()
-        options = ReadOptions()
-        options.set_iterate_lower_bound(start)
-        options.set_iterate_upper_bound(end)
-        try:
-            iterator = self._columns[family].iter(options)
-        except Exception as error:
-            raise self._told(error) from error
-        if reverse:
-            iterator.seek_for_prev(end)
-            return self._rows(iterator, iterator.prev)
+        iterator = self._columns[family].iter()
+        return self._backward(iterator, start, end) if reverse else self._forward(iterator, start, end)
+
+    def _forward(self, iterator: Any, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        valid, key_of, value_of, step = iterator.valid, iterator.key, iterator.value, iterator.next
         iterator.seek(start)
-        return self._rows(iterator, iterator.next)
+        while valid():
+            key = key_of()
+            if key >= end:
+                return
+            yield key, value_of()
+            step()
+        self._check_status(iterator)
 
-    def _scan_key(self, family: int, key: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """A scan of one key; a seek costs three times as much as a get."""
-        value = self._pending[family].get(key, _MISSING)
-        if value is _MISSING:
-            try:
-                value = self._gets[family](key)
-            except Exception as error:
-                raise self._told(error) from error
-        return iter(()) if value is None else iter(((key, value),))
-
-    def _rows(self, iterator: Any, step: Callable[[], None]) -> Iterator[tuple[bytes, bytes]]:
-        key_of, value_of = iterator.key, iterator.value
-        while (key := key_of()) is not None:
+    def _backward(self, iterator: Any, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        valid, key_of, value_of, step = iterator.valid, iterator.key, iterator.value, iterator.prev
+        iterator.seek_for_prev(end)
+        if valid() and key_of() == end:
+            step()
+        while valid():
+            key = key_of()
+            if key < start:
+                return
             yield key, value_of()
             step()
         self._check_status(iterator)
@@ -241,25 +217,15 @@ class RocksStore:
         pending = self._pending
         for family, key, value in writes:
             pending[family][key] = value
-        if self._dirty:
-            if len(pending[DATA]) > limits.PENDING_WRITES_MAX:
-                self._write_pending()
-        else:
+        if not self._dirty:
             self._dirty = True
-            if self._settle_timer is None:
-                self._settle_timer = self._scheduler.after(limits.SETTLE_WITHIN_MS, self._settle_on_time)
             if self._sync_period_ms is not None and self._sync_timer is None:
                 self._sync_timer = self._scheduler.after(self._sync_period_ms, self._sync_on_time)
 
     def delete_range(self, family: int, start: bytes, end: bytes) -> None:
-        if self.read_only is not None:
-            raise StoreReadOnly(f"this node is read-only: {self.read_only}")
         if self._dirty:
             self._write_pending()
-        try:
-            self._columns[family].delete_range(start, end)
-        except Exception as error:
-            raise self._told(error) from error
+        self._columns[family].delete_range(start, end)
 
     def settle(self) -> None:
         if not self._dirty:
@@ -281,15 +247,16 @@ class RocksStore:
         for family, changed in enumerate(self._pending):
             if not changed:
                 continue
-            batch.set_default_column_family(self._handles[family])
+            handle = self._handles[family]
+            put, delete = batch.put, batch.delete
             for key, value in changed.items():
                 if value is None:
-                    del batch[key]
+                    delete(key, handle)
                 else:
-                    batch[key] = value
+                    put(key, value, handle)
             self.puts += len(changed)
         try:
-            self._db.write(batch)
+            self._db.write(batch, self._write_options)
         except Exception as error:
             raise self._told(error) from error
         self._forget_pending()
@@ -311,17 +278,6 @@ class RocksStore:
             self._flushing = True
             self._flush_wanted.put(True)
 
-    def _settle_on_time(self) -> None:
-        """What nobody settled. What fails is still to be settled, and tried again until somebody hears of
-        it."""
-        self._settle_timer = None
-        if self._dirty:
-            try:
-                self._write_pending()
-            except OuroError as error:
-                log.warning("writes can't be settled", reason=str(error))
-                self._settle_timer = self._scheduler.after(limits.SETTLE_RETRY_MS, self._settle_on_time)
-
     def _sync_on_time(self) -> None:
         self._sync_timer = None
         self.sync(lambda error: None)
@@ -333,12 +289,9 @@ class RocksStore:
             waiting, self._waiting = self._waiting, []
             failure: Exception | None = None
             try:
-                if self._broken:
-                    raise StoreReadOnly(f"this node is read-only: {self.read_only}")
                 self._flush()
             except Exception as error:
                 failure = self._told(error)
-                self._broken = True
             self._scheduler.from_thread(lambda w=waiting, f=failure: self._flushed(w, f))  # type: ignore[misc]
 
     def _flush(self) -> None:
@@ -372,10 +325,7 @@ class RocksStore:
     def check_disk(self, free_bytes: int, total_bytes: int) -> None:
         """Look at the room that is left; called every few seconds."""
         least = max(limits.DISK_FREE_BYTES_MIN, int(total_bytes * limits.DISK_FREE_FRACTION_MIN))
-        if self._broken:
-            if free_bytes >= least and not self._flushing:
-                self._reattach()
-        elif self.read_only is None and free_bytes < least:
+        if self.read_only is None and free_bytes < least:
             self.read_only = (
                 f"only {free_bytes >> 20} MiB are free on its disk, {least >> 20} are needed; make room"
             )
@@ -385,20 +335,6 @@ class RocksStore:
             log.warning("store writable again", free_mib=free_bytes >> 20)
         files = self._columns[DATA].property_int_value("rocksdb.total-sst-files-size") or 0
         self._may_be_cold = files > self._memory_bytes // 2
-
-    def _reattach(self) -> None:
-        """Open the engine anew, after it met an error that it doesn't recover from by itself."""
-        log.warning("opening the store anew", reason=self.read_only)
-        self._let_go()
-        try:
-            self._attach()
-        except OuroError as error:
-            self.read_only = str(error)
-            log.error("store can't be opened", reason=str(error))
-            return
-        self._broken = False
-        self.read_only = None
-        log.warning("store writable again")
 
     def checkpoint(self, path: Path) -> None:
         """A copy of the store as it is now, in a folder that doesn't exist yet; files are linked, not
@@ -415,23 +351,19 @@ class RocksStore:
         self._closed = True
         if self._sync_timer is not None:
             self._sync_timer.cancel()
-        if self._settle_timer is not None:
-            self._settle_timer.cancel()
         self._flush_wanted.put(False)
         self._flusher.join()
         if self._reader is not None:
             self._fetches.put(None)
             self._reader.join()
-        failure: OuroError | None = None
         try:
             self.settle()
             self._flush()
-        except Exception as error:
-            failure = self._told(error)
-            log.error("the store's last writes failed", reason=str(failure))
+        except OuroError as error:
+            log.error("the store's last writes failed", reason=str(error))
         waiting, self._waiting = self._waiting, []
         for done in waiting:
-            done(failure)
+            done(None)
         os.close(self._synced_file)
         self._let_go()
 
@@ -441,11 +373,7 @@ class RocksStore:
         self._columns.clear()
         self._handles.clear()
         self._gets.clear()
-        try:
-            self._db.close()
-        except Exception as error:
-            # What couldn't be written to data files is in the log.
-            log.warning("store closed in disorder", reason=str(error))
+        self._db.close()
 
     # Errors and formats
 
@@ -459,8 +387,7 @@ class RocksStore:
             log.error("damage on disk", reason=text, path=str(self.path))
             return StoreDamaged(f"damaged data on disk: {text}; restore this node from a snapshot")
         if "No space left" in text:
-            self.read_only = "its disk is full; make room"
-            self._broken = True
+            self.read_only = "no space are free on its disk; make room"
             log.error("store read-only", reason=text)
             return StoreReadOnly(f"this node is read-only: {self.read_only}")
         if "Incomplete" in text or "stall" in text.lower():
@@ -519,9 +446,6 @@ def _options(memtable_bytes: int, cache: Any) -> Any:
     options.set_keep_log_file_num(limits.ENGINE_LOGS_MAX)
     options.set_stats_dump_period_sec(0)
     options.set_stats_persist_period_sec(0)
-    # One thread writes.
-    options.set_allow_concurrent_memtable_write(False)
-    options.set_enable_write_thread_adaptive_yield(False)
     options.set_compression_type(DBCompressionType.lz4())
     options.set_memtable_prefix_bloom_ratio(0.02)
     options.set_memtable_whole_key_filtering(True)
@@ -548,15 +472,10 @@ def _check_logs(path: Path) -> None:
     mark = path / SYNCED
     known = mark.read_bytes()[:8] if mark.exists() else b""
     synced = _SEQUENCE.unpack(known)[0] if len(known) == 8 else 0
-    # Without it RocksDB makes a new store and deletes the files of the old one.
-    if not (path / "CURRENT").exists() and (synced or any(path.glob("*.sst"))):
+    if synced and not (path / "CURRENT").exists():
         reason = f"{path / 'CURRENT'} is missing"
     else:
-        walks = [wal.inspect(log_file) for log_file in wal.logs_of(path)]
-        reason = wal.check(walks, synced)
-        for walk in walks:
-            if walk.torn:
-                log.warning("torn tail of the log cut", file=walk.path.name, bytes=walk.size - walk.end)
+        reason = wal.check([wal.inspect(log_file) for log_file in wal.logs_of(path)], synced)
     if reason:
         raise StoreDamaged(
             f"the store in {path} is damaged and won't be served: {reason}."
