@@ -23,8 +23,9 @@ from cassandra.query import BatchStatement, BatchType, PreparedStatement
 PROCESSES = 2
 ROWS_PER_BATCH = 40
 BATCHES_IN_FLIGHT = 64
-COPIES = 3
-"""Tables in which a flight stands."""
+LONG_DELAY_MIN = 60
+ROWS_OF_FLIGHTS = 692_000
+"""About as many rows do the flights make in their tables."""
 
 
 class Place(NamedTuple):
@@ -238,15 +239,15 @@ def _load_month(session: Session, month: int, planes: dict[str, Aircraft], told:
     )  # fmt: skip
     write(session, in_batches(by_plane, lives, told))
 
-    by_delay = insert_into(
-        session, "by_delay", "carrier, month, departure_delay, departure, number, origin, destination"
+    long_delays = insert_into(
+        session, "long_delays", "carrier, month, departure_delay, departure, number, origin, destination"
     )
     delays = grouped(
         (f.carrier, (f.carrier, month, f.departure_delay, f.departure, f.number, f.origin, f.destination))
         for f in flights
-        if f.departure_delay is not None
+        if f.departure_delay is not None and f.departure_delay >= LONG_DELAY_MIN
     )
-    write(session, in_batches(by_delay, delays, told))
+    write(session, in_batches(long_delays, delays, told))
 
     _count_routes(session, flights)
 

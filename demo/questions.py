@@ -68,12 +68,12 @@ QUESTIONS = (
     ),
     Question(
         "What were the worst delays of Hawaiian Airlines in January?",
-        """SELECT departure_delay, departure, number, origin, destination FROM flights.by_delay
+        """SELECT departure_delay, departure, number, origin, destination FROM flights.long_delays
             WHERE carrier = 'HA' AND month = 1 LIMIT 3""",
     ),
     Question(
         "How many flights of United in July left more than two hours late?",
-        """SELECT count(*) AS very_late FROM flights.by_delay
+        """SELECT count(*) AS very_late FROM flights.long_delays
             WHERE carrier = 'UA' AND month = 7 AND departure_delay > 120""",
     ),
     Question(
