@@ -176,6 +176,9 @@ FETCHES_PER_READ_MAX: Final = 64
 SETTLE_WITHIN_MS: Final = 5
 """Writes that nobody settles are settled after this."""
 
+SETTLE_RETRY_MS: Final = 100
+"""Writes that nobody settles and that the engine refused are tried again after this."""
+
 DISK_FREE_BYTES_MIN: Final = 512 * MIB
 """The store is read-only below this; lifted at a quarter more. Room for the memtables, their log and a compaction."""
 
