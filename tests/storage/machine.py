@@ -7,6 +7,7 @@ the purge may have let tombstones go, later writes are newer than all before, as
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 from hypothesis import strategies as st
@@ -19,11 +20,11 @@ from ourodb.ports import LATER, Later, Store
 from ourodb.schema.model import Column, Table
 from ourodb.storage import counter
 from ourodb.storage.families import DATA
-from ourodb.storage.keys import next_position, token_of
+from ourodb.storage.keys import Slice, next_position, token_of, union
 from ourodb.storage.memory import MemoryStore
 from ourodb.storage.mutation import Mutation, MutationBuilder, RowBuilder, decode_mutation
 from ourodb.storage.purge import purge
-from ourodb.storage.row import PAUSE, LiveRow, Wait
+from ourodb.storage.row import LiveRow, Wait
 from ourodb.storage.rows import Rows
 
 NODE = bytes(range(16))
@@ -130,6 +131,26 @@ class RowsMachine(RuleBasedStateMachine):
     def change_wide(self, data: st.DataObject) -> None:
         self.apply_all([self.change(WIDE, data)])
 
+    @rule(data=st.data(), name=st.sampled_from(["plain", "wide"]))
+    def fill_and_cut(self, data: st.DataObject, name: str) -> None:
+        """Every row of a partition, and ranges deleted out of it."""
+        t = TABLES[name]
+        rows, model = self.rows.of(t), self.models[t.incarnation]
+        key = self.draw_key(t, data)
+        partition = model.partition(key)
+        builder = MutationBuilder(rows.keys, rows.keys.position(self.wire(key)), 0, self.now)
+        timestamps = st.integers(0, 4).map(lambda offset: self.least_timestamp + offset)
+        for row in product(range(3), repeat=len(t.clustering)):
+            builder.timestamp = data.draw(timestamps)
+            target = builder.row(self.wire(row))
+            target.marker()
+            partition.write(row, 0, None, self.written(builder, b"", 0))
+        for _ in range(data.draw(st.integers(0, 3))):
+            builder.timestamp = data.draw(timestamps)
+            self.delete(t, builder, partition, "range", data)
+        self.clock = max(self.clock, self.least_timestamp + 4)
+        self.apply_all([builder.build()])
+
     @rule(data=st.data())
     def change_several(self, data: st.DataObject) -> None:
         self.apply_all([self.change(t, data) for t in (PLAIN, WIDE, WIDE)])
@@ -183,13 +204,13 @@ class RowsMachine(RuleBasedStateMachine):
         key = self.draw_key(t, data)
         partition = model.partition(key)
         builder = MutationBuilder(rows.keys, rows.keys.position(self.wire(key)), 0, self.now)
-        for _ in range(data.draw(st.integers(1, 3))):
-            builder.timestamp = self.least_timestamp + data.draw(st.integers(0, 6))
+        for _ in range(data.draw(st.integers(1, 4))):
+            builder.timestamp = self.least_timestamp + data.draw(st.integers(0, 4))
             self.clock = max(self.clock, builder.timestamp)
             what = data.draw(
                 st.sampled_from(
-                    ["insert", "insert", "update", "update", "row", "range", "partition"]
-                    + (["static", "static"] if t.statics else [])
+                    ["insert", "update", "insert", "update", "range", "row", "partition"]
+                    + (["static"] if t.statics else [])
                 )
             )
             if what in ("row", "range", "partition"):
@@ -217,7 +238,9 @@ class RowsMachine(RuleBasedStateMachine):
         data: st.DataObject,
     ) -> None:
         builder = target.builder
-        chosen = data.draw(st.lists(st.sampled_from(columns), max_size=3, unique_by=lambda column: column.id))
+        chosen = data.draw(
+            st.lists(st.sampled_from(columns), min_size=1, max_size=4, unique_by=lambda column: column.id)
+        )
         for column in chosen:
             if not column.type.is_multicell:
                 if data.draw(st.integers(0, 3)) == 0:
@@ -278,29 +301,29 @@ class RowsMachine(RuleBasedStateMachine):
 
     # Reads
 
-    @rule(data=st.data(), reverse=st.booleans(), name=st.sampled_from([*TABLES]))
-    def read_slice(self, data: st.DataObject, reverse: bool, name: str) -> None:
+    @rule(data=st.data(), name=st.sampled_from([*TABLES]))
+    def read_slices(self, data: st.DataObject, name: str) -> None:
         t = TABLES[name]
         rows, model = self.rows.of(t), self.models[t.incarnation]
         key = self.draw_key(t, data)
-        wanted, covers = self.draw_slice(t, data)
-        slices = [wanted] if wanted[0] < wanted[1] else []
+        slices, covers = self.draw_slices(t, data)
         position = rows.keys.position(self.wire(key))
-        stream = rows.read(position, self.now, slices, reverse=reverse, pause_every=2)
-        found = [(self.row_of(row), self.content(row)) for row in stream if row is not PAUSE]
-        assert found == model.read(key, self.now, covers, reverse)
+        for reverse in (False, True):
+            stream = rows.read(position, self.now, slices, reverse=reverse, pause_every=2)
+            found = [(self.row_of(row), self.content(row)) for row in stream if isinstance(row, LiveRow)]
+            assert found == model.read(key, self.now, covers, reverse)
 
     @rule(data=st.data(), name=st.sampled_from([*TABLES]))
-    def read_row(self, data: st.DataObject, name: str) -> None:
+    def read_each_row(self, data: st.DataObject, name: str) -> None:
         t = TABLES[name]
         rows, model = self.rows.of(t), self.models[t.incarnation]
-        key, row = self.draw_key(t, data), self.draw_row(t, data)
+        key = self.draw_key(t, data)
         position = rows.keys.position(self.wire(key))
-        clustering_key = rows.keys.clustering(self.wire(row))
-        while isinstance(found := rows.get_row(position, clustering_key, self.now), Wait):
-            self.late.complete(found)
-        expected = model.partition(key).row(row, self.now)
-        assert (found and self.content(found)) == expected
+        for row in product(range(3), repeat=len(t.clustering)):
+            clustering_key = rows.keys.clustering(self.wire(row))
+            while isinstance(found := rows.get_row(position, clustering_key, self.now), Wait):
+                self.late.complete(found)
+            assert (found and self.content(found)) == model.partition(key).row(row, self.now)
         while isinstance(partition := rows.get_partition(position, self.now), Wait):
             self.late.complete(partition)
         assert (partition.static and self.content(partition.static)) == model.static(key, self.now)
@@ -316,8 +339,7 @@ class RowsMachine(RuleBasedStateMachine):
         sliced = data is not None and data.draw(st.booleans())
         slices, covers = [keys.slice()], everything
         if data is not None and sliced:
-            wanted, covers = self.draw_slice(t, data)
-            slices = [wanted] if wanted[0] < wanted[1] else []
+            slices, covers = self.draw_slices(t, data)
         expected: list[Any] = []
         for key in sorted(model.partitions, key=lambda key: keys.position(self.wire(key))):
             partition_rows = model.read(key, self.now, covers)
@@ -359,15 +381,18 @@ class RowsMachine(RuleBasedStateMachine):
     # What is drawn, and both forms of it
 
     def draw_key(self, t: Table, data: st.DataObject) -> tuple[int, ...]:
+        """Few, so that what is written meets what was."""
         if len(t.partition_key) == 1:
             return (data.draw(small),)
-        return (data.draw(st.integers(0, 1)), data.draw(st.integers(0, 1)))
+        return (0, data.draw(st.integers(0, 1)))
 
     def draw_row(self, t: Table, data: st.DataObject) -> Clustering:
-        return tuple(data.draw(small) for _ in t.clustering)
+        if len(t.clustering) == 1:
+            return (data.draw(small),)
+        return (data.draw(small), data.draw(st.integers(0, 1)))
 
     def draw_paths(self, column: Column, data: st.DataObject) -> list[bytes]:
-        names = data.draw(st.lists(small, max_size=2, unique=True))
+        names = data.draw(st.lists(small, min_size=1, max_size=3, unique=True))
         if column.name == "u":
             return [(name % 2).to_bytes(2, "big") for name in names[:1]]
         if column.name == "l":
@@ -376,7 +401,12 @@ class RowsMachine(RuleBasedStateMachine):
             return [INT.encode(name) for name in names]
         return [b"key%d" % name for name in names]
 
-    def draw_slice(self, t: Table, data: st.DataObject) -> tuple[tuple[bytes, bytes], Covers]:
+    def draw_slices(self, t: Table, data: st.DataObject) -> tuple[list[Slice], Covers]:
+        """One or several."""
+        chosen = [self.draw_slice(t, data) for _ in range(data.draw(st.integers(1, 3)))]
+        return union([bounds for bounds, _ in chosen]), lambda row: any(covers(row) for _, covers in chosen)
+
+    def draw_slice(self, t: Table, data: st.DataObject) -> tuple[Slice, Covers]:
         """A slice as bounds, and as a question to a row; limits are on the first column without equality."""
         keys = self.rows.of(t).keys
         equal = tuple(

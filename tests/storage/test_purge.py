@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tests.storage.tables import COUNTERS, GC_GRACE_S, PLAIN, WIDE
 
@@ -101,6 +101,19 @@ def test_expired_cell_still_shadows_what_is_older() -> None:
     assert scene.live(NOW + HOUR_S) == 0
 
 
+def test_purge_does_not_change_how_a_tie_is_decided() -> None:
+    """A write of the same timestamp with a later expiry wins, whether or not the purge was there first."""
+    for purged in (False, True):
+        scene = Scene(PLAIN)
+        for ttl in (60, 10 * HOUR_S):
+            builder = scene.builder(10)
+            builder.row([ONE]).cell(PLAIN.columns["v"], b"x", ttl)
+            scene.apply(builder, NOW + HOUR_S if ttl > 60 else NOW)
+            if purged:
+                scene.purge(NOW + HOUR_S)
+        assert scene.live(NOW + HOUR_S) == 1
+
+
 def test_tombstone_ages_from_its_arrival() -> None:
     """It was made long ago elsewhere and came as a hint: here it must stay a whole gc grace."""
     scene = Scene(PLAIN)
@@ -176,6 +189,23 @@ def test_elements_of_an_overwritten_collection_go() -> None:
     assert scene.live(NOW) == 1
 
 
+def test_newer_deletions_outlive_an_older_one_above_them() -> None:
+    """Row and range deleted one microsecond after the partition: they still shadow a write of that microsecond."""
+    scene = Scene(WIDE)
+    builder = scene.builder(10)
+    builder.delete_partition()
+    builder.timestamp = 11
+    builder.row([ONE, ONE]).delete()
+    builder.delete_range(*scene.rows.keys.slice([TWO]))
+    scene.apply(builder)
+    scene.purge(NOW + HOUR_S)
+    late = scene.builder(11)
+    for first in (ONE, TWO):
+        late.row([first, ONE]).marker()
+    scene.apply(late)
+    assert scene.live(NOW) == 0
+
+
 def test_row_deletion_takes_the_elements_along() -> None:
     scene = Scene(WIDE)
     builder = scene.builder(10)
@@ -224,6 +254,38 @@ def test_entry_is_made_again_after_a_purge_removed_it() -> None:
         scene.apply(builder, NOW + hour * HOUR_S)
         assert hour + 1 in scene.due()
         scene.purge(NOW + (hour + 1) * HOUR_S)
+
+
+def test_entry_is_made_again_after_the_clock_went_back() -> None:
+    scene = Scene(PLAIN)
+    for timestamp in (10, 20):
+        builder = scene.builder(timestamp)
+        builder.row([ONE]).marker(60)
+        scene.apply(builder)
+        assert 1 in scene.due()
+        scene.purge(NOW + HOUR_S)
+
+
+def test_partition_with_several_entries_due_is_visited_once() -> None:
+    """After a long stop most partitions have many."""
+    scene = Scene(PLAIN)
+    for hour in range(5):
+        builder = scene.builder(10 + hour)
+        builder.row([INT.encode(hour)]).marker(60 + hour * HOUR_S)
+        scene.apply(builder)
+    assert len(scene.due()) == 5
+    scanned = 0
+    scan = scene.store.scan
+
+    def counting(family: int, start: bytes, end: bytes, **options: bool) -> Iterator[tuple[bytes, bytes]]:
+        nonlocal scanned
+        for pair in scan(family, start, end, **options):
+            scanned += family == DATA
+            yield pair
+
+    scene.store.scan = counting  # type: ignore[method-assign, assignment]
+    scene.purge(NOW + 5 * HOUR_S)
+    assert scanned == 5
 
 
 def test_entries_of_dropped_tables_are_removed() -> None:

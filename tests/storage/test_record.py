@@ -174,6 +174,12 @@ def test_arrival_is_stamped_on_deletions_and_on_nothing_else() -> None:
     assert decode_range(restamp(encode_range(b"e", (3, 40)), 99)) == (b"e", (3, 99))
 
 
+def test_row_older_than_its_own_deletion_keeps_its_timestamp() -> None:
+    """UNIFORM would give its cells the greatest timestamp, which is the deletion's: dead data would live."""
+    row = Row((5, LIVE, 0, 0), (6, 40), {1: (5, LIVE, 0, b"x", 0)})
+    assert parts(decode_row(encode_row(row))) == parts(row)
+
+
 def test_unknown_format_is_refused() -> None:
     """A newer node's record must not be read as something else."""
     with pytest.raises(CorruptRecord):

@@ -277,6 +277,35 @@ def test_long_reads_pause() -> None:
     assert all(row is not PAUSE for row in rows.read(position, NOW))
 
 
+@pytest.mark.parametrize("table", [PLAIN, WIDE])
+def test_holes_cut_by_ranges(table: Table) -> None:
+    """Several ranges in one partition, read by row, in both directions, and in several slices."""
+    rows = opened(table)
+    keys = rows.keys
+    for number in range(12):
+        rows.apply(insert(rows, ONE, *[INT.encode(number)] * len(table.clustering)), NOW)
+    position = keys.position([ONE] * keys.partition_columns)
+    builder = MutationBuilder(keys, position, 20, NOW)
+    for first, last in ((2, 3), (6, 6), (9, 10)):
+        builder.delete_range(*keys.slice((), INT.encode(first), True, INT.encode(last)))
+    mutation = builder.build()
+    assert mutation is not None
+    rows.apply(mutation, NOW)
+
+    left = [0, 1, 4, 5, 7, 8, 11]
+    for number in range(12):
+        row = rows.get_row(position, keys.clustering([INT.encode(number)] * len(table.clustering)), NOW)
+        assert (row is not None) == (number in left)
+    for reverse in (False, True):
+        found = [INT.decode(row.clustering[0]) for row in live(rows.read(position, NOW, reverse=reverse))]
+        assert found == (left[::-1] if reverse else left)
+        slices = [keys.slice((), INT.encode(low), True, INT.encode(low + 3)) for low in (1, 5, 9)]
+        found = [
+            INT.decode(row.clustering[0]) for row in live(rows.read(position, NOW, slices, reverse=reverse))
+        ]
+        assert found == ([11, 8, 7, 5, 4, 1] if reverse else [1, 4, 5, 7, 8, 11])
+
+
 def test_too_many_tombstones_end_a_read() -> None:
     rows = opened(PLAIN)
     for number in range(10):

@@ -7,5 +7,5 @@ from tests.storage.machine import RowsMachine
 
 TestRowsInMemory = RowsMachine.TestCase
 TestRowsInMemory.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=120, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
