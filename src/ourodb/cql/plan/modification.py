@@ -24,7 +24,7 @@ from ourodb.cql.wire.primitives import UNSET, Value
 from ourodb.errors import InvalidRequest
 from ourodb.schema.model import Column, ColumnKind, Table
 from ourodb.storage.keys import Slice, TableKeys
-from ourodb.storage.mutation import Mutation, MutationBuilder, row_suffix
+from ourodb.storage.mutation import Mutation, MutationBuilder, RowBuilder, row_suffix
 from ourodb.storage.record import UniformShape
 from ourodb.storage.row import LiveRow
 
@@ -244,15 +244,21 @@ class ModificationPlan:
             else:
                 builder.delete_partition()
             return
+        regular: RowBuilder | None = None
         if modification.kind is ModificationKind.INSERT and clustering is not None:
-            builder.row(clustering).marker(parameters.ttl)
+            regular = builder.row(clustering)
+            regular.marker(parameters.ttl)
         for operation in modification.operations:
             static = operation.column.kind is ColumnKind.STATIC
             if operation.reads:
                 clustering_key = None if static else self.keys.clustering(clustering or ())
                 parameters.prior = read_row(self.keys, builder.position, clustering_key)
-            row = builder.static_row() if static else builder.row(clustering or ())
-            operation.execute(row, parameters)
+            if static:
+                operation.execute(builder.static_row(), parameters)
+            else:
+                if regular is None:
+                    regular = builder.row(clustering or ())
+                operation.execute(regular, parameters)
             if parameters.counters:
                 where = None if static else clustering
                 for column, delta in parameters.counters:
