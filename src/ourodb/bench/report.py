@@ -108,13 +108,14 @@ def render(outcome: Outcome) -> RenderableType:
     lines: list[RenderableType] = []
     measured = outcome.measured
     if measured is not None and measured.latencies:
-        table = Table(title=_title(outcome, measured), title_justify="left")
+        table = Table()
         for heading in ("", "op/s", "mean", "p50", "p99", "p99.9", "max"):
             table.add_column(heading, justify="right" if heading else "left")
         for name, kind in _kinds(outcome, measured).items():
             times = [milliseconds(value) for value in kind["latency"].values()]
             table.add_row(name, f"{kind['throughput']:,.0f}", *times)
         lines += [
+            Text(_title(outcome, measured)),
             table,
             Text("Latency " + (FROM_DUE if outcome.options.rate else FROM_FREE) + ".", style="dim"),
         ]

@@ -520,6 +520,17 @@ def test_our_client_gives_up_on_a_broken_server(data: bytes) -> None:
     assert client.state is State.CLOSED
 
 
+@pytest.mark.parametrize("compression", ["lz4", "snappy"])
+def test_our_client_takes_a_compressed_ready(compression: str) -> None:
+    """Cassandra compresses from the answer to STARTUP on."""
+    client = ClientConnection(4, compression)
+    client.start(0)
+    client.take_outgoing()
+    [ready] = client.receive(frame(0x84, codes.READY, b"", flags=codes.FLAG_COMPRESSED, stream=0))
+    assert ready[:2] == (0, codes.READY)
+    assert client.state is State.READY
+
+
 def test_our_client_authenticates() -> None:
     server, client = ServerConnection(authenticator="A"), ClientConnection(5, "lz4")
     client.options(0)

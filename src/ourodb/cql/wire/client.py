@@ -81,6 +81,9 @@ class ClientConnection:
     def start(self, stream: int, options: Mapping[str, str] | None = None) -> None:
         """Send STARTUP, with what the connection needs added to ``options``."""
         wanted = {"COMPRESSION": self._compression} if self._compression else {}
+        if self._compression and self.version < 5:
+            # Cassandra compresses from the answer to STARTUP on.
+            self._decompress = COMPRESSIONS[self._compression][1]
         self.send(stream, STARTUP, encode_startup({**(options or {}), **wanted}))
 
     def send(self, stream: int, opcode: int, body: bytes, flags: int = 0) -> None:
@@ -164,4 +167,4 @@ class ClientConnection:
             self._segmented = True
             self._decoder.begin_segments(bool(self._compression))
         elif self._compression:
-            self._compress, self._decompress = COMPRESSIONS[self._compression]
+            self._compress = COMPRESSIONS[self._compression][0]
