@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,11 @@ def main() -> int:
             run(host, int(port), stay=False)
         else:
             with node(arguments.data) as (host, port):
-                run(host, port, stay=sys.stdin.isatty() and sys.stdout.isatty())
+                terminal = sys.stdin.isatty() and sys.stdout.isatty()
+                run(host, port, stay=terminal)
+                console.print(
+                    "The node stops." if terminal else "This isn't a terminal, so the node stops now."
+                )
     except KeyboardInterrupt:
         console.print()
         return 130
@@ -127,8 +131,9 @@ def run(host: str, port: int, stay: bool) -> None:
     console.print(f"\nConnect with:  [bold]{command} {host} {port} -k flights[/]")
     if stay:
         console.print("The node runs until Ctrl-C.")
-        while True:
-            time.sleep(3600)
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
 
 
 def create_schema(cluster: Cluster, session: Session) -> None:
