@@ -1,4 +1,4 @@
-"""What the deterministic core asks of the world: time, randomness, storage, timers.
+"""What the deterministic core asks of the world: time, randomness, storage, timers, peers.
 
 ``net`` and ``storage.rocks`` implement these for production, ``storage.memory`` and the simulator for tests. The core
 takes them as arguments and never reaches around them.
@@ -7,11 +7,18 @@ takes them as arguments and never reaches around them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final, NewType, Protocol
 
 Micros = NewType("Micros", int)
 Millis = NewType("Millis", int)
 Seconds = NewType("Seconds", int)
+
+NodeId = NewType("NodeId", int)
+"""A member of the cluster: a small number, handed out once by the metadata log and never again. 0 is nobody."""
+
+Address = tuple[str, int]
+"""(address in text form, port) at which a node listens for its peers; names it before it is a member."""
 
 
 class Later:
@@ -123,3 +130,64 @@ class Store(Protocol):
         Settles first. Many share one fsync.
         """
         ...
+
+
+# Lanes of a link: each is a connection of its own, so that one can't hold up another.
+URGENT: Final = 0
+"""Gossip, consensus, everything small that others wait for."""
+DATA: Final = 1
+"""Reads, writes and their replies."""
+BULK: Final = 2
+"""Hints, streams: may wait, may be throttled."""
+
+
+class Link(Protocol):
+    """The way to one peer. Messages of one lane arrive in order, each at most once, or not at all.
+
+    Attributes:
+        address: whose.
+        is_connected: whether messages of the DATA lane have any chance of arriving now.
+    """
+
+    address: Address
+    is_connected: bool
+
+    def send(self, lane: int, message: bytes) -> bool:
+        """Queue a message; it leaves with others at the end of this pass.
+
+        Returns:
+            False: it was dropped, since the peer isn't connected or doesn't keep up.
+        """
+        ...
+
+
+class Transport(Protocol):
+    """All links of a node. What arrives is given to ``Receive``."""
+
+    def link(self, address: Address) -> Link:
+        """The link to a peer, the same object each time; connects as soon as something is sent, and again after losses."""
+        ...
+
+    def forget(self, address: Address) -> None:
+        """Close the link; nothing will be sent there any more."""
+        ...
+
+
+Receive = Callable[[Link, bytes], None]
+"""(the link to the sender, message). The sender has proved that it knows the cluster's secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world of one node.
+
+    Attributes:
+        arm: makes sure that this pass of the loop ends with ``Node.settle``, before anything is sent.
+    """
+
+    clock: Clock
+    random: Random
+    scheduler: Scheduler
+    store: Store
+    transport: Transport
+    arm: Callable[[], None]

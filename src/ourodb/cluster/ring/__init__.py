@@ -1,0 +1,1 @@
+"""Who owns what: members and their tokens, replication strategies, placement, choice of tokens. Pure functions."""

@@ -1,0 +1,31 @@
+"""A member of the cluster, as the metadata log knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from ourodb.ports import Address, NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One node of the ring.
+
+    Attributes:
+        id: handed out by the metadata log.
+        host_id: the node's own, for ever.
+        peer: where other nodes connect.
+        native: where clients connect.
+        host: the machine it runs on; members with the same one fail together.
+        tokens: signed 64-bit, ascending; the range that ends at a token belongs to its node first.
+    """
+
+    id: NodeId
+    host_id: UUID
+    peer: Address
+    native: Address
+    data_center: str
+    rack: str
+    host: str
+    tokens: tuple[int, ...]

@@ -1,0 +1,1 @@
+"""The protocol between nodes, without sockets: frames, the handshake, one connection's state, verbs."""
