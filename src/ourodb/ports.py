@@ -165,7 +165,7 @@ class Transport(Protocol):
     """All links of a node. What arrives is given to ``Receive``."""
 
     def link(self, address: Address) -> Link:
-        """The link to a peer, the same object each time; connects as soon as something is sent, and again after losses."""
+        """The link to a peer, the same object each time; connects when something is sent, and again after losses."""
         ...
 
     def forget(self, address: Address) -> None:
