@@ -193,3 +193,74 @@ SNAPSHOT_MANIFEST_BYTES_MAX: Final = 64 * MIB
 
 assert MEMTABLES_MAX * MEMTABLE_BYTES + SMALL_FAMILY_MEMTABLE_BYTES <= WAL_BYTES_MAX
 assert DISK_FREE_BYTES_MIN >= 2 * (MEMTABLES_MAX * MEMTABLE_BYTES + WAL_BYTES_MAX)
+
+# --- Replication -----------------------------------------------------------------------------------------------
+
+CLOCK_AHEAD_MAX_US: Final = 500_000
+"""How far ahead of its own wall clock peers may push a node's hybrid logical clock."""
+
+WRITE_TIMEOUT_MS: Final = 2_000
+"""Until replicas must have acknowledged a write; Cassandra's ``write_request_timeout``."""
+
+READ_TIMEOUT_MS: Final = 5_000
+"""Until replicas must have answered a read of one partition."""
+
+RANGE_TIMEOUT_MS: Final = 10_000
+"""Until replicas must have answered a read of many partitions."""
+
+COUNTER_TIMEOUT_MS: Final = 5_000
+"""Until the leader of a counter must have answered."""
+
+PAXOS_TIMEOUT_MS: Final = 2_000
+"""Until a quorum must have answered one phase of a conditional write."""
+
+CAS_TIMEOUT_MS: Final = 3_000
+"""How long a conditional write is tried again after it lost to others."""
+
+CONTROL_TIMEOUT_MS: Final = 2_000
+"""Until a peer must have answered a request of the control plane."""
+
+REQUEST_TICK_MS: Final = 10
+"""How often deadlines are looked at while something waits for a reply."""
+
+SPECULATE_MS_MIN: Final = 2
+"""A read is never sent to one more replica sooner than this."""
+
+PEER_REQUESTS_MAX: Final = 65_536
+"""Requests of one node that wait for replies of peers; past it clients are told OVERLOADED."""
+
+PARKED_REQUESTS_MAX: Final = 4_096
+"""Requests of peers that wait until this node has caught up with the metadata log."""
+
+CHUNK_BYTES_MAX: Final = 1 * MIB
+"""Records after which a replica ends a chunk of a read; the coordinator asks for the next one."""
+
+CHUNK_ROWS_MAX: Final = 5_000
+"""Rows after which a replica ends a chunk of a read."""
+
+CHUNK_KEYS_PER_PASS: Final = 1_024
+"""Stored keys that a replica reads for one chunk before it ends it early, so that others aren't kept waiting."""
+
+RANGES_AT_ONCE_MAX: Final = 8
+"""Token ranges of one scan that are read at the same time, when those before gave few rows."""
+
+HINT_BYTES_MAX: Final = 256 * MIB
+"""Mutations that one node keeps for all peers that missed them; past it, new hints are dropped and counted."""
+
+HINT_AGE_MS_MAX: Final = 3 * 3600 * 1000
+"""Age past which a hint is dropped rather than delivered; Cassandra's ``max_hint_window``."""
+
+HINT_BATCH_BYTES: Final = 256 * KIB
+"""Mutations of one message of hints."""
+
+HINTS_IN_FLIGHT_MAX: Final = 2
+"""Messages of hints that wait for one peer's acknowledgement."""
+
+BATCH_LOG_REPLAY_MS: Final = 10_000
+"""Age at which a logged batch that wasn't removed is replayed; more than twice WRITE_TIMEOUT_MS."""
+
+BATCH_LOG_BYTES_MAX: Final = 128 * MIB
+"""Batches that one node keeps for other coordinators."""
+
+assert BATCH_LOG_REPLAY_MS >= 2 * WRITE_TIMEOUT_MS
+assert SPECULATE_MS_MIN < READ_TIMEOUT_MS < RANGE_TIMEOUT_MS
