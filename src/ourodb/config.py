@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ourodb import limits
 from ourodb.errors import ConfigurationProblem
 
 ENVIRONMENT_PREFIX = "OURO_"
@@ -52,6 +53,16 @@ class Config:
     )
     memtable_mb: int = _option(32, "Memory for writes not yet in data files, MiB.", least=1, most=65536)
     cache_mb: int = _option(32, "Memory for blocks read from data files, MiB.", least=1, most=1 << 20)
+    tombstone_warn: int = _option(
+        limits.TOMBSTONES_WARN,
+        "Tombstones that a read meets in one partition past which its client is warned.",
+        least=1,
+    )
+    tombstone_fail: int = _option(
+        limits.TOMBSTONES_FAIL,
+        "Tombstones that a read meets in one partition past which it fails.",
+        least=1,
+    )
     log_level: str = _option(
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )

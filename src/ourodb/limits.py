@@ -185,6 +185,12 @@ DISK_FREE_BYTES_MIN: Final = 512 * MIB
 DISK_FREE_FRACTION_MIN: Final = 0.01
 """The store is read-only below this part of a large disk, too."""
 
+TOMBSTONES_WARN: Final = 1_000
+"""Tombstones in one partition past which a read's client is warned; Cassandra's ``tombstone_warn_threshold``."""
+
+TOMBSTONES_FAIL: Final = 100_000
+"""Tombstones in one partition past which a read fails; Cassandra's ``tombstone_failure_threshold``."""
+
 SNAPSHOT_NAME_LENGTH_MAX: Final = 64
 """Characters of a snapshot's name."""
 
@@ -193,6 +199,7 @@ SNAPSHOT_MANIFEST_BYTES_MAX: Final = 64 * MIB
 
 assert MEMTABLES_MAX * MEMTABLE_BYTES + SMALL_FAMILY_MEMTABLE_BYTES <= WAL_BYTES_MAX
 assert DISK_FREE_BYTES_MIN >= 2 * (MEMTABLES_MAX * MEMTABLE_BYTES + WAL_BYTES_MAX)
+assert TOMBSTONES_WARN < TOMBSTONES_FAIL
 
 # --- Replication -----------------------------------------------------------------------------------------------
 
@@ -264,3 +271,67 @@ BATCH_LOG_BYTES_MAX: Final = 128 * MIB
 
 assert BATCH_LOG_REPLAY_MS >= 2 * WRITE_TIMEOUT_MS
 assert SPECULATE_MS_MIN < READ_TIMEOUT_MS < RANGE_TIMEOUT_MS
+
+# --- Peers: connections between nodes ----------------------------------------------------------------------------
+
+PEER_MESSAGE_BYTES_MAX: Final = (17 * MIB, 17 * MIB, 64 * MIB)
+"""One message, by lane (urgent, data, bulk). DATA takes what a client may send in one message and what stands around it."""
+
+PEER_QUEUE_BYTES_MAX: Final = (8 * MIB, 32 * MIB, 16 * MIB)
+"""What may wait to be sent to one peer, by lane; past it, messages are shed. One message may always wait."""
+
+PEER_QUEUED_MESSAGE_BYTES: Final = 64
+"""What a message that waits costs beside its bytes."""
+
+PEER_FRAME_BYTES: Final = 256 * KIB
+"""Messages that make more than this together go in several frames, so that the first need not wait for the last."""
+
+PEER_COMPRESS_BYTES_MIN: Final = (8 * KIB, 8 * KIB, 512)
+"""Frames below this are sent as they are, by lane: compressing them costs more than it saves."""
+
+PEER_UNSENT_BYTES_HIGH: Final = 1 * MIB
+"""Bytes that the kernel hasn't taken; past it, messages wait in the queue."""
+
+PEER_UNSENT_BYTES_LOW: Final = 256 * KIB
+"""Once no more than this is unsent, the queue is written from again."""
+
+PEER_HANDSHAKE_MESSAGE_BYTES_MAX: Final = 1 * KIB
+"""Body of one message of the handshake, of which each side sends three."""
+
+PEER_UNAUTHENTICATED_BYTES_MAX: Final = 4 * KIB
+"""What is read in all from someone who hasn't proved yet that he knows the cluster's secret."""
+
+PEER_UNAUTHENTICATED_CONNECTIONS_MAX: Final = 64
+"""Accepted connections in their handshake; one more, and the oldest of them is closed."""
+
+PEER_CONNECT_MS_MAX: Final = 750
+"""How long one try to reach a peer may take before its handshake begins. The kernel repeats a lost first packet only
+after a second, so a link that has healed is found sooner by trying anew."""
+
+PEER_HANDSHAKE_MS_MAX: Final = 3_000
+"""From connecting to the end of the handshake, which waits for nothing but the network and two event loops."""
+
+PEER_BACKOFF_MS_MIN: Final = 25
+"""After the first failure to reach a peer, before the next try; doubles with each, with as much jitter again."""
+
+PEER_BACKOFF_MS_MAX: Final = 400
+"""Between two tries to reach a peer, jitter left out. With PEER_CONNECT_MS_MAX it bounds how late a healed link is found."""
+
+PEER_UNACKNOWLEDGED_MS_MAX: Final = 2_000
+"""A connection whose bytes the peer's kernel doesn't acknowledge for so long is reset (TCP_USER_TIMEOUT)."""
+
+PEER_IDLE_PROBE_SECONDS: Final = 1
+"""Silence after which the kernel asks whether the peer's is still there, and between two such questions."""
+
+PEER_COMPLAINTS_INTERVAL_S: Final = 10
+"""Between two lines in the log of the same kind about connections that failed."""
+
+CLUSTER_NAME_BYTES_MAX: Final = 255
+"""A cluster's name, in UTF-8."""
+
+assert PEER_MESSAGE_BYTES_MAX[1] > FRAME_BYTES_MAX
+assert 3 * PEER_HANDSHAKE_MESSAGE_BYTES_MAX < PEER_UNAUTHENTICATED_BYTES_MAX
+assert PEER_UNSENT_BYTES_LOW < PEER_UNSENT_BYTES_HIGH < min(PEER_QUEUE_BYTES_MAX)
+assert PEER_FRAME_BYTES <= min(PEER_MESSAGE_BYTES_MAX)
+assert PEER_CONNECT_MS_MAX + 2 * PEER_BACKOFF_MS_MAX < PEER_UNACKNOWLEDGED_MS_MAX
+assert CLUSTER_NAME_BYTES_MAX < PEER_HANDSHAKE_MESSAGE_BYTES_MAX // 2

@@ -21,7 +21,6 @@ from ourodb.storage.mutation import Mutation, MutationBuilder, row_suffix
 from ourodb.storage.record import UniformShape
 from ourodb.storage.row import PAUSE, LivePartition, LiveRow, Pause, Wait
 from ourodb.storage.rows import Rows, TableRows
-from ourodb.storage.scan import TooManyTombstones
 
 NOW = 1_700_000_000
 ONE, TWO, THREE = (INT.encode(number) for number in (1, 2, 3))
@@ -304,20 +303,6 @@ def test_holes_cut_by_ranges(table: Table) -> None:
             INT.decode(row.clustering[0]) for row in live(rows.read(position, NOW, slices, reverse=reverse))
         ]
         assert found == ([11, 8, 7, 5, 4, 1] if reverse else [1, 4, 5, 7, 8, 11])
-
-
-def test_too_many_tombstones_end_a_read() -> None:
-    rows = opened(PLAIN)
-    for number in range(10):
-        rows.apply(insert(rows, ONE, INT.encode(number), ttl=5), NOW)
-    rows.tombstones_max = 9
-    position = rows.keys.position([ONE])
-    with pytest.raises(TooManyTombstones) as caught:
-        list(rows.read(position, NOW + 5))
-    assert caught.value.position == position
-    with pytest.raises(TooManyTombstones):
-        list(rows.scan(NOW + 5))
-    assert len(live(rows.read(position, NOW + 4))) == 10
 
 
 def test_cell_of_a_dropped_column_makes_no_row_live() -> None:

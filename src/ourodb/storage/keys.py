@@ -47,6 +47,9 @@ LAST: Final = b"\xff"
 ALL_ROWS: Final = ((FIRST, LAST),)
 """The slices of a whole partition."""
 
+TEXT_LENGTH_MAX: Final = 200
+"""Characters of a partition key in a message."""
+
 Slice = tuple[bytes, bytes]
 """[start, end): two bounds."""
 
@@ -126,6 +129,12 @@ class TableKeys:
         if self.partition_columns == 1:
             return (position[10:],)
         return composite_values(position, 10)
+
+    def partition_text(self, position: bytes) -> str:
+        """The partition key as a WHERE clause has it, cut where it is long: for messages."""
+        columns = zip(self.table.partition_key, self.partition_values(position), strict=True)
+        text = " AND ".join(f"{column.name} = {column.type.literal(value)}" for column, value in columns)
+        return text if len(text) <= TEXT_LENGTH_MAX else text[:TEXT_LENGTH_MAX] + "..."
 
     # Rows
 

@@ -50,10 +50,10 @@ def resolve_record(
     """
     flags = record[1]
     if flags & UNIFORM:
-        if shadowed >= _timestamp_at(record, 10)[0] or (
-            flags & EXPIRING_ALL and _expires_at(record, 22)[0] <= now_s
-        ):
-            partition.tombstones += 1
+        if shadowed >= _timestamp_at(record, 10)[0]:
+            return None
+        if flags & EXPIRING_ALL and _expires_at(record, 22)[0] <= now_s:
+            partition.met(len(uniform_cells(record)) or 1)
             return None
         if known is not None and not flags & MARKER and known.isdisjoint(uniform_cells(record)):
             return None
@@ -81,15 +81,19 @@ def resolve_row(
     raw_clustering = None
     complex_deletions: dict[int, int] = {}
     dead = 0
+    has_deletion = False
     if row is not None:
         raw_clustering = row.raw_clustering
-        if row.deletion is not None:
-            dead += 1
-            shadowed = max(shadowed, row.deletion[0])
+        if row.deletion is not None and row.deletion[0] > shadowed:
+            has_deletion = True
+            shadowed = row.deletion[0]
         if row.marker is not None:
             timestamp, kind, expires_at, ttl = row.marker
-            if timestamp > shadowed and (kind == LIVE or expires_at > now_s):
-                marker = (timestamp, ttl, expires_at)
+            if timestamp > shadowed:
+                if kind == LIVE or expires_at > now_s:
+                    marker = (timestamp, ttl, expires_at)
+                else:
+                    has_deletion = True
         for column_id, (timestamp, kind, local_time, value, ttl) in row.cells.items():
             if timestamp <= shadowed or (known is not None and column_id not in known):
                 continue
@@ -102,22 +106,20 @@ def resolve_row(
                     dead += 1
             elif kind == COUNTER:
                 cells[column_id] = (total(value), timestamp, 0, 0)
+            elif kind == COMPLEX_DELETION:
+                has_deletion = True
+                complex_deletions[column_id] = timestamp
             else:
                 dead += 1
-                if kind == COMPLEX_DELETION:
-                    complex_deletions[column_id] = timestamp
 
     live: dict[int, list[LiveElement]] = {}
     for column_id, encoded_path, record in elements:
         if known is not None and column_id not in known:
             continue
         (timestamp, kind, local_time, value, ttl), path = decode_element(record)
-        if (
-            timestamp <= shadowed
-            or kind == TOMBSTONE
-            or (kind == EXPIRING and local_time <= now_s)
-            or timestamp <= complex_deletions.get(column_id, shadowed)
-        ):
+        if timestamp <= complex_deletions.get(column_id, shadowed):
+            continue
+        if kind == TOMBSTONE or (kind == EXPIRING and local_time <= now_s):
             dead += 1
             continue
         if path is None:
@@ -126,8 +128,10 @@ def resolve_row(
         if found is None:
             found = live[column_id] = []
         found.append((path, value, timestamp, ttl, local_time))
-    partition.tombstones += dead
-    if marker is None and not cells and not live:
+    gone = marker is None and not cells and not live
+    if dead or (gone and has_deletion):
+        partition.met(dead or 1)
+    if gone:
         return None
     return LiveRow(partition, clustering_key, None, cells, marker, live or NO_ELEMENTS, raw_clustering)
 
@@ -162,7 +166,6 @@ def open_partition(
         header = decode_header(record)
         if header.deletion is not None:
             partition.deleted = header.deletion[0]
-            partition.tombstones += 1
         partition.has_ranges = header.has_ranges
         static = header.static
     if static is not None or elements:

@@ -12,6 +12,7 @@ from typing import Final
 
 from ourodb.storage.keys import TableKeys
 from ourodb.storage.record import NEVER, RAW_CLUSTERING, raw_clustering, uniform_cells, uniform_marker
+from ourodb.storage.tombstones import UNWATCHED, TombstoneWatch
 
 LiveCell = tuple[bytes, int, int, int]
 """(value, timestamp in us, ttl in s or 0, expires_at in s or 0). A counter's value is its 8-byte sum."""
@@ -55,21 +56,28 @@ class LivePartition:
         deleted: timestamp of its deletion, NEVER when there is none.
         static: the static row, None when nothing in it is live.
         has_ranges: it may have range tombstones.
-        tombstones: dead cells, rows and deletions that this read met so far.
         done: set it to True to skip the rest of this partition's rows in a scan (DISTINCT, PER PARTITION LIMIT).
     """
 
-    __slots__ = ("_values", "deleted", "done", "has_ranges", "keys", "position", "static", "tombstones")
+    __slots__ = ("_values", "_watch", "deleted", "done", "has_ranges", "keys", "position", "static")
 
-    def __init__(self, keys: TableKeys, position: bytes) -> None:
+    def __init__(self, keys: TableKeys, position: bytes, watch: TombstoneWatch = UNWATCHED) -> None:
         self.keys = keys
         self.position = position
         self.deleted = NEVER
         self.static: LiveRow | None = None
         self.has_ranges = False
-        self.tombstones = 0
         self.done = False
         self._values: tuple[bytes, ...] | None = None
+        self._watch = watch
+
+    def met(self, tombstones: int) -> None:
+        """The read met so many tombstones in it.
+
+        Raises:
+            TooManyTombstones: they are too many by now.
+        """
+        self._watch.meet(self.keys, self.position, tombstones)
 
     @property
     def values(self) -> tuple[bytes, ...]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Generator, Iterator, Sequence, Set
 
+from ourodb import limits
 from ourodb.cql.types.composite import TupleType
 from ourodb.ports import LATER, Later, Store
 from ourodb.schema.model import ColumnKind, Table
@@ -43,7 +44,8 @@ from ourodb.storage.resolve import (
     resolve_record,
 )
 from ourodb.storage.row import PAUSE, LivePartition, LiveRow, Pause, Wait
-from ourodb.storage.scan import SKIP_KEYS_MAX, ScanView, TooManyTombstones, scan_partitions
+from ourodb.storage.scan import SKIP_KEYS_MAX, ScanView, scan_partitions
+from ourodb.storage.tombstones import UNWATCHED, TombstoneWatch
 
 _INCARNATION = struct.Struct(">I")
 _COLUMN = struct.Struct(">H")
@@ -52,9 +54,22 @@ _COLUMN = struct.Struct(">H")
 class Rows:
     """The rows of all tables."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        tombstone_warn: int = limits.TOMBSTONES_WARN,
+        tombstone_fail: int = limits.TOMBSTONES_FAIL,
+    ) -> None:
+        """
+        Args:
+            tombstone_warn: past so many tombstones in one partition the client of a read is warned.
+            tombstone_fail: past so many it fails.
+        """
         self.store = store
         self._tables: dict[int, TableRows] = {}
+        self._tombstone_warn = tombstone_warn
+        self._tombstone_fail = tombstone_fail
 
     def of(self, table: Table) -> TableRows:
         """The rows of a table; the same object for the same ``Table``."""
@@ -67,7 +82,9 @@ class Rows:
         else:
             use = known.use
             use.gc_grace_s = gc_grace_s
-        rows = self._tables[table.incarnation] = TableRows(self.store, table, use)
+        rows = self._tables[table.incarnation] = TableRows(
+            self.store, table, use, self._tombstone_warn, self._tombstone_fail
+        )
         return rows
 
     def apply(self, mutation: Mutation, now_s: int) -> Wait | None:
@@ -110,20 +127,23 @@ class TableRows:
         "_known",
         "_multicell",
         "_static_multicell",
+        "_tombstone_fail",
+        "_tombstone_warn",
         "keys",
         "store",
         "table",
-        "tombstones_max",
         "use",
     )
 
-    def __init__(self, store: Store, table: Table, use: TableUse) -> None:
+    def __init__(
+        self, store: Store, table: Table, use: TableUse, tombstone_warn: int, tombstone_fail: int
+    ) -> None:
         self.store = store
         self.table = table
         self.use = use
         self.keys = TableKeys(table)
-        self.tombstones_max = 0
-        """Tombstones that a read may meet in one partition; 0: any number."""
+        self._tombstone_warn = tombstone_warn
+        self._tombstone_fail = tombstone_fail
         self._get = store.get
         self._incarnation = use.incarnation
         self._known: Set[int] | None = table.by_id.keys() if table.dropped else None
@@ -134,6 +154,11 @@ class TableRows:
             if column.kind is ColumnKind.REGULAR
         )
         self._static_multicell = table.has_static_multicell
+
+    @property
+    def is_multicell(self) -> bool:
+        """Rows may have elements: keys of their own after the row's."""
+        return self._multicell
 
     # Writing
 
@@ -155,17 +180,26 @@ class TableRows:
                 return apply_plain(self.store, self.use, mutation.position, suffix, record)
         return apply_all(self.store, ((self.use, mutation),), now_s)
 
+    def watch(self) -> TombstoneWatch:
+        """Give it to all the streams of one read, and ask it what they met."""
+        return TombstoneWatch(self._tombstone_warn, self._tombstone_fail)
+
     # Reading one row
 
-    def get_row(self, position: bytes, clustering_key: bytes, now_s: int) -> LiveRow | Wait | None:
+    def get_row(
+        self, position: bytes, clustering_key: bytes, now_s: int, watch: TombstoneWatch | None = None
+    ) -> LiveRow | Wait | None:
         """One row, None when nothing in it is live.
 
         Args:
             clustering_key: ``keys.clustering(values)``; b"" where the table has no clustering columns.
             now_s: as of when, seconds.
+            watch: who counts tombstones; it makes a difference only where the table has multicell columns.
+        Raises:
+            TooManyTombstones: the row has too many dead elements.
         """
         if self._multicell:
-            return self._get_group(position, clustering_key, now_s)
+            return self._get_group(position, clustering_key, now_s, watch or self.watch())
         partition = LivePartition(self.keys, position)
         shadowed = NEVER
         if self.use.has_headers:
@@ -182,8 +216,10 @@ class TableRows:
         assert not isinstance(record, Later)
         return resolve_record(partition, clustering_key, record, shadowed, now_s, self._known)
 
-    def _get_group(self, position: bytes, clustering_key: bytes, now_s: int) -> LiveRow | Wait | None:
-        partition = LivePartition(self.keys, position)
+    def _get_group(
+        self, position: bytes, clustering_key: bytes, now_s: int, watch: TombstoneWatch
+    ) -> LiveRow | Wait | None:
+        partition = LivePartition(self.keys, position, watch)
         if self.use.has_headers:
             wait = self._read_header(partition, now_s)
             if wait is not None:
@@ -195,8 +231,13 @@ class TableRows:
         return None
 
     def get_partition(self, position: bytes, now_s: int) -> LivePartition | Wait:
-        """The partition with its static row, without rows."""
-        partition = LivePartition(self.keys, position)
+        """The partition with its static row, without rows.
+
+        Raises:
+            TooManyTombstones: the static row has too many dead elements.
+        """
+        watch = self.watch() if self._static_multicell else UNWATCHED
+        partition = LivePartition(self.keys, position, watch)
         if self.use.has_headers:
             wait = self._read_header(partition, now_s)
             if wait is not None:
@@ -281,6 +322,7 @@ class TableRows:
         reverse: bool = False,
         static_alone: bool = False,
         pause_every: int = 0,
+        watch: TombstoneWatch | None = None,
     ) -> Iterator[LiveRow | Pause]:
         """The live rows of one partition in clustering order, or in reverse.
 
@@ -290,10 +332,11 @@ class TableRows:
             static_alone: give the static row where it is live and no row is: a row whose ``clustering_key`` is None
                 and that has no cells, but ``row.partition.static``.
             pause_every: give PAUSE after so many stored keys; 0 never.
+            watch: who counts tombstones; None: this stream by itself.
         Raises:
             TooManyTombstones: while iterating.
         """
-        partition = LivePartition(self.keys, position)
+        partition = LivePartition(self.keys, position, watch or self.watch())
         if self.use.has_headers:
             self._header_in_stream(partition, now_s)
         any_row = False
@@ -314,7 +357,9 @@ class TableRows:
         if not partition.has_ranges:
             return None
         base = self._incarnation + partition.position + RANGE_TOMBSTONE_BYTE
-        fragments: Iterator[Fragment] | list[Fragment] = overlapping(self.store, base, start, end)
+        fragments: Iterator[Fragment] | list[Fragment] = _met(
+            partition, overlapping(self.store, base, start, end)
+        )
         if reverse:
             fragments = list(fragments)[::-1]
         return RangeCursor(fragments, reverse)
@@ -336,8 +381,6 @@ class TableRows:
             row = resolve_record(partition, clustering_key, record, shadowed, now_s, known)
             if row is not None:
                 yield row
-            elif self.tombstones_max:
-                self._check_tombstones(partition)
             if pause_every:
                 pause_in -= 1
                 if not pause_in:
@@ -399,14 +442,7 @@ class TableRows:
         shadowed = partition.deleted
         if ranges is not None:
             shadowed = max(shadowed, ranges.covering(clustering_key))
-        row = resolve_group(partition, clustering_key, record, elements, shadowed, now_s, self._known)
-        if self.tombstones_max:
-            self._check_tombstones(partition)
-        return row
-
-    def _check_tombstones(self, partition: LivePartition) -> None:
-        if partition.tombstones > self.tombstones_max:
-            raise TooManyTombstones(partition.position, partition.tombstones)
+        return resolve_group(partition, clustering_key, record, elements, shadowed, now_s, self._known)
 
     # Reading many partitions
 
@@ -420,6 +456,7 @@ class TableRows:
         resume_after: bytes | None = None,
         static_alone: bool = False,
         pause_every: int = 256,
+        watch: TombstoneWatch | None = None,
     ) -> Iterator[LiveRow | Pause]:
         """The live rows of the partitions in [start, end), in order of position and then of clustering.
 
@@ -432,23 +469,23 @@ class TableRows:
             resume_after: go on after this clustering key in the partition whose position is ``start``.
             static_alone: as for ``read``, in each partition but the one that is resumed.
             pause_every: give PAUSE after so many stored keys; 0 never.
+            watch: as for ``read``.
         Raises:
             TooManyTombstones: while iterating.
         """
+        watch = watch or self.watch()
         key: bytes | None = self._incarnation + start
         stop = self.keys.end if end is None else self._incarnation + end
         plain = tuple(slices) == ALL_ROWS and resume_after is None and not self._multicell
         while key is not None and plain and not self.use.has_headers:
             # Looked at again after each seek: a new pass over the keys may see headers.
-            key = yield from self._scan_plain(key, stop, now_s, pause_every)
+            key = yield from self._scan_plain(key, stop, now_s, pause_every, watch)
         if key is not None:
-            view = ScanView(
-                self.keys, self._known, self._multicell, now_s, slices, static_alone, self.tombstones_max
-            )
+            view = ScanView(self.keys, self._known, self._multicell, now_s, slices, static_alone, watch)
             yield from scan_partitions(self.store, view, key, stop, resume_after, pause_every)
 
     def _scan_plain(
-        self, first: bytes, stop: bytes, now_s: int, pause_every: int
+        self, first: bytes, stop: bytes, now_s: int, pause_every: int, watch: TombstoneWatch
     ) -> Generator[LiveRow | Pause, None, bytes | None]:
         """Scan keys of which each is a row; returns the key to seek to, None at the end."""
         keys = self.keys
@@ -462,7 +499,7 @@ class TableRows:
             if not key.startswith(prefix):
                 size = position_end(key)
                 prefix = key[:size]
-                partition = LivePartition(keys, prefix[4:])
+                partition = LivePartition(keys, prefix[4:], watch)
                 size += 1
                 skipped = 0
             elif partition.done:
@@ -473,11 +510,16 @@ class TableRows:
             row = resolve_record(partition, key[size:], record, NEVER, now_s, known)
             if row is not None:
                 yield row
-            elif self.tombstones_max:
-                self._check_tombstones(partition)
             if pause_every:
                 pause_in -= 1
                 if not pause_in:
                     pause_in = pause_every
                     yield PAUSE
         return None
+
+
+def _met(partition: LivePartition, fragments: Iterator[Fragment]) -> Iterator[Fragment]:
+    """The fragments, each counted as it is met."""
+    for fragment in fragments:
+        partition.met(1)
+        yield fragment

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterator, Sequence, Set
 from typing import Final
 
-from ourodb.errors import StoreError
 from ourodb.ports import Store
 from ourodb.storage.families import DATA
 from ourodb.storage.keys import (
@@ -31,6 +30,8 @@ from ourodb.storage.ranges import Fragment, RangeCursor
 from ourodb.storage.record import decode_range
 from ourodb.storage.resolve import StoredElement, open_partition, resolve_group, resolve_record
 from ourodb.storage.row import PAUSE, LivePartition, LiveRow, Pause
+from ourodb.storage.tombstones import TombstoneWatch
+from ourodb.storage.tombstones import TooManyTombstones as TooManyTombstones
 
 SKIP_KEYS_MAX: Final = 32
 """Keys that a scan steps over before it seeks past them."""
@@ -38,24 +39,10 @@ SKIP_KEYS_MAX: Final = 32
 _COLUMN = struct.Struct(">H")
 
 
-class TooManyTombstones(StoreError):
-    """A read met more dead cells, rows and deletions in one partition than it was allowed to.
-
-    Attributes:
-        position: of the partition.
-        tombstones: how many it had met.
-    """
-
-    def __init__(self, position: bytes, tombstones: int) -> None:
-        super().__init__(f"{tombstones} tombstones met in one partition")
-        self.position = position
-        self.tombstones = tombstones
-
-
 class ScanView:
     """What a scan must know of its table and its query."""
 
-    __slots__ = ("keys", "known", "multicell", "now_s", "slices", "static_alone", "tombstones_max")
+    __slots__ = ("keys", "known", "multicell", "now_s", "slices", "static_alone", "watch")
 
     def __init__(
         self,
@@ -65,7 +52,7 @@ class ScanView:
         now_s: int,
         slices: Sequence[Slice],
         static_alone: bool,
-        tombstones_max: int,
+        watch: TombstoneWatch,
     ) -> None:
         self.keys = keys
         self.known = known
@@ -73,7 +60,7 @@ class ScanView:
         self.now_s = now_s
         self.slices = slices
         self.static_alone = static_alone
-        self.tombstones_max = tombstones_max
+        self.watch = watch
 
 
 class PartitionScan:
@@ -108,7 +95,7 @@ class PartitionScan:
     def __init__(self, view: ScanView, prefix: bytes, resume_after: bytes | None) -> None:
         self._view = view
         self.prefix = prefix
-        self.partition = LivePartition(view.keys, prefix[4:])
+        self.partition = LivePartition(view.keys, prefix[4:], view.watch)
         self.skip_to: bytes | None = None
         self._size = len(prefix)
         slices = view.slices
@@ -142,6 +129,7 @@ class PartitionScan:
         elif kind == RANGE_TOMBSTONE:
             end, deletion = decode_range(value)
             self._fragments.append((key[after:], end, deletion))
+            self.partition.met(1)
         return None
 
     def finish(self) -> LiveRow | None:
@@ -217,8 +205,6 @@ class PartitionScan:
         self._clustering_key = None
         if row is not None:
             self._any_row = True
-        elif view.tombstones_max and partition.tombstones > view.tombstones_max:
-            raise TooManyTombstones(partition.position, partition.tombstones)
         return row
 
     def _open(self) -> None:
