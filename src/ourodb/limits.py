@@ -275,7 +275,8 @@ assert SPECULATE_MS_MIN < READ_TIMEOUT_MS < RANGE_TIMEOUT_MS
 # --- Peers: connections between nodes ----------------------------------------------------------------------------
 
 PEER_MESSAGE_BYTES_MAX: Final = (17 * MIB, 17 * MIB, 64 * MIB)
-"""One message, by lane (urgent, data, bulk). DATA takes what a client may send in one message and what stands around it."""
+"""One message, by lane (urgent, data, bulk). DATA takes what a client may send in one message, and what stands around
+it."""
 
 PEER_QUEUE_BYTES_MAX: Final = (8 * MIB, 32 * MIB, 16 * MIB)
 """What may wait to be sent to one peer, by lane; past it, messages are shed. One message may always wait."""
@@ -315,7 +316,8 @@ PEER_BACKOFF_MS_MIN: Final = 25
 """After the first failure to reach a peer, before the next try; doubles with each, with as much jitter again."""
 
 PEER_BACKOFF_MS_MAX: Final = 400
-"""Between two tries to reach a peer, jitter left out. With PEER_CONNECT_MS_MAX it bounds how late a healed link is found."""
+"""Between two tries to reach a peer, jitter left out. With PEER_CONNECT_MS_MAX it bounds how late a healed link is
+found."""
 
 PEER_UNACKNOWLEDGED_MS_MAX: Final = 2_000
 """A connection whose bytes the peer's kernel doesn't acknowledge for so long is reset (TCP_USER_TIMEOUT)."""
@@ -332,6 +334,142 @@ CLUSTER_NAME_BYTES_MAX: Final = 255
 assert PEER_MESSAGE_BYTES_MAX[1] > FRAME_BYTES_MAX
 assert 3 * PEER_HANDSHAKE_MESSAGE_BYTES_MAX < PEER_UNAUTHENTICATED_BYTES_MAX
 assert PEER_UNSENT_BYTES_LOW < PEER_UNSENT_BYTES_HIGH < min(PEER_QUEUE_BYTES_MAX)
-assert PEER_FRAME_BYTES <= min(PEER_MESSAGE_BYTES_MAX)
+assert min(PEER_MESSAGE_BYTES_MAX) >= PEER_FRAME_BYTES
 assert PEER_CONNECT_MS_MAX + 2 * PEER_BACKOFF_MS_MAX < PEER_UNACKNOWLEDGED_MS_MAX
 assert CLUSTER_NAME_BYTES_MAX < PEER_HANDSHAKE_MESSAGE_BYTES_MAX // 2
+
+# --- Ring ------------------------------------------------------------------------------------------------------
+
+TOKENS_PER_NODE: Final = 16
+"""Tokens that a node gets when it joins, unless ``num_tokens`` says otherwise."""
+
+TOKENS_PER_NODE_MAX: Final = 256
+"""Tokens of one node; Cassandra's default of old."""
+
+PLACEMENTS_PER_RING_MAX: Final = 64
+"""Ways of replicating whose placement is kept; keyspaces that replicate alike share one. The oldest gives way."""
+
+ALLOCATION_CANDIDATES_MAX: Final = 128
+"""Ranges that are considered for each of a new node's tokens, after a look at all of them."""
+
+ALLOCATION_LOOK_TOKENS_MAX: Final = 512
+"""Tokens along the ring, each way, that are looked at to tell what a new token would change."""
+
+assert TOKENS_PER_NODE <= TOKENS_PER_NODE_MAX
+
+# --- Consensus ---------------------------------------------------------------------------------------------------
+
+RAFT_ELECTION_MS: Final = 1_000
+"""A follower that hears no leader for this, and up to as long again by chance, campaigns."""
+
+RAFT_HEARTBEAT_MS: Final = 200
+"""Between two heartbeats of a leader; what was lost on the way is sent again with one."""
+
+RAFT_VOTERS_MAX: Final = 9
+"""Voters of a group. Three to five are enough; a few more while they are replaced."""
+
+RAFT_ENTRY_BYTES_MAX: Final = 4 * MIB
+"""Payload of one entry. A statement of DDL and all that comes of it is far below."""
+
+RAFT_APPEND_BYTES_MAX: Final = 4 * MIB
+"""Payloads of the entries in one message, if there is more than one."""
+
+RAFT_SNAPSHOT_BYTES_MAX: Final = 16 * MIB
+"""State in one snapshot, which travels in one message."""
+
+RAFT_MESSAGE_BYTES_MAX: Final = RAFT_SNAPSHOT_BYTES_MAX + 64 * KIB
+"""One message."""
+
+RAFT_UNCOMMITTED_ENTRIES_MAX: Final = 512
+"""Entries of a leader that no majority has yet; past it, it takes no more."""
+
+RAFT_UNCOMMITTED_BYTES_MAX: Final = 16 * MIB
+"""Payloads of these."""
+
+RAFT_TRAILING_ENTRIES_MAX: Final = 256
+"""Entries before a snapshot that are kept for those who lag a little."""
+
+RAFT_TRAILING_BYTES_MAX: Final = 8 * MIB
+"""Payloads of these."""
+
+RAFT_FORCED_TERMS: Final = 1 << 20
+"""By how much forcing a group's voters raises its term: over all that the lost machines can have reached."""
+
+assert 2 * RAFT_HEARTBEAT_MS < RAFT_ELECTION_MS
+assert 2 * STATEMENT_BYTES_MAX <= RAFT_ENTRY_BYTES_MAX <= RAFT_APPEND_BYTES_MAX < RAFT_MESSAGE_BYTES_MAX
+assert RAFT_MESSAGE_BYTES_MAX <= PEER_MESSAGE_BYTES_MAX[0] - KIB
+assert RAFT_ENTRY_BYTES_MAX <= RAFT_UNCOMMITTED_BYTES_MAX
+
+# --- Gossip ----------------------------------------------------------------------------------------------------
+
+GOSSIP_ROUND_MS: Final = 1_000
+"""From one round of gossip to the next."""
+
+GOSSIP_PEERS_MAX: Final = 3
+"""Live peers that a node gossips with in one round."""
+
+GOSSIP_ENTRIES_PER_ROUND: Final = 300
+"""Digest entries that a node's own exchanges of one round should not exceed: a large ring gossips with fewer peers."""
+
+GOSSIP_PROBES_PER_ROUND: Final = 8
+"""Nodes that are DOWN which are asked in one round whether they are back; all of them in turn."""
+
+GOSSIP_BURST_MAX: Final = 32
+"""Peers that a node speaks to at once when it starts, stops, or comes back from a pause."""
+
+GOSSIP_DIGEST_NODES_MAX: Final = 1_500
+"""Nodes in one digest; a larger ring lists a part of itself each time."""
+
+GOSSIP_DELTA_BYTES_MAX: Final = 32 * KIB
+"""What nodes say of themselves, in one message; the rest follows in the next exchange."""
+
+GOSSIP_STATE_BYTES_MAX: Final = 4 * KIB
+"""What one node says of itself, encoded."""
+
+GOSSIP_FIELDS_MAX: Final = 32
+"""Fields of what one node says of itself."""
+
+GOSSIP_NAME_LENGTH_MAX: Final = 32
+"""Characters of a field's name."""
+
+GOSSIP_TEXT_LENGTH_MAX: Final = 256
+"""Characters of a field that is text."""
+
+GOSSIP_BODY_BYTES_MAX: Final = 128 * KIB
+"""Body of one gossip message."""
+
+GOSSIP_NUMBER_MAX: Final = 1 << 48
+"""Generations, beats and versions."""
+
+GOSSIP_LEAP_MAX: Final = 1 << 32
+"""Beats or versions that a node can be ahead of what is known of it; a greater leap is a lie."""
+
+GENERATION_AHEAD_SECONDS_MAX: Final = 86_400
+"""A generation (seconds since the epoch) that is this far in the future is refused."""
+
+PHI_DOWN: Final = 8.0
+"""Suspicion at which a node is DOWN: the chance of a mistake is one in 10^8; Cassandra's ``phi_convict_threshold``."""
+
+PHI_MAX: Final = 100.0
+"""Suspicion is not told apart beyond this."""
+
+PHI_INTERVALS_MAX: Final = 64
+"""Intervals between heartbeats that are remembered of each node."""
+
+PHI_DEVIATION_MS_MIN: Final = 150
+"""Heartbeats are never taken to be more regular than this: a busy machine delays them."""
+
+LOCAL_PAUSE_ROUNDS: Final = 2
+"""Rounds without a tick after which this process itself was paused."""
+
+CLOCK_SAMPLES_MAX: Final = 8
+"""Round trips to a peer that its clock's offset is chosen from; NTP's clock filter has as many."""
+
+CLOCK_SKEW_WARNING_MS: Final = 500
+"""Offset between two nodes' clocks that is warned about; hybrid logical clocks follow a peer no further."""
+
+LATENCY_HALF_LIFE_MS: Final = 30_000
+"""After this an observed latency counts half."""
+
+assert GOSSIP_DIGEST_NODES_MAX * 2 * 32 + GOSSIP_DELTA_BYTES_MAX < GOSSIP_BODY_BYTES_MAX
+assert 2 * GOSSIP_STATE_BYTES_MAX <= GOSSIP_DELTA_BYTES_MAX
