@@ -414,7 +414,7 @@ GOSSIP_ENTRIES_PER_ROUND: Final = 300
 GOSSIP_PROBES_PER_ROUND: Final = 8
 """Nodes that are DOWN which are asked in one round whether they are back; all of them in turn."""
 
-GOSSIP_BURST_MAX: Final = 32
+GOSSIP_BURST_MAX: Final = 100
 """Peers that a node speaks to at once when it starts, stops, or comes back from a pause."""
 
 GOSSIP_DIGEST_NODES_MAX: Final = 1_500
@@ -460,7 +460,10 @@ PHI_DEVIATION_MS_MIN: Final = 150
 """Heartbeats are never taken to be more regular than this: a busy machine delays them."""
 
 LOCAL_PAUSE_ROUNDS: Final = 2
-"""Rounds without a tick after which this process itself was paused."""
+"""Rounds without an event after which this process itself was paused."""
+
+LOCAL_GRACE_ROUNDS: Final = 10
+"""After a pause nobody is held to be DOWN for a round; not twice within this: a slow node must see deaths, too."""
 
 CLOCK_SAMPLES_MAX: Final = 8
 """Round trips to a peer that its clock's offset is chosen from; NTP's clock filter has as many."""

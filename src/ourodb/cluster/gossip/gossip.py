@@ -1,0 +1,646 @@
+"""Gossip: what every node knows of every other, and whether it lives.
+
+Once a round a node raises its beat and sends a digest of all that it knows to a few live peers (SYN); each
+answers with what is newer on its side (ACK) and gets what is newer on the other (ACK2). So news, heartbeats
+above all, double their hearers each round and are everywhere after a few. Who belongs to the ring is not
+spread this way: the metadata log decides it, and ``set_members`` tells; states of others are dropped and
+rumours of them refused.
+
+**UP and DOWN.** A peer's new beats, from whomever they are heard, feed its phi-accrual detector (``phi``); so
+does any other message straight from it (``mark_seen``). A peer goes DOWN
+
+- when phi passes ``PHI_DOWN``: three to four rounds of silence where heartbeats are regular;
+- when the transport says that its connections are refused or reset (``convict``), and it doesn't speak to us
+  within a round although it is asked: meanwhile rumours don't vouch for it;
+- when it says that it stops, which it does in order (``stop``);
+- when it is heard to have a new generation: its old process is gone.
+
+It comes UP only when it is heard *directly*: by a message that says something new, or by an answer to a SYN
+that was sent after it went down. So a rumour that lags behind can't bring a dead node back for a moment; but
+a rumour that something new is known of a node that is DOWN makes us ask it at once. Nodes that are DOWN are
+asked in turn each round, too, with a SYN so small that it may cost nothing. A node that starts or was cut off
+asks many at once. At its start a node holds all others to be DOWN.
+
+**A pause of our own** (a stopped process, a suspended machine) looks from here as if everybody else had been
+silent. It shows in the time between two events: no more than a round should pass. What is more than that is
+not counted as silence, and for one round nobody goes DOWN, since the messages of meanwhile may still wait to
+be read.
+
+**Lies and accidents.** Refused and counted: messages of nodes that aren't members or that say another sender
+than their link's, rumours of nodes that aren't members, generations from the future, leaps of beats and
+versions that can't be. A rumour about this node itself that is newer than the truth (it was restarted within
+the same second, its clock was set back, or somebody lies) can't be ended by refusing it, since others may
+believe it: the node takes greater numbers than the rumour's, which overrides it everywhere.
+
+Everything is a plain call with the time in it; what is to be sent comes back in an ``Output``.
+
+Sources: van Renesse et al. 2008 (see ``state``); Apache Cassandra, ``gms/Gossiper``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from ourodb.cluster.gossip.messages import (
+    Ack,
+    Ack2,
+    Digest,
+    Entry,
+    MalformedGossip,
+    Message,
+    Syn,
+    decode,
+    encode,
+    encoded_bytes,
+)
+from ourodb.cluster.gossip.phi import ArrivalWindow
+from ourodb.cluster.gossip.state import STOPPING, Delta, NodeState, Value
+from ourodb.limits import (
+    GENERATION_AHEAD_SECONDS_MAX,
+    GOSSIP_BURST_MAX,
+    GOSSIP_DELTA_BYTES_MAX,
+    GOSSIP_DIGEST_NODES_MAX,
+    GOSSIP_ENTRIES_PER_ROUND,
+    GOSSIP_LEAP_MAX,
+    GOSSIP_PEERS_MAX,
+    GOSSIP_PROBES_PER_ROUND,
+    GOSSIP_ROUND_MS,
+    LOCAL_GRACE_ROUNDS,
+    LOCAL_PAUSE_ROUNDS,
+    PHI_DOWN,
+    PHI_MAX,
+)
+from ourodb.ports import NodeId, Random
+
+NEVER_MS: Final = -(1 << 62)
+REFUSALS: Final = (
+    "malformed",
+    "unknown kind",
+    "wrong sender",
+    "unknown sender",
+    "unknown node",
+    "future generation",
+    "leap",
+    "rumour about me",
+)
+
+
+@dataclass(slots=True)
+class Output:
+    """What a call wants done, in order: the changes first, then the messages.
+
+    Attributes:
+        changes: (node, True when it came UP, False when it went DOWN).
+        sends: (node, body), for the urgent lane.
+    """
+
+    changes: list[tuple[NodeId, bool]] = field(default_factory=list)
+    sends: list[tuple[NodeId, bytes]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Peer:
+    """Attributes:
+    down_ms: since when it is DOWN.
+    refused_ms: since when its connections are refused without a word from it.
+    asked_ms: when it was last sent a SYN.
+    is_speaking: it is DOWN, yet sends messages that are no gossip.
+    """
+
+    node: NodeId
+    state: NodeState
+    window: ArrivalWindow
+    down_ms: int
+    is_up: bool = False
+    refused_ms: int | None = None
+    asked_ms: int = NEVER_MS
+    is_speaking: bool = False
+
+
+class Gossip:
+    """One node's part.
+
+    Attributes:
+        generation: of this process, as others know it; grows when somebody claims a greater one.
+        rounds: ticks so far.
+        messages_sent, bytes_sent, messages_received, bytes_received: bodies only.
+        refusals: reason to how often; each of ``REFUSALS`` is there.
+    """
+
+    __slots__ = (
+        "_asked_last",
+        "_born_ms",
+        "_born_s",
+        "_generation_max",
+        "_grace_until_ms",
+        "_is_burst_due",
+        "_is_stopping",
+        "_me",
+        "_no_grace_until_ms",
+        "_now_ms",
+        "_own",
+        "_peers",
+        "_random",
+        "_round_ms",
+        "_states",
+        "bytes_received",
+        "bytes_sent",
+        "messages_received",
+        "messages_sent",
+        "refusals",
+        "rounds",
+        "states",
+    )
+
+    def __init__(
+        self,
+        me: NodeId,
+        generation: int,
+        now_ms: int,
+        random: Random,
+        *,
+        round_ms: int = GOSSIP_ROUND_MS,
+    ) -> None:
+        """A node that has just started.
+
+        Args:
+            generation: seconds since the epoch at its start; greater than that of its last run if that is known.
+            now_ms: monotonic, as everywhere here.
+            round_ms: from one call of ``tick`` to the next.
+        """
+        self._me = me
+        self._own = NodeState(generation=generation)
+        self._born_s = generation
+        self._born_ms = now_ms
+        self._generation_max = generation + GENERATION_AHEAD_SECONDS_MAX
+        self._random = random
+        self._round_ms = round_ms
+        self._now_ms = now_ms
+        self._peers: dict[NodeId, Peer] = {}
+        self._states: dict[NodeId, NodeState] = {me: self._own}
+        self.states: Mapping[NodeId, NodeState] = MappingProxyType(self._states)
+        self._asked_last = 0
+        self._grace_until_ms = NEVER_MS
+        self._no_grace_until_ms = NEVER_MS
+        self._is_burst_due = False
+        self._is_stopping = False
+        self.rounds = 0
+        self.messages_sent = 0
+        self.bytes_sent = 0
+        self.messages_received = 0
+        self.bytes_received = 0
+        self.refusals = dict.fromkeys(REFUSALS, 0)
+
+    @property
+    def generation(self) -> int:
+        return self._own.generation
+
+    def is_up(self, node: NodeId) -> bool:
+        """Whether the node is held to live; this one always is, whoever is no member never."""
+        peer = self._peers.get(node)
+        return peer.is_up if peer is not None else node == self._me
+
+    def phi(self, node: NodeId, now_ms: int) -> float:
+        """Suspicion against the node, in [0, PHI_MAX]; PHI_MAX when it is DOWN or no member."""
+        peer = self._peers.get(node)
+        if peer is None:
+            return 0.0 if node == self._me else PHI_MAX
+        return peer.window.phi(now_ms) if peer.is_up else PHI_MAX
+
+    def update(self, **changes: Value) -> None:
+        """What this node says of itself from now on: ``epoch``, ``load_bytes``, ``hints``, and texts for display.
+
+        It leaves with the next round. Small changes of ``load_bytes`` and ``hints`` are not told.
+
+        Raises:
+            OversizedState: it is more than gossip carries; nothing was changed.
+        """
+        self._own.change(changes)
+
+    def set_members(self, now_ms: int, nodes: Sequence[NodeId]) -> Output:
+        """Who belongs to the ring, as of the latest epoch; this node need not be among them yet.
+
+        New members are asked at once. Those who left are forgotten, without a change.
+        """
+        output = Output()
+        self._listen(now_ms)
+        known = self._peers
+        news = []
+        self._peers = {}
+        for node in sorted({*nodes, self._me}):
+            if node == self._me:
+                continue
+            peer = known.get(node)
+            if peer is None:
+                peer = Peer(node, NodeState(), ArrivalWindow(now_ms, self._round_ms), now_ms)
+                news.append(peer)
+            self._peers[node] = peer
+        self._states.clear()
+        for node in sorted((*self._peers, self._me)):
+            self._states[node] = self._own if node == self._me else self._peers[node].state
+        self._burst(now_ms, news, output)
+        return output
+
+    def tick(self, now_ms: int, wall_us: int = 0) -> Output:
+        """One round.
+
+        Args:
+            wall_us: this node's clock, microseconds since the epoch, by which generations from the future are
+                told; without it, this node's own generation and the time since then serve.
+        """
+        output = Output()
+        self._listen(now_ms)
+        if self._is_stopping:
+            return output
+        self.rounds += 1
+        self._own.beat += 1
+        expected_s = max(self._born_s + (now_ms - self._born_ms) // 1_000, wall_us // 1_000_000)
+        self._generation_max = expected_s + GENERATION_AHEAD_SECONDS_MAX
+        if now_ms >= self._grace_until_ms:
+            self._judge(now_ms, output)
+        live = [peer for peer in self._peers.values() if peer.is_up]
+        if self._is_burst_due:
+            self._is_burst_due = False
+            self._burst(now_ms, live, output)
+        else:
+            self._exchange(now_ms, self._draw(live, self._peers_per_round()), output)
+        for peer in live:
+            if peer.refused_ms is not None:
+                self._ask(now_ms, peer, output)
+        self._ask_down(now_ms, output)
+        return output
+
+    def receive(self, now_ms: int, sender: NodeId, body: bytes) -> Output:
+        """A message came over the link to ``sender``.
+
+        Raises:
+            MalformedGossip: it is no gossip message; nothing of it was taken.
+        """
+        self.messages_received += 1
+        self.bytes_received += len(body)
+        output = Output()
+        try:
+            message = decode(body)
+            if message is None:
+                self.refusals["unknown kind"] += 1
+                return output
+            peer = self._peers.get(sender)
+            if peer is None:
+                self.refusals["unknown sender"] += 1
+                return output
+            if message.sender != sender or (not isinstance(message, Ack2) and message.own.node != sender):
+                self.refusals["wrong sender"] += 1
+                return output
+            self._listen(now_ms)
+            rumoured: list[Peer] = []
+            if isinstance(message, Syn):
+                self._on_syn(now_ms, peer, message, rumoured, output)
+            elif isinstance(message, Ack):
+                self._on_ack(now_ms, peer, message, rumoured, output)
+            else:
+                self._take_deltas(now_ms, message.deltas, rumoured, output)
+        except (MalformedGossip, ValueError) as error:
+            self.refusals["malformed"] += 1
+            raise MalformedGossip(f"from node {sender}: {error}") from error
+        for news in rumoured[:GOSSIP_BURST_MAX]:
+            if not news.is_up and 2 * (now_ms - news.asked_ms) >= self._round_ms:
+                self._ask(now_ms, news, output)
+        return output
+
+    def mark_seen(self, now_ms: int, node: NodeId) -> None:
+        """Some other message came straight from the node: it lives. If it is DOWN, the next round asks it first."""
+        peer = self._peers.get(node)
+        if peer is None:
+            return
+        if peer.is_up:
+            peer.window.heard_ms = now_ms
+            peer.refused_ms = None
+        else:
+            peer.is_speaking = True
+
+    def convict(self, now_ms: int, node: NodeId) -> Output:
+        """The node's connections are refused or reset: it is asked, and is DOWN unless it speaks within a round.
+
+        May be called for each failed attempt; only the first counts.
+        """
+        output = Output()
+        peer = self._peers.get(node)
+        if peer is not None and peer.is_up and peer.refused_ms is None:
+            peer.refused_ms = now_ms
+            self._ask(now_ms, peer, output)
+        return output
+
+    def connected(self, now_ms: int, node: NodeId) -> Output:
+        """There is a connection to the node: if it is DOWN it is asked at once, rather than in its turn."""
+        output = Output()
+        peer = self._peers.get(node)
+        if peer is not None and not peer.is_up:
+            self._ask(now_ms, peer, output)
+        return output
+
+    def stop(self, now_ms: int) -> Output:
+        """This node goes down in order: tell peers, who hold it to be DOWN from now on. It gossips no more."""
+        output = Output()
+        self._own.beat += 1
+        self._own.change({STOPPING: 1})
+        self._is_stopping = True
+        live = [peer for peer in self._peers.values() if peer.is_up]
+        for peer in self._draw(live, GOSSIP_BURST_MAX):
+            self._ask(now_ms, peer, output)
+        return output
+
+    # --- time ------------------------------------------------------------------------------------------------
+
+    def _listen(self, now_ms: int) -> None:
+        """Notice whether this process was paused since the last event."""
+        gap_ms = now_ms - self._now_ms
+        self._now_ms = now_ms
+        if gap_ms <= LOCAL_PAUSE_ROUNDS * self._round_ms:
+            return
+        pause_ms = gap_ms - self._round_ms
+        for peer in self._peers.values():
+            peer.window.excuse(now_ms, pause_ms)
+            if peer.refused_ms is not None:
+                peer.refused_ms = min(now_ms, peer.refused_ms + pause_ms)
+        self._is_burst_due = True
+        if now_ms >= self._no_grace_until_ms:
+            self._grace_until_ms = now_ms + self._round_ms
+            self._no_grace_until_ms = now_ms + LOCAL_GRACE_ROUNDS * self._round_ms
+
+    def _judge(self, now_ms: int, output: Output) -> None:
+        # The deviation's floor keeps phi below PHI_DOWN for two rounds at least.
+        silent_before_ms = now_ms - 2 * self._round_ms
+        for peer in self._peers.values():
+            if not peer.is_up:
+                continue
+            is_refused = peer.refused_ms is not None and now_ms - peer.refused_ms >= self._round_ms
+            is_silent = peer.window.heard_ms < silent_before_ms and peer.window.phi(now_ms) > PHI_DOWN
+            if is_refused or is_silent:
+                self._went_down(now_ms, peer, output)
+
+    def _went_down(self, now_ms: int, peer: Peer, output: Output) -> None:
+        peer.is_up = False
+        peer.is_speaking = False
+        peer.refused_ms = None
+        peer.down_ms = now_ms
+        output.changes.append((peer.node, False))
+
+    # --- speaking --------------------------------------------------------------------------------------------
+
+    def _peers_per_round(self) -> int:
+        return max(1, min(GOSSIP_PEERS_MAX, GOSSIP_ENTRIES_PER_ROUND // len(self._states)))
+
+    def _draw(self, peers: list[Peer], count: int) -> list[Peer]:
+        """So many of them, by chance."""
+        peers = list(peers)
+        for at in range(min(count, len(peers) - 1)):
+            other = at + self._random.below(len(peers) - at)
+            peers[at], peers[other] = peers[other], peers[at]
+        return peers[:count]
+
+    def _burst(self, now_ms: int, peers: list[Peer], output: Output) -> None:
+        """Speak to many at once: a whole exchange with a few, a question to the others."""
+        drawn = self._draw(peers, GOSSIP_BURST_MAX)
+        whole = self._peers_per_round()
+        self._exchange(now_ms, drawn[:whole], output)
+        for peer in drawn[whole:]:
+            self._ask(now_ms, peer, output)
+
+    def _exchange(self, now_ms: int, peers: list[Peer], output: Output) -> None:
+        """Begin a whole exchange."""
+        if not peers:
+            return
+        entries: list[Entry] = [
+            (node, state.generation, state.beat, state.version) for node, state in self._states.items()
+        ]
+        if len(entries) > GOSSIP_DIGEST_NODES_MAX:
+            first = self._random.below(len(entries))
+            entries = (entries[first:] + entries[:first])[:GOSSIP_DIGEST_NODES_MAX]
+        body = encode(Syn(self._me, now_ms, self._own.delta(self._me, 0), Digest.of(entries)))
+        for peer in peers:
+            peer.asked_ms = now_ms
+            self._send(peer.node, body, output)
+
+    def _ask(self, now_ms: int, peer: Peer, output: Output) -> None:
+        """Begin an exchange about nobody but the two of us: whether the other is there."""
+        peer.asked_ms = now_ms
+        entries: list[Entry] = [
+            (node, state.generation, state.beat, state.version)
+            for node, state in ((self._me, self._own), (peer.node, peer.state))
+        ]
+        self._say(peer, Syn(self._me, now_ms, self._own.delta(self._me, 0), Digest.of(entries)), output)
+
+    def _ask_down(self, now_ms: int, output: Output) -> None:
+        """Ask some of those who are DOWN; those first who were heard, then each in turn."""
+        down = [peer for peer in self._peers.values() if not peer.is_up]
+        turn = [peer for peer in down if peer.node > self._asked_last]
+        turn += [peer for peer in down if peer.node <= self._asked_last]
+        turn.sort(key=lambda peer: not peer.is_speaking)
+        for peer in turn[:GOSSIP_PROBES_PER_ROUND]:
+            if not peer.is_speaking:
+                self._asked_last = peer.node
+            peer.is_speaking = False
+            if peer.asked_ms != now_ms:
+                self._ask(now_ms, peer, output)
+
+    def _say(self, peer: Peer, message: Message, output: Output) -> None:
+        self._send(peer.node, encode(message), output)
+
+    def _send(self, node: NodeId, body: bytes, output: Output) -> None:
+        self.messages_sent += 1
+        self.bytes_sent += len(body)
+        output.sends.append((node, body))
+
+    # --- listening -------------------------------------------------------------------------------------------
+
+    def _on_syn(self, now_ms: int, peer: Peer, syn: Syn, rumoured: list[Peer], output: Output) -> None:
+        entries = syn.digest.entries()
+        if not self._hear(now_ms, peer, syn.own, None, output):
+            return
+        newer: list[Entry] = []
+        wanted: list[Entry] = []
+        lacking: list[tuple[int, int]] = []
+        states = self._states
+        for entry in entries:
+            node, generation, beat, version = entry
+            state = states.get(NodeId(node))
+            if state is None:
+                self.refusals["unknown node"] += 1
+                continue
+            if generation == state.generation:
+                if beat == state.beat and version == state.version:
+                    continue
+                if state is self._own:
+                    self._hear_of_me(generation, beat, version)
+                elif beat > state.beat:
+                    self._hear_beat(now_ms, node, generation, beat, rumoured)
+                if beat < state.beat:
+                    newer.append((node, generation, state.beat, 0))
+                if version > state.version:
+                    wanted.append((node, generation, 0, state.version))
+                elif version < state.version:
+                    lacking.append((node, version))
+            elif generation < state.generation:
+                lacking.append((node, 0))
+            elif state is self._own:
+                self._hear_of_me(generation, beat, version)
+                lacking.append((node, 0))
+            elif generation > self._generation_max:
+                self.refusals["future generation"] += 1
+            else:
+                wanted.append((node, generation, 0, 0))
+        ack = Ack(
+            self._me,
+            syn.asked_ms,
+            self._own.delta(self._me, 0),
+            Digest.of(newer),
+            self._deltas([(node, since) for node, since in lacking if node != self._me]),
+            Digest.of(wanted),
+        )
+        self._say(peer, ack, output)
+
+    def _on_ack(self, now_ms: int, peer: Peer, ack: Ack, rumoured: list[Peer], output: Output) -> None:
+        newer, wanted = ack.newer.entries(), ack.wanted.entries()
+        generation = self._own.generation
+        if not self._hear(now_ms, peer, ack.own, ack.asked_ms, output):
+            return
+        for node, of_generation, beat, _ in newer:
+            self._hear_beat(now_ms, node, of_generation, beat, rumoured)
+        self._take_deltas(now_ms, ack.deltas, rumoured, output)
+        lacking = []
+        for node, of_generation, _, version in wanted:
+            state = self._states.get(NodeId(node))
+            if state is not None and state.generation >= of_generation:
+                lacking.append((node, version if state.generation == of_generation else 0))
+        deltas = self._deltas(lacking)
+        if deltas:
+            self._say(peer, Ack2(self._me, deltas), output)
+        if self._own.generation != generation:
+            self._ask(now_ms, peer, output)
+
+    def _deltas(self, lacking: list[tuple[int, int]]) -> list[Delta]:
+        """What changed of these nodes since these versions, as far as it fits; who goes first is left to chance."""
+        if not lacking:
+            return []
+        first = self._random.below(len(lacking))
+        deltas = []
+        room_bytes = GOSSIP_DELTA_BYTES_MAX
+        for node, since in lacking[first:] + lacking[:first]:
+            state = self._states[NodeId(node)]
+            if since > state.version:
+                continue
+            delta = state.delta(node, since)
+            room_bytes -= encoded_bytes(delta)
+            if room_bytes < 0:
+                break
+            deltas.append(delta)
+        return deltas
+
+    def _hear(self, now_ms: int, peer: Peer, own: Delta, asked_ms: int | None, output: Output) -> bool:
+        """What a peer says of itself, and so that it lives.
+
+        Args:
+            asked_ms: when we asked, if this is an answer: it lived at that time at least.
+        Returns:
+            False: it is refused, and all that it says with it.
+        """
+        if not self._is_possible(peer.state, own.generation, own.beat, own.version):
+            return False
+        if own.generation < peer.state.generation:
+            return True  # An older process, or one that doesn't know yet that its clock was set back.
+        is_news = self._merge(now_ms, peer, own, output)
+        if peer.state.is_stopping:
+            return True
+        if is_news:
+            lived_ms = now_ms
+        elif asked_ms is not None and asked_ms <= now_ms:
+            lived_ms = asked_ms
+        else:
+            return True
+        if peer.is_up:
+            peer.window.heard_ms = max(peer.window.heard_ms, lived_ms)
+            peer.refused_ms = None
+        elif lived_ms >= peer.down_ms:
+            peer.is_up = True
+            peer.is_speaking = False
+            peer.window.resume(now_ms)
+            output.changes.append((peer.node, True))
+        return True
+
+    def _take_deltas(self, now_ms: int, deltas: list[Delta], rumoured: list[Peer], output: Output) -> None:
+        for delta in deltas:
+            if delta.node == self._me:
+                self._hear_of_me(delta.generation, delta.beat, delta.version)
+                continue
+            peer = self._peers.get(NodeId(delta.node))
+            if peer is None:
+                self.refusals["unknown node"] += 1
+            elif self._is_possible(peer.state, delta.generation, delta.beat, delta.version):
+                if self._merge(now_ms, peer, delta, output) and not peer.is_up:
+                    rumoured.append(peer)
+
+    def _merge(self, now_ms: int, peer: Peer, delta: Delta, output: Output) -> bool:
+        """Take what is new of a peer, from whomever; it may go DOWN by that, not come UP."""
+        state = peer.state
+        generation, beat = state.generation, state.beat
+        if not state.merge(delta):
+            return False
+        if state.generation != generation:
+            if peer.is_up:
+                self._went_down(now_ms, peer, output)
+            peer.window = ArrivalWindow(now_ms, self._round_ms)
+        elif state.beat != beat and peer.is_up:
+            peer.window.beat(now_ms)
+        if state.is_stopping and peer.is_up:
+            self._went_down(now_ms, peer, output)
+        return True
+
+    def _hear_beat(self, now_ms: int, node: int, generation: int, beat: int, rumoured: list[Peer]) -> None:
+        """A rumour of a beat."""
+        if node == self._me:
+            self._hear_of_me(generation, beat, 0)
+            return
+        peer = self._peers.get(NodeId(node))
+        if peer is None:
+            self.refusals["unknown node"] += 1
+            return
+        state = peer.state
+        if generation != state.generation or beat <= state.beat:
+            return
+        if not self._is_possible(state, generation, beat, state.version):
+            return
+        state.beat = beat
+        if peer.is_up:
+            peer.window.beat(now_ms)
+        else:
+            rumoured.append(peer)
+
+    def _is_possible(self, state: NodeState, generation: int, beat: int, version: int) -> bool:
+        if generation > self._generation_max:
+            self.refusals["future generation"] += 1
+            return False
+        if (
+            generation == state.generation
+            and max(beat - state.beat, version - state.version) > GOSSIP_LEAP_MAX
+        ):
+            self.refusals["leap"] += 1
+            return False
+        return True
+
+    def _hear_of_me(self, generation: int, beat: int, version: int) -> None:
+        """A rumour of this node: if it says more than the truth, make the truth say more than it."""
+        own = self._own
+        if generation < own.generation:
+            return
+        if generation == own.generation and beat <= own.beat and version <= own.version:
+            return
+        self.refusals["rumour about me"] += 1
+        if generation > self._generation_max:
+            return
+        if generation > own.generation or max(beat - own.beat, version - own.version) > GOSSIP_LEAP_MAX:
+            own.renew(generation + 1, 1, 1)
+        else:
+            own.renew(generation, max(own.beat, beat) + 1, max(own.version, version) + 1)
