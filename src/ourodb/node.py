@@ -40,7 +40,7 @@ from ourodb.observe.log import configure_logging
 from ourodb.replication.coordinator.cas import ConditionalWrites
 from ourodb.replication.coordinator.counter import Counters
 from ourodb.replication.coordinator.paging import PagingSeal
-from ourodb.replication.coordinator.write import Writes
+from ourodb.replication.replica.writes import Writes
 from ourodb.replication.timestamps import Timestamps
 from ourodb.schema.describe import describe
 from ourodb.schema.model import Schema, Table

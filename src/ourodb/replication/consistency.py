@@ -1,27 +1,46 @@
-"""How many replicas a consistency level asks for, and whether that many can be had.
+"""What a consistency level asks for, and whether it can be had.
 
-Source: Apache Cassandra 5, ``ConsistencyLevel.blockFor`` and ``assureSufficientReplicas``.
+``replicas`` and ``required`` count as Cassandra does: by the keyspace's replication factor, not by how many nodes
+there happen to be. A keyspace of factor 3 on one node refuses QUORUM, with "2 required, 1 alive".
+
+Source: Apache Cassandra 5, ``ConsistencyLevel.blockFor``, ``ReplicaPlans.assureSufficientLiveReplicas``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
 
 from ourodb.cql.wire.codes import CONSISTENCY_NAMES, Consistency
 from ourodb.errors import InvalidRequest, RequestError, Unavailable
 from ourodb.schema.model import Keyspace
 
-_FIXED = {Consistency.ONE: 1, Consistency.LOCAL_ONE: 1, Consistency.TWO: 2, Consistency.THREE: 3}
-_LOCAL = (Consistency.LOCAL_ONE, Consistency.LOCAL_QUORUM, Consistency.LOCAL_SERIAL)
-_QUORUMS = (
-    Consistency.QUORUM,
-    Consistency.LOCAL_QUORUM,
-    Consistency.EACH_QUORUM,
-    Consistency.SERIAL,
-    Consistency.LOCAL_SERIAL,
+_FIXED: Final = {
+    int(Consistency.ONE): 1,
+    int(Consistency.LOCAL_ONE): 1,
+    int(Consistency.TWO): 2,
+    int(Consistency.THREE): 3,
+}
+_QUORUMS: Final = (
+    int(Consistency.QUORUM),
+    int(Consistency.LOCAL_QUORUM),
+    int(Consistency.EACH_QUORUM),
+    int(Consistency.SERIAL),
+    int(Consistency.LOCAL_SERIAL),
 )
+LOCAL_LEVELS: Final = (
+    int(Consistency.LOCAL_ONE),
+    int(Consistency.LOCAL_QUORUM),
+    int(Consistency.LOCAL_SERIAL),
+)
+"""Levels that ask only the coordinator's own data centre."""
 
 
 def replicas(keyspace: Keyspace, data_center: str | None = None) -> int:
-    """The keyspace's replication factor: in one DC, or the sum over all."""
+    """The keyspace's replication factor: in one DC, or the sum over all.
+
+    A strategy that knows no DCs has its whole factor in each, as Cassandra's LOCAL_QUORUM takes it.
+    """
     strategy = keyspace.replication.strategy.rpartition(".")[2]
     options = keyspace.replication.options
     if strategy == "SimpleStrategy":
@@ -32,41 +51,75 @@ def replicas(keyspace: Keyspace, data_center: str | None = None) -> int:
     return 1
 
 
+def knows_data_centers(keyspace: Keyspace) -> bool:
+    return keyspace.replication.strategy.endswith("NetworkTopologyStrategy")
+
+
+def quorum(factor: int) -> int:
+    return factor // 2 + 1
+
+
+def quorums(keyspace: Keyspace) -> Mapping[str, int]:
+    """A quorum of each data centre that has copies: what EACH_QUORUM asks for."""
+    options = keyspace.replication.options
+    return {name: quorum(_factor(text)) for name, text in options.items() if _factor(text)}
+
+
 def _factor(text: str) -> int:
     # "3/1" is three replicas of which one is transient.
     return int(text.partition("/")[0])
 
 
 def required(level: int, keyspace: Keyspace, data_center: str) -> int:
-    """Replicas that must answer at this level (with Cassandra's meaning), seen from a coordinator in this
-    DC."""
-    local = level in _LOCAL
-    factor = replicas(keyspace, data_center if local else None)
-    fixed = _FIXED.get(Consistency(level))
+    """Replicas that must answer at this level, seen from a coordinator in this DC."""
+    fixed = _FIXED.get(level)
     if fixed is not None:
         return fixed
+    if level == Consistency.EACH_QUORUM and knows_data_centers(keyspace):
+        return sum(quorums(keyspace).values())
+    factor = replicas(keyspace, data_center if level in LOCAL_LEVELS else None)
     if level in _QUORUMS:
-        return factor // 2 + 1
+        return quorum(factor)
     return factor if level == Consistency.ALL else 1
 
 
-def refusal(
-    level: int, keyspace: Keyspace, data_center: str, alive: int, *, write: bool
-) -> RequestError | None:
-    """Why a request at this level can't be run, or None.
+def misuse(level: int, *, write: bool) -> RequestError | None:
+    """Why a level can't be used for reads, or for unconditional writes; None when it can.
 
     Args:
-        alive: live replicas.
         write: an unconditional write; else a read.
     """
-    name = CONSISTENCY_NAMES[level]
     if write and level in (Consistency.SERIAL, Consistency.LOCAL_SERIAL):
         return InvalidRequest("You must use conditional updates for serializable writes")
     if not write and level == Consistency.ANY:
         return InvalidRequest("ANY ConsistencyLevel is only supported for writes")
     if not write and level == Consistency.EACH_QUORUM:
         return InvalidRequest("EACH_QUORUM ConsistencyLevel is only supported for writes")
+    return None
+
+
+def unavailable(level: int, required: int, alive: int, data_center: str | None = None) -> Unavailable:
+    """With Cassandra's text.
+
+    Args:
+        data_center: the one that has too few, for EACH_QUORUM.
+    """
+    where = "" if data_center is None else f" in DC {data_center}"
+    return Unavailable(
+        level, required, alive, f"Cannot achieve consistency level {CONSISTENCY_NAMES[level]}{where}"
+    )
+
+
+def refusal(
+    level: int, keyspace: Keyspace, data_center: str, alive: int, *, write: bool
+) -> RequestError | None:
+    """Why a request at this level can't be run by one node alone, or None.
+
+    Args:
+        alive: live replicas.
+    """
+    error = misuse(level, write=write)
+    if error is not None:
+        return error
     wanted = required(level, keyspace, data_center)
-    if wanted <= alive:
-        return None
-    return Unavailable(level, wanted, alive, f"Cannot achieve consistency level {name}")
+    return None if wanted <= alive else unavailable(level, wanted, alive)

@@ -41,7 +41,7 @@ from ourodb.ports import Clock, Random
 from ourodb.replication.consistency import refusal
 from ourodb.replication.coordinator.cas import Bound, CasResult, ConditionalWrites
 from ourodb.replication.coordinator.counter import Counters
-from ourodb.replication.coordinator.write import Writes, as_request_error
+from ourodb.replication.replica.writes import Writes, as_request_error
 from ourodb.replication.timestamps import Timestamps
 from ourodb.schema.changes import SchemaChangeEvent
 from ourodb.schema.describe import describe

@@ -21,7 +21,7 @@ from ourodb.errors import OuroError, ProtocolError
 from ourodb.ports import Scheduler, Store
 from ourodb.replication.coordinator.paging import INVALID, PagingSeal
 from ourodb.replication.coordinator.read import Read, read_row
-from ourodb.replication.coordinator.write import as_request_error
+from ourodb.replication.replica.writes import as_request_error
 from ourodb.schema.describe import Description
 from ourodb.schema.model import Table
 from ourodb.session.answer import Answer

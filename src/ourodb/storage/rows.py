@@ -93,11 +93,11 @@ class Rows:
         Raises:
             UnknownIncarnation: the table was dropped, or ``of`` was never called for it.
         """
-        return self._known(mutation.incarnation).apply(mutation, now_s)
+        return self.known(mutation.incarnation).apply(mutation, now_s)
 
     def apply_many(self, mutations: Sequence[Mutation], now_s: int) -> Wait | None:
         """Apply all, or none, in one atomic write. As ``apply``."""
-        changes = [(self._known(mutation.incarnation).use, mutation) for mutation in mutations]
+        changes = [(self.known(mutation.incarnation).use, mutation) for mutation in mutations]
         return apply_all(self.store, changes, now_s)
 
     def drop(self, incarnation: int) -> None:
@@ -107,7 +107,12 @@ class Rows:
         self.store.delete_range(DATA, start, _INCARNATION.pack(incarnation + 1))
         self.store.apply(((METADATA, TABLE_USE + start, None),))
 
-    def _known(self, incarnation: int) -> TableRows:
+    def known(self, incarnation: int) -> TableRows:
+        """The rows of the table with this incarnation.
+
+        Raises:
+            UnknownIncarnation: as for ``apply``.
+        """
         rows = self._tables.get(incarnation)
         if rows is None:
             raise UnknownIncarnation(f"no table has the incarnation {incarnation}")
@@ -154,6 +159,10 @@ class TableRows:
             if column.kind is ColumnKind.REGULAR
         )
         self._static_multicell = table.has_static_multicell
+
+    def over(self, store: Store, use: TableUse) -> TableRows:
+        """The same table, its rows in another store."""
+        return TableRows(store, self.table, use, self._tombstone_warn, self._tombstone_fail)
 
     @property
     def is_multicell(self) -> bool:

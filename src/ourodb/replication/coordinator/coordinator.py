@@ -1,0 +1,182 @@
+"""What a coordinator does with a statement that is bound: find the replicas, ask them, count.
+
+Any node coordinates. ``Coordinator`` knows the routes of each keyspace as of the present view of the cluster and of who
+can be reached; operations that are under way keep the routes that they began with. Keyspaces that aren't replicated
+(LocalStrategy) are this node's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ourodb import limits
+from ourodb.cluster.metadata.view import ClusterView
+from ourodb.cql.wire.codes import Consistency
+from ourodb.errors import InvalidRequest, Overloaded
+from ourodb.ports import Clock, NodeId, Store
+from ourodb.replication.coordinator.fetch import Fetch, FetchContext
+from ourodb.replication.coordinator.rows import ReplicatedRows
+from ourodb.replication.coordinator.write import WriteContext, WriteOperation, write_all
+from ourodb.replication.hints import Hints
+from ourodb.replication.latency import Latencies
+from ourodb.replication.peers import Peers
+from ourodb.replication.replica.reads import ReadCommand
+from ourodb.replication.replica.writes import Done, Writes
+from ourodb.replication.routes import KeyspaceRoutes, Route
+from ourodb.schema.keyspaces import LOCAL
+from ourodb.schema.model import Table
+from ourodb.storage.mutation import Mutation
+from ourodb.storage.rows import TableRows
+
+MICROS = 1_000_000
+
+
+class Coordinator:
+    """The coordinating side of one node.
+
+    Attributes:
+        fetches, writing: what all reads and all writes share.
+    """
+
+    def __init__(
+        self,
+        view: ClusterView,
+        peers: Peers,
+        store: Store,
+        writes: Writes,
+        hints: Hints,
+        clock: Clock,
+        latencies: Latencies,
+    ) -> None:
+        self.peers = peers
+        self.writing = WriteContext(peers, writes, hints, clock)
+        self.fetches = FetchContext(
+            peers, store, writes, clock, latencies.speculate_after_ms, latencies.observe_us
+        )
+        self._view = view
+        self._writes = writes
+        self._clock = clock
+        self._latencies = latencies
+        self._routes: dict[str, KeyspaceRoutes] = {}
+
+    # The cluster as it is now
+
+    def view_changed(self, view: ClusterView) -> None:
+        """The metadata log moved."""
+        self._view = view
+        self._routes.clear()
+
+    def reachability_changed(self) -> None:
+        """Somebody went up or down, or the order of nearness may be another one."""
+        self._routes.clear()
+
+    def routes(self, keyspace: str) -> KeyspaceRoutes:
+        """The routes of a keyspace that exists."""
+        routes = self._routes.get(keyspace)
+        if routes is None:
+            view, me = self._view, self.peers.me
+            found = view.schema.keyspaces.get(keyspace)
+            if found is None:
+                raise InvalidRequest(f"Keyspace {keyspace} does not exist")
+            if found.replication.strategy == LOCAL:
+                placement = view.ring.local(me)
+            else:
+                placement = view.ring.placement(found.replication)
+            member = view.members[me]
+            routes = self._routes[keyspace] = KeyspaceRoutes(
+                found, placement, self.peers, member.data_center, self._distance
+            )
+        return routes
+
+    def _distance(self, node: NodeId) -> float:
+        """Nodes of other data centres are farther than any of this one."""
+        member, other = self._view.members[self.peers.me], self._view.members[node]
+        latency = self._latencies.of_us(node)
+        return latency if member.data_center == other.data_center else latency + 1e9
+
+    # Writes
+
+    def write(self, keyspace: str, mutation: Mutation, level: int, now_s: int, done: Done) -> None:
+        """Write one partition; the hot path.
+
+        Args:
+            now_s: this node's time, seconds.
+        Raises:
+            Unavailable, InvalidRequest, Overloaded: nothing was written.
+        """
+        routes = self._routes.get(keyspace)
+        if routes is None:
+            routes = self.routes(keyspace)
+        route = routes.find(mutation.position)
+        need = route.write_need(level)
+        if route.alone:
+            self._writes.write(mutation, now_s, done)
+            return
+        self._check_room()
+        WriteOperation(self.writing, mutation, route, need, "SIMPLE", done).start(now_s)
+
+    def write_all(
+        self, changes: Sequence[tuple[str, Mutation]], level: int, write_type: str, now_s: int, done: Done
+    ) -> None:
+        """Write several partitions, of (keyspace, mutation). Raises as ``write``."""
+        self._check_room()
+        routes = [self.routes(keyspace).find(mutation.position) for keyspace, mutation in changes]
+        mutations = [mutation for _, mutation in changes]
+        write_all(self.writing, mutations, routes, level, write_type, now_s, done)
+
+    def check_write(self, keyspace: str, positions: Sequence[bytes], level: int) -> None:
+        """Raises what a write of these partitions at this level would."""
+        routes = self.routes(keyspace)
+        for position in positions:
+            routes.find(position).write_need(level)
+
+    # Reads
+
+    def reads_here(self, table: Table, level: int, position: bytes) -> bool:
+        """Whether this node alone answers a read of a partition at this level.
+
+        Raises:
+            Unavailable, InvalidRequest: the level can't be had.
+        """
+        routes = self._routes.get(table.keyspace)
+        if routes is None:
+            routes = self.routes(table.keyspace)
+        return routes.find(position).read_nodes(level) == (self.peers.me,)
+
+    def scans_here(self, table: Table, level: int) -> bool:
+        """Whether this node alone can answer any read of the table at this level. Raises as ``reads_here``."""
+        routes = self.routes(table.keyspace)
+        me = (self.peers.me,)
+        return all(routes.of(replicas).read_nodes(level) == me for replicas in routes.placement.sets)
+
+    def fetch(self, table: Table, command: ReadCommand, position: bytes, level: int) -> Fetch:
+        """Read records of one partition. Raises as ``reads_here``."""
+        self._check_room()
+        route = self.routes(table.keyspace).find(position)
+        return Fetch(self.fetches, command, route, level, route.read_nodes(level)).start()
+
+    def rows(self, rows: TableRows, level: int, rows_max: int) -> ReplicatedRows:
+        """The table's rows as its replicas have them.
+
+        Args:
+            rows: the table's on this node.
+        """
+        self._check_room()
+        return ReplicatedRows(self.fetches, self.routes(rows.table.keyspace), rows, level, rows_max)
+
+    def _check_room(self) -> None:
+        if self.peers.in_flight > limits.PEER_REQUESTS_MAX:
+            raise Overloaded("too many requests wait for other nodes")
+
+    def route_of(self, keyspace: str, position: bytes) -> Route:
+        return self.routes(keyspace).find(position)
+
+
+def read_level_of(level: int) -> int:
+    """The level at which a write reads what it must know first: its own, where reads know it.
+
+    Source: ``UpdateStatement`` with list operations; Cassandra reads at the statement's level.
+    """
+    if level == Consistency.ANY:
+        return Consistency.ONE
+    return Consistency.QUORUM if level == Consistency.EACH_QUORUM else level

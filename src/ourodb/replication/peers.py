@@ -1,0 +1,203 @@
+"""Requests to other nodes, their replies, and how long one waits for them.
+
+A request is one message: the header of ``peer.messages`` and a body. The same bytes go to every node that is asked;
+each reply names the request, and the operation that made it hears ``on_reply`` for each node once. An operation is
+a small object that counts. It stays in its class's table until it says that it is done, so that the tables are in
+order of age and one shared tick finds what is due without looking at the rest. Nothing here makes a timer for a
+request.
+
+``Peers`` also knows the way to each member, whether the failure detector takes it for up, and puts this node's clock
+and epoch into the headers of all that leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from ipaddress import ip_address
+from typing import Final, Protocol
+
+from ourodb import limits
+from ourodb.peer.messages import FAILED, HEADER, REPLY
+from ourodb.ports import DATA, Link, NodeId, Ports, Timer
+from ourodb.replication.timestamps import Timestamps
+
+MASK: Final = 0xFFFF_FFFF
+STEP: Final = 8
+"""Classes share the request numbers: the low three bits are the class."""
+
+
+class RequestClass(IntEnum):
+    """Requests that wait equally long."""
+
+    WRITE = 0
+    READ = 1
+    RANGE = 2
+    PAXOS = 3
+    COUNTER = 4
+    CONTROL = 5
+
+
+TIMEOUTS_MS: Final[Mapping[RequestClass, int]] = {
+    RequestClass.WRITE: limits.WRITE_TIMEOUT_MS,
+    RequestClass.READ: limits.READ_TIMEOUT_MS,
+    RequestClass.RANGE: limits.RANGE_TIMEOUT_MS,
+    RequestClass.PAXOS: limits.PAXOS_TIMEOUT_MS,
+    RequestClass.COUNTER: limits.COUNTER_TIMEOUT_MS,
+    RequestClass.CONTROL: limits.CONTROL_TIMEOUT_MS,
+}
+
+
+class Operation(Protocol):
+    """Something that waits for replies.
+
+    Attributes:
+        started_ms: monotonic, set by ``Peers.begin``.
+    """
+
+    started_ms: int
+
+    def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
+        """A node answered; True: nothing more is waited for."""
+        ...
+
+    def on_expired(self) -> None:
+        """The time is up; called at most once, and nothing after it."""
+        ...
+
+    def on_lost(self, node: NodeId) -> bool:
+        """The failure detector or the connection says that this node won't answer; True: done, as above."""
+        ...
+
+    def on_tick(self, waited_ms: int) -> bool:
+        """Time passed (only classes that are watched); False: too young, and so are all after it."""
+        ...
+
+
+WATCHED: Final = (RequestClass.READ, RequestClass.RANGE)
+"""Classes whose operations hear ``on_tick``: they may ask one more replica."""
+
+
+class Peers:
+    """The members other than this node, from its point of view.
+
+    Attributes:
+        me: this node; 0 until it is a member.
+        epoch: of the metadata log, as applied here; in every header.
+        links: to every other member.
+        addresses: of every member, in text form.
+        up: what the failure detector says of each member, this node included.
+        timestamps: the hybrid logical clock.
+        in_flight: operations that wait.
+        expired: operations whose time was up, counted.
+    """
+
+    def __init__(self, ports: Ports, timestamps: Timestamps) -> None:
+        self.me = NodeId(0)
+        self.epoch = 0
+        self.links: dict[NodeId, Link] = {}
+        self.addresses: dict[NodeId, str] = {}
+        self.up: dict[NodeId, bool] = {}
+        self.timestamps = timestamps
+        self.expired = 0
+        self._clock = ports.clock
+        self._scheduler = ports.scheduler
+        self._tables: tuple[dict[int, Operation], ...] = tuple({} for _ in range(STEP))
+        # A reply to a request of this node's life before must not be taken for one of this life.
+        self._number = int.from_bytes(ports.random.bytes(4), "big") & ~(STEP - 1)
+        self._timer: Timer | None = None
+
+    @property
+    def in_flight(self) -> int:
+        return sum(map(len, self._tables))
+
+    def now_ms(self) -> int:
+        """Monotonic."""
+        return self._clock.monotonic_ns() // 1_000_000
+
+    # Sending
+
+    def message(self, verb: int, body: bytes, request: int = 0, flags: int = 0) -> bytes:
+        """A message as it is sent; the same for every receiver."""
+        return HEADER.pack(verb, flags, request, self.timestamps.now_us(), self.epoch) + body
+
+    def reply(self, link: Link, verb: int, request: int, body: bytes = b"", lane: int = DATA) -> None:
+        link.send(lane, HEADER.pack(verb, REPLY, request, self.timestamps.now_us(), self.epoch) + body)
+
+    def fail(self, link: Link, verb: int, request: int, body: bytes, lane: int = DATA) -> None:
+        """Reply with an error."""
+        flags = REPLY | FAILED
+        link.send(lane, HEADER.pack(verb, flags, request, self.timestamps.now_us(), self.epoch) + body)
+
+    def later(self, callback: Callable[[], None]) -> None:
+        """Run after the present pass: for what must not happen in the midst of a call."""
+        self._scheduler.soon(callback)
+
+    def packed_address(self, node: NodeId) -> bytes:
+        """The node's address in 4 or 16 bytes, as the reasons of a failure name it."""
+        address = self.addresses.get(node, "0.0.0.0")
+        return ip_address(address).packed
+
+    # Operations
+
+    def begin(self, kind: RequestClass, operation: Operation) -> int:
+        """Give an operation its request number; it waits from now on."""
+        table = self._tables[kind]
+        number = self._number = (self._number + STEP) & MASK
+        number |= kind
+        while number in table:
+            number = (number + STEP) & MASK
+        operation.started_ms = self._clock.monotonic_ns() // 1_000_000
+        table[number] = operation
+        if self._timer is None:
+            self._timer = self._scheduler.after(limits.REQUEST_TICK_MS, self._on_tick)
+        return number
+
+    def end(self, request: int) -> None:
+        """The operation waits no longer."""
+        self._tables[request & (STEP - 1)].pop(request, None)
+
+    def on_reply(self, node: NodeId, request: int, flags: int, body: bytes) -> None:
+        """A reply arrived; one that nobody waits for is late, and dropped."""
+        table = self._tables[request & (STEP - 1)]
+        operation = table.get(request)
+        if operation is not None and operation.on_reply(node, flags, body):
+            table.pop(request, None)
+
+    def lost(self, node: NodeId) -> None:
+        """Nothing that was asked of this node will be answered."""
+        for table in self._tables:
+            for request, operation in list(table.items()):
+                if operation.on_lost(node):
+                    table.pop(request, None)
+
+    def _on_tick(self) -> None:
+        now_ms = self.now_ms()
+        waiting = False
+        for kind, timeout_ms in TIMEOUTS_MS.items():
+            table = self._tables[kind]
+            if not table:
+                continue
+            horizon_ms = now_ms - timeout_ms
+            expired: list[Operation] = []
+            for request, operation in list(table.items()) if self._is_due(table, horizon_ms) else ():
+                if operation.started_ms > horizon_ms:
+                    break
+                del table[request]
+                expired.append(operation)
+            self.expired += len(expired)
+            for operation in expired:
+                operation.on_expired()
+            if kind in WATCHED:
+                for operation in list(table.values()):
+                    if not operation.on_tick(now_ms - operation.started_ms):
+                        break
+            waiting = waiting or bool(table)
+        self._timer = self._scheduler.after(limits.REQUEST_TICK_MS, self._on_tick) if waiting else None
+        # An operation that ended in on_expired may have begun another one.
+        if self._timer is None and any(self._tables):
+            self._timer = self._scheduler.after(limits.REQUEST_TICK_MS, self._on_tick)
+
+    @staticmethod
+    def _is_due(table: Mapping[int, Operation], horizon_ms: int) -> bool:
+        return next(iter(table.values())).started_ms <= horizon_ms

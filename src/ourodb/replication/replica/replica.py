@@ -1,0 +1,207 @@
+"""Reads and writes that peers ask of this node.
+
+A request that names a table which this node doesn't know, sent by a coordinator that has applied more of the metadata
+log, is parked until this node has caught up; sent by one that has applied no more, it is for a table that is gone, and
+refused. Everything else is carried out on arrival and answered when it is as durable as promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from ourodb import limits
+from ourodb.errors import Overloaded
+from ourodb.peer.messages import Verb
+from ourodb.ports import Clock, Link, NodeId, Store
+from ourodb.replication.messages import encode_failure
+from ourodb.replication.peers import Peers
+from ourodb.replication.replica.reads import decode_command, digest_of
+from ourodb.replication.replica.writes import Writes
+from ourodb.storage.apply import UnknownIncarnation
+from ourodb.storage.families import DATA
+from ourodb.storage.mutation import Mutation, decode_mutation
+from ourodb.storage.record import CorruptRecord
+from ourodb.storage.row import Wait
+from ourodb.storage.rows import Rows
+
+log = structlog.get_logger()
+
+MICROS = 1_000_000
+
+Handler = Callable[[Link, NodeId, int, int, bytes], None]
+"""(link to the sender, sender, request, the sender's epoch, body)."""
+
+
+class Acknowledgement:
+    """Answers a write once it is durable."""
+
+    __slots__ = ("_link", "_peers", "_request", "_verb")
+
+    def __init__(self, peers: Peers, link: Link, verb: int, request: int) -> None:
+        self._peers = peers
+        self._link = link
+        self._verb = verb
+        self._request = request
+
+    def __call__(self, error: Exception | None) -> None:
+        if error is None:
+            self._peers.reply(self._link, self._verb, self._request)
+        else:
+            self._peers.fail(self._link, self._verb, self._request, encode_failure(error))
+
+
+class Replica:
+    """This node's rows, as peers see them.
+
+    Attributes:
+        catch_up: asks for the entries of the metadata log up to an epoch that a peer has applied.
+        parked: requests that wait for them, counted now.
+    """
+
+    def __init__(self, rows: Rows, store: Store, writes: Writes, peers: Peers, clock: Clock) -> None:
+        self.catch_up: Callable[[int], None] = lambda epoch: None
+        self._rows = rows
+        self._store = store
+        self._writes = writes
+        self._peers = peers
+        self._clock = clock
+        self._parked: list[tuple[int, Callable[[], None]]] = []
+
+    @property
+    def parked(self) -> int:
+        return len(self._parked)
+
+    def handlers(self) -> dict[int, Handler]:
+        """By verb."""
+        return {
+            Verb.WRITE: self.on_write,
+            Verb.WRITE_ALL: self.on_write_all,
+            Verb.HINT: self.on_hints,
+            Verb.READ_ROW: lambda *request: self.on_read(Verb.READ_ROW, *request),
+            Verb.READ_SLICES: lambda *request: self.on_read(Verb.READ_SLICES, *request),
+            Verb.READ_RANGE: lambda *request: self.on_read(Verb.READ_RANGE, *request),
+        }
+
+    def epoch_applied(self, epoch: int) -> None:
+        """This node has caught up: what waited for it is run."""
+        ready = [again for waited_for, again in self._parked if waited_for <= epoch]
+        self._parked = [parked for parked in self._parked if parked[0] > epoch]
+        for again in ready:
+            again()
+
+    # Verbs
+
+    def on_write(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        mutation, _ = decode_mutation(body)
+        now_s = self._clock.wall_us() // MICROS
+        done = Acknowledgement(self._peers, link, Verb.WRITE, request)
+        if self._knows(mutation, epoch, lambda: self.on_write(link, node, request, epoch, body), done):
+            self._writes.write(mutation, now_s, done)
+
+    def on_write_all(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        """Several mutations, all or none."""
+        done = Acknowledgement(self._peers, link, Verb.WRITE_ALL, request)
+        mutations = decode_mutations(body)
+        for mutation in mutations:
+            again = lambda: self.on_write_all(link, node, request, epoch, body)  # noqa: E731
+            if not self._knows(mutation, epoch, again, done):
+                return
+        self._writes.write_all(mutations, self._clock.wall_us() // MICROS, done)
+
+    def on_hints(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        """Mutations that this node missed; those of tables that are gone are dropped."""
+        done = Acknowledgement(self._peers, link, Verb.HINT, request)
+        mutations = []
+        for mutation in decode_mutations(body):
+            try:
+                self._rows.known(mutation.incarnation)
+            except UnknownIncarnation:
+                if epoch > self._peers.epoch:
+                    self._park(epoch, lambda: self.on_hints(link, node, request, epoch, body), done)
+                    return
+                continue
+            mutations.append(mutation)
+        self._writes.write_all(mutations, self._clock.wall_us() // MICROS, done)
+
+    def on_read(self, verb: Verb, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        try:
+            command, digest = decode_command(verb, body, self._rows)
+            chunk = command.run()
+        except UnknownIncarnation as error:
+            again = lambda: self.on_read(verb, link, node, request, epoch, body)  # noqa: E731
+            if epoch > self._peers.epoch:
+                self._park(epoch, again, lambda error: self._fail(link, verb, request, error))
+            else:
+                self._fail(link, verb, request, error)
+            return
+        except (CorruptRecord, msgspec.DecodeError) as error:
+            log.warning("a read that can't be understood", peer=link.address, reason=str(error))
+            self._fail(link, verb, request, error)
+            return
+        if isinstance(chunk, Wait):
+
+            def fetched(value: bytes | None | Exception) -> None:
+                if isinstance(value, Exception):
+                    self._fail(link, verb, request, value)
+                else:
+                    self.on_read(verb, link, node, request, epoch, body)
+
+            self._store.fetch(DATA, chunk.key, fetched)
+            return
+        reply = digest_of(command, chunk) if digest else chunk.encode()
+        self._peers.reply(link, verb, request, reply)
+
+    # What isn't known yet
+
+    def _knows(
+        self,
+        mutation: Mutation,
+        epoch: int,
+        again: Callable[[], None],
+        done: Callable[[Exception | None], None],
+    ) -> bool:
+        """Whether the table is known; if not, the request is parked or refused."""
+        try:
+            self._rows.known(mutation.incarnation)
+        except UnknownIncarnation as error:
+            if epoch > self._peers.epoch:
+                self._park(epoch, again, done)
+            else:
+                done(error)
+            return False
+        return True
+
+    def _park(
+        self, epoch: int, again: Callable[[], None], refuse: Callable[[Exception | None], None]
+    ) -> None:
+        if len(self._parked) >= limits.PARKED_REQUESTS_MAX:
+            refuse(Overloaded("too many requests wait for the metadata log"))
+            return
+        self._parked.append((epoch, again))
+        self.catch_up(epoch)
+
+    def _fail(self, link: Link, verb: int, request: int, error: Exception | None) -> None:
+        assert error is not None
+        self._peers.fail(link, verb, request, encode_failure(error))
+
+
+def encode_mutations(mutations: list[Mutation]) -> bytes:
+    """Mutations one after the other."""
+    return b"".join([mutation.encode() for mutation in mutations])
+
+
+def decode_mutations(body: bytes) -> list[Mutation]:
+    """Inverse of ``encode_mutations``.
+
+    Raises:
+        CorruptRecord: the bytes are no mutations.
+    """
+    offset = 0
+    mutations = []
+    while offset < len(body):
+        mutation, offset = decode_mutation(body, offset)
+        mutations.append(mutation)
+    return mutations

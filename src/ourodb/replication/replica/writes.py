@@ -1,0 +1,129 @@
+"""Writes: mutations applied to the rows of this node, acknowledged when they are as durable as promised.
+
+Mutations are applied as they come, so that the next request sees them. Acknowledgements wait for the end of the pass
+of the loop: then the store writes all that was applied as one batch (``settle``), and the callers hear of it at once
+under ``periodic`` durability, or after the fsync that they all share under ``group``. Nothing here makes a task, a
+timer or a future for a request.
+
+A mutation whose row isn't in memory is tried again once it is. Others may overtake it meanwhile, which does
+no harm: merging is commutative. What reads before it writes (conditions, counters, list indexes) begins anew
+as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ourodb.errors import OuroError, RequestError, ServerError
+from ourodb.ports import Store
+from ourodb.storage.families import DATA
+from ourodb.storage.mutation import Mutation
+from ourodb.storage.row import Wait
+from ourodb.storage.rows import Rows
+
+Done = Callable[[RequestError | None], None]
+"""What is called, exactly once, when a request is carried out (None) or failed."""
+
+Step = Callable[[], Wait | None]
+"""Does something all or nothing, or says what it waits for, having done nothing."""
+
+
+class Writes:
+    """All writes to this node's rows."""
+
+    def __init__(self, rows: Rows, store: Store, *, group: bool, arm: Callable[[], None]) -> None:
+        """
+        Args:
+            group: acknowledge after the shared fsync; else as soon as the store has it.
+            arm: asks the owner to call ``settle`` at the end of this pass of the loop.
+        """
+        self.rows = rows
+        self._store = store
+        self._group = group
+        self._arm = arm
+        self._unsettled: list[Done] = []
+        self._unsynced: list[Done] = []
+        self._queues: dict[bytes, list[Callable[[RequestError | None], None]]] = {}
+
+    def write(self, mutation: Mutation, now_s: int, done: Done) -> None:
+        """Apply one mutation; ``done`` is never called before this returns, unless it failed."""
+        try:
+            wait = self.rows.apply(mutation, now_s)
+        except OuroError as error:
+            done(as_request_error(error))
+            return
+        if wait is not None:
+            self._when_ready(
+                wait.key, lambda error: self.write(mutation, now_s, done) if error is None else done(error)
+            )
+            return
+        if not self._unsettled:
+            self._arm()
+        self._unsettled.append(done)
+
+    def write_all(self, mutations: Sequence[Mutation], now_s: int, done: Done) -> None:
+        """Apply all of them, or none, in one atomic write."""
+        self.run(lambda: self.rows.apply_many(mutations, now_s), done)
+
+    def run(self, step: Step, done: Done, *, sync: bool = False) -> None:
+        """Run a step that applies something, again and again until it need not wait; then acknowledge it.
+
+        Args:
+            sync: acknowledge after an fsync also under ``periodic`` durability.
+        """
+        try:
+            wait = step()
+        except OuroError as error:
+            done(as_request_error(error))
+            return
+        if wait is not None:
+            self._when_ready(
+                wait.key, lambda error: self.run(step, done, sync=sync) if error is None else done(error)
+            )
+            return
+        if not self._unsettled and not self._unsynced:
+            self._arm()
+        (self._unsynced if sync else self._unsettled).append(done)
+
+    def settle(self) -> None:
+        """The pass is over: hand what was applied to the store, and acknowledge."""
+        unsettled, unsynced = self._unsettled, self._unsynced
+        self._unsettled, self._unsynced = [], []
+        try:
+            self._store.settle()
+        except OuroError as error:
+            refusal = as_request_error(error)
+            for done in (*unsettled, *unsynced):
+                done(refusal)
+            return
+        if self._group:
+            unsynced = unsettled + unsynced if unsynced else unsettled
+        else:
+            for done in unsettled:
+                done(None)
+        if unsynced:
+            self._store.sync(lambda error: _acknowledge(unsynced, error))
+
+    def _when_ready(self, key: bytes, again: Callable[[RequestError | None], None]) -> None:
+        queue = self._queues.get(key)
+        if queue is not None:
+            queue.append(again)
+            return
+        self._queues[key] = [again]
+        self._store.fetch(DATA, key, lambda fetched: self._ready(key, fetched))
+
+    def _ready(self, key: bytes, fetched: bytes | None | Exception) -> None:
+        error = as_request_error(fetched) if isinstance(fetched, Exception) else None
+        for again in self._queues.pop(key):
+            again(error)
+
+
+def _acknowledge(waiting: Sequence[Done], error: Exception | None) -> None:
+    refusal = None if error is None else as_request_error(error)
+    for done in waiting:
+        done(refusal)
+
+
+def as_request_error(error: Exception) -> RequestError:
+    """What the client is told of an error of the store."""
+    return error if isinstance(error, RequestError) else ServerError(str(error))
