@@ -397,7 +397,7 @@ RAFT_FORCED_TERMS: Final = 1 << 20
 
 assert 2 * RAFT_HEARTBEAT_MS < RAFT_ELECTION_MS
 assert 2 * STATEMENT_BYTES_MAX <= RAFT_ENTRY_BYTES_MAX <= RAFT_APPEND_BYTES_MAX < RAFT_MESSAGE_BYTES_MAX
-assert RAFT_MESSAGE_BYTES_MAX <= PEER_MESSAGE_BYTES_MAX[0] - KIB
+assert PEER_MESSAGE_BYTES_MAX[0] > RAFT_MESSAGE_BYTES_MAX
 assert RAFT_ENTRY_BYTES_MAX <= RAFT_UNCOMMITTED_BYTES_MAX
 
 # --- Gossip ----------------------------------------------------------------------------------------------------
