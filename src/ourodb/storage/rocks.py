@@ -14,7 +14,9 @@ writes, and is refused. Blocks of data files carry checksums; a bad one fails th
 ``StoreDamaged``, is counted and logged, and costs no other read anything.
 
 **Full disk.** The owner's timer tells ``check_disk`` how much is free. Below the bound the store is
-read-only: writes are refused with a retryable error, reads go on, and it recovers when there is room.
+read-only: writes are refused with a retryable error, reads go on, and it recovers when there is room. Should
+the disk fill up all the same in the midst of a write, the engine takes no more until it is opened anew: the store
+is read-only until the node is restarted.
 
 **Cold reads.** While the data files are smaller than half of the machine's memory they are taken to be in the
 page cache and read at once. Beyond that a key that the engine doesn't have in memory is answered LATER, and
@@ -100,6 +102,7 @@ class RocksStore:
         """
         self.path = path
         self.read_only: str | None = None
+        self._low_on_disk = False
         self.damaged = 0
         self.laters = 0
         self.puts = 0
@@ -304,10 +307,9 @@ class RocksStore:
     def _flushed(self, waiting: list[Callable[[Exception | None], None]], failure: Exception | None) -> None:
         """Back on the loop."""
         self.syncs += 1
-        if failure is not None and self.read_only is None:
+        if failure is not None:
             # After a failed fsync nobody knows what is on disk.
-            self.read_only = f"the write-ahead log can't be synced: {failure}"
-            log.error("store read-only", reason=self.read_only)
+            self._refuse_writes(f"the write-ahead log can't be synced: {failure}")
         if self._waiting and not self._closed:
             self._flush_wanted.put(True)
         else:
@@ -326,11 +328,13 @@ class RocksStore:
         """Look at the room that is left; called every few seconds."""
         least = max(limits.DISK_FREE_BYTES_MIN, int(total_bytes * limits.DISK_FREE_FRACTION_MIN))
         if self.read_only is None and free_bytes < least:
+            self._low_on_disk = True
             self.read_only = (
                 f"only {free_bytes >> 20} MiB are free on its disk, {least >> 20} are needed; make room"
             )
             log.error("store read-only", reason=self.read_only)
-        elif self.read_only is not None and free_bytes >= least * 5 // 4 and "are free" in self.read_only:
+        elif self._low_on_disk and free_bytes >= least * 5 // 4:
+            self._low_on_disk = False
             self.read_only = None
             log.warning("store writable again", free_mib=free_bytes >> 20)
         files = self._columns[DATA].property_int_value("rocksdb.total-sst-files-size") or 0
@@ -356,14 +360,16 @@ class RocksStore:
         if self._reader is not None:
             self._fetches.put(None)
             self._reader.join()
+        failure: Exception | None = None
         try:
             self.settle()
             self._flush()
-        except OuroError as error:
-            log.error("the store's last writes failed", reason=str(error))
+        except Exception as error:
+            failure = self._told(error)
+            log.error("the store's last writes failed", reason=str(failure))
         waiting, self._waiting = self._waiting, []
         for done in waiting:
-            done(None)
+            done(failure)
         os.close(self._synced_file)
         self._let_go()
 
@@ -373,9 +379,21 @@ class RocksStore:
         self._columns.clear()
         self._handles.clear()
         self._gets.clear()
-        self._db.close()
+        try:
+            self._db.close()
+        except Exception as error:
+            # An engine whose log couldn't be written says so once more; what was synced is on disk.
+            log.error("the store couldn't be closed in order", reason=str(error))
+        del self._db
 
     # Errors and formats
+
+    def _refuse_writes(self, reason: str) -> None:
+        """For good: the engine's state can't be trusted until it is opened anew."""
+        if self.read_only is None or self._low_on_disk:
+            self._low_on_disk = False
+            self.read_only = f"{reason}; restart the node"
+            log.error("store read-only", reason=self.read_only)
 
     def _told(self, error: Exception) -> OuroError:
         """What an exception of the engine means."""
@@ -387,8 +405,7 @@ class RocksStore:
             log.error("damage on disk", reason=text, path=str(self.path))
             return StoreDamaged(f"damaged data on disk: {text}; restore this node from a snapshot")
         if "No space left" in text:
-            self.read_only = "no space are free on its disk; make room"
-            log.error("store read-only", reason=text)
+            self._refuse_writes("its disk was full in the midst of a write; make room")
             return StoreReadOnly(f"this node is read-only: {self.read_only}")
         if "Incomplete" in text or "stall" in text.lower():
             return Overloaded("the store can't take writes this fast; try again")
@@ -427,6 +444,10 @@ def _open(path: Path, memtable_bytes: int, cache_bytes: int) -> Any:
             raise StoreDamaged(
                 f"the store in {path} is damaged and won't be served: {text}."
                 " Restore it from a snapshot with 'ouro restore'"
+            ) from error
+        if "No space left" in text:
+            raise StoreError(
+                f"the store in {path} can't be opened: its disk is full. Make room, and start the node again"
             ) from error
         raise StoreError(f"the store in {path} can't be opened: {text}") from error
 
