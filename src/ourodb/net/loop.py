@@ -63,3 +63,39 @@ class LoopScheduler:
         """Run the callback on the loop; safe from any thread. Does nothing once the loop is closed."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(callback)
+
+
+class Passes:
+    """The end of a pass of the loop: all that arrived was handled, now it is settled once and answered once.
+
+    There is one for a process. Whoever hears something, or wants to be flushed, arms it; ``settle`` runs before
+    anything is flushed, so that nothing is acknowledged that the store hasn't got. It costs nothing while nobody
+    speaks.
+
+    Attributes:
+        settle: the first thing at the end of each pass.
+    """
+
+    __slots__ = ("_armed", "_flushers", "_loop", "settle")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.settle: Callable[[], None] = lambda: None
+        self._loop = loop
+        self._flushers: list[Callable[[], None]] = []
+        self._armed = False
+
+    def add_flusher(self, flush: Callable[[], None]) -> None:
+        """Call ``flush`` at the end of each armed pass, after ``settle`` and the flushers that were added before."""
+        self._flushers.append(flush)
+
+    def arm(self) -> None:
+        """Make sure that this pass ends; armed by ``settle`` or a flusher, the next one ends as well."""
+        if not self._armed:
+            self._armed = True
+            self._loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._armed = False
+        self.settle()
+        for flush in self._flushers:
+            flush()

@@ -177,6 +177,11 @@ class PeerConnection:
             self._fail(RemoteFault("it closed the connection in the middle of the handshake"))
         self.close()
 
+    def give_up(self, reason: str) -> None:
+        """Close for a reason of the owner's: the other end takes too long, or too much."""
+        if self.state is not State.CLOSED:
+            self._fail(RemoteFault(reason))
+
     def close(self) -> None:
         """Receive nothing more."""
         self.state = State.CLOSED
