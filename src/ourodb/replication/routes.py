@@ -21,6 +21,7 @@ from ourodb.replication.consistency import (
     knows_data_centers,
     misuse,
     quorums,
+    replicas,
     required,
     unavailable,
 )
@@ -114,6 +115,14 @@ class Route:
             here = self._routes.data_center
             nodes = [node for node in nodes if self.data_centers[node] == here]
         return nodes
+
+    def electorate(self, local_only: bool = False) -> int:
+        """How many replicas there should be, up or not: a quorum of them decides.
+
+        Args:
+            local_only: of this node's data centre.
+        """
+        return replicas(self.keyspace, self._routes.data_center if local_only else None)
 
     def write_need(self, level: int) -> Need:
         """What a write at this level waits for.
@@ -220,9 +229,9 @@ class KeyspaceRoutes:
     def between(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes | None, Route]]:
         """The token ranges of [start, end) with their routes, in order; neighbours with the same nodes are one."""
         pending: tuple[bytes, bytes | None, Route] | None = None
-        for low, high, replicas in self.placement.ranges_between(start, end):
-            route = self.of(replicas)
-            if pending is not None and sorted(pending[2].replicas.nodes) == sorted(replicas.nodes):
+        for low, high, nodes in self.placement.ranges_between(start, end):
+            route = self.of(nodes)
+            if pending is not None and sorted(pending[2].replicas.nodes) == sorted(nodes.nodes):
                 pending = (pending[0], high, pending[2])
                 continue
             if pending is not None:

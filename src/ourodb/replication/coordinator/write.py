@@ -90,22 +90,31 @@ class WriteOperation:
         Args:
             now_s: this node's time, seconds.
         """
+        writes, mutation = self._context.writes, self._mutation
+        body = mutation.encode() if self._route.remote else b""
+        self.send_as(Verb.WRITE, body, lambda done: writes.write(mutation, now_s, done))
+
+    def send_as(self, verb: Verb, body: bytes, write_here: Callable[[Done], None]) -> None:
+        """Send it in a message of another kind, which writes the same.
+
+        Args:
+            write_here: does on this node what the message does on others.
+        """
         context = self._context
         peers = context.peers
-        mutation = self._mutation
         route = self._route
         pending = self._pending
         unsent: list[NodeId] | None = None
         if route.remote:
             self._request = peers.begin(RequestClass.WRITE, self)
-            message = peers.message(Verb.WRITE, mutation.encode(), self._request)
+            message = peers.message(verb, body, self._request)
             for node, link in route.remote:
                 pending[node] = None
                 if not link.send(DATA, message):
                     unsent = [node] if unsent is None else [*unsent, node]
         if route.local:
             pending[peers.me] = None
-            context.writes.write(mutation, now_s, self._written_here)
+            write_here(self._written_here)
         if route.down:
             for node in route.down:
                 self._hint(node)

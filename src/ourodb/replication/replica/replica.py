@@ -98,7 +98,8 @@ class Replica:
         mutation, _ = decode_mutation(body)
         now_s = self._clock.wall_us() // MICROS
         done = Acknowledgement(self._peers, link, Verb.WRITE, request)
-        if self._knows(mutation, epoch, lambda: self.on_write(link, node, request, epoch, body), done):
+        again = lambda: self.on_write(link, node, request, epoch, body)  # noqa: E731
+        if self.knows(mutation.incarnation, epoch, again, done):
             self._writes.write(mutation, now_s, done)
 
     def on_write_all(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
@@ -107,7 +108,7 @@ class Replica:
         mutations = decode_mutations(body)
         for mutation in mutations:
             again = lambda: self.on_write_all(link, node, request, epoch, body)  # noqa: E731
-            if not self._knows(mutation, epoch, again, done):
+            if not self.knows(mutation.incarnation, epoch, again, done):
                 return
         self._writes.write_all(mutations, self._clock.wall_us() // MICROS, done)
 
@@ -156,35 +157,37 @@ class Replica:
 
     # What isn't known yet
 
-    def _knows(
+    def knows(
         self,
-        mutation: Mutation,
+        incarnation: int,
         epoch: int,
         again: Callable[[], None],
-        done: Callable[[Exception | None], None],
+        refuse: Callable[[Exception], None],
     ) -> bool:
-        """Whether the table is known; if not, the request is parked or refused."""
+        """Whether a request's table is known; if not, the request is parked or refused.
+
+        Args:
+            epoch: the sender's.
+            again: the request, to be run once this node has caught up.
+        """
         try:
-            self._rows.known(mutation.incarnation)
+            self._rows.known(incarnation)
         except UnknownIncarnation as error:
             if epoch > self._peers.epoch:
-                self._park(epoch, again, done)
+                self._park(epoch, again, refuse)
             else:
-                done(error)
+                refuse(error)
             return False
         return True
 
-    def _park(
-        self, epoch: int, again: Callable[[], None], refuse: Callable[[Exception | None], None]
-    ) -> None:
+    def _park(self, epoch: int, again: Callable[[], None], refuse: Callable[[Exception], None]) -> None:
         if len(self._parked) >= limits.PARKED_REQUESTS_MAX:
             refuse(Overloaded("too many requests wait for the metadata log"))
             return
         self._parked.append((epoch, again))
         self.catch_up(epoch)
 
-    def _fail(self, link: Link, verb: int, request: int, error: Exception | None) -> None:
-        assert error is not None
+    def _fail(self, link: Link, verb: int, request: int, error: Exception) -> None:
         self._peers.fail(link, verb, request, encode_failure(error))
 
 

@@ -1,0 +1,182 @@
+"""The replica's side of Paxos.
+
+What is promised or accepted is on disk before it is answered for, under either durability. A commit applies
+its mutation and marks the ballot in one atomic write; seen twice it does nothing.
+
+State is kept in METADATA under ``paxos/ | incarnation | position``: it dies with the table's incarnation and
+moves with the partition's range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ourodb.errors import RequestError
+from ourodb.peer.messages import Verb
+from ourodb.ports import Clock, Link, NodeId, Store
+from ourodb.replication.messages import encode_failure
+from ourodb.replication.paxos.ballots import (
+    Accepted,
+    Ballot,
+    Commit,
+    PaxosState,
+    Prepare,
+    Promise,
+    Propose,
+    decode_commit,
+    decode_prepare,
+    decode_propose,
+    decode_state,
+    encode,
+)
+from ourodb.replication.peers import Peers
+from ourodb.replication.replica.reads import decode_command
+from ourodb.replication.replica.replica import Handler, Replica
+from ourodb.replication.replica.writes import Writes
+from ourodb.storage.families import METADATA
+from ourodb.storage.mutation import decode_mutation
+from ourodb.storage.row import Wait
+from ourodb.storage.rows import Rows
+
+PREFIX: Final = b"paxos/"
+MICROS: Final = 1_000_000
+
+Answer = Callable[[bytes | RequestError], None]
+"""Called with the reply's body, or the reason why there is none."""
+
+
+class Acceptor:
+    """Of all partitions of one node."""
+
+    def __init__(
+        self, rows: Rows, store: Store, writes: Writes, peers: Peers, clock: Clock, replica: Replica
+    ) -> None:
+        self._rows = rows
+        self._store = store
+        self._writes = writes
+        self._peers = peers
+        self._clock = clock
+        self._replica = replica
+
+    def handlers(self) -> dict[int, Handler]:
+        """By verb."""
+        return {
+            Verb.PAXOS_PREPARE: self._on_prepare,
+            Verb.PAXOS_PROPOSE: self._on_propose,
+            Verb.PAXOS_COMMIT: self._on_commit,
+        }
+
+    def prepare(self, request: Prepare, answer: Answer) -> None:
+        """Promise a ballot, and read as of that moment."""
+        reply = b""
+
+        def step() -> Wait | None:
+            nonlocal reply
+            key = _key(request.incarnation, request.position)
+            state = self._load(key)
+            if request.ballot[0] <= state.promised[0]:
+                reply = encode(Promise(state.promised))
+                return None
+            command, _ = decode_command(Verb.READ_SLICES, request.read, self._rows)
+            chunk = command.run()
+            if isinstance(chunk, Wait):
+                return chunk
+            state.promised = request.ballot
+            self._store.apply(((METADATA, key, encode(state)),))
+            reply = encode(
+                Promise(request.ballot, state.accepted, state.proposal, state.committed, chunk.encode())
+            )
+            return None
+
+        self._run(step, lambda: reply, answer)
+
+    def propose(self, request: Propose, answer: Answer) -> None:
+        """Accept a proposal, unless a higher ballot was promised."""
+        reply = b""
+
+        def step() -> None:
+            nonlocal reply
+            self._rows.known(request.incarnation)
+            key = _key(request.incarnation, request.position)
+            state = self._load(key)
+            if not _may_accept(request.ballot, state):
+                reply = encode(Accepted(max(state.promised, state.committed)))
+                return
+            state.promised = state.accepted = request.ballot
+            state.proposal = request.proposal
+            self._store.apply(((METADATA, key, encode(state)),))
+            reply = encode(Accepted(request.ballot))
+
+        self._run(step, lambda: reply, answer)
+
+    def commit(self, request: Commit, answer: Answer) -> None:
+        """Write what was agreed."""
+
+        def step() -> Wait | None:
+            key = _key(request.incarnation, request.position)
+            state = self._load(key)
+            if request.proposal:
+                mutation, _ = decode_mutation(request.proposal)
+                wait = self._rows.apply(mutation, self._clock.wall_us() // MICROS)
+                if wait is not None:
+                    return wait
+            if request.ballot <= state.committed:
+                return None
+            state.committed = request.ballot
+            state.promised = max(state.promised, request.ballot)
+            if state.accepted <= request.ballot:
+                state.proposal = None
+            self._store.apply(((METADATA, key, encode(state)),))
+            return None
+
+        self._run(step, lambda: b"", answer)
+
+    def _run(self, step: Callable[[], Wait | None], reply: Callable[[], bytes], answer: Answer) -> None:
+        self._writes.run(step, lambda error: answer(reply() if error is None else error), sync=True)
+
+    def _load(self, key: bytes) -> PaxosState:
+        # A scan, because it never answers LATER.
+        found = next((value for _, value in self._store.scan(METADATA, key, key + b"\x00")), None)
+        return PaxosState() if found is None else decode_state(found)
+
+    # Messages
+
+    def _on_prepare(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        prepare = decode_prepare(body)
+        answer = self._answer(link, Verb.PAXOS_PREPARE, request)
+        again = lambda: self._on_prepare(link, node, request, epoch, body)  # noqa: E731
+        if self._replica.knows(prepare.incarnation, epoch, again, answer):
+            self.prepare(prepare, answer)
+
+    def _on_propose(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        propose = decode_propose(body)
+        answer = self._answer(link, Verb.PAXOS_PROPOSE, request)
+        again = lambda: self._on_propose(link, node, request, epoch, body)  # noqa: E731
+        if self._replica.knows(propose.incarnation, epoch, again, answer):
+            self.propose(propose, answer)
+
+    def _on_commit(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        commit = decode_commit(body)
+        answer = self._answer(link, Verb.PAXOS_COMMIT, request)
+        again = lambda: self._on_commit(link, node, request, epoch, body)  # noqa: E731
+        if self._replica.knows(commit.incarnation, epoch, again, answer):
+            self.commit(commit, answer)
+
+    def _answer(self, link: Link, verb: Verb, request: int) -> Callable[[bytes | Exception | None], None]:
+        def answer(outcome: bytes | Exception | None) -> None:
+            if isinstance(outcome, bytes):
+                self._peers.reply(link, verb, request, outcome)
+            elif outcome is not None:
+                self._peers.fail(link, verb, request, encode_failure(outcome))
+
+        return answer
+
+
+def _may_accept(ballot: Ballot, state: PaxosState) -> bool:
+    """Ballots promised later have other microseconds, so an equal one is this very ballot's."""
+    return ballot >= state.promised and ballot > state.committed
+
+
+def _key(incarnation: int, position: bytes) -> bytes:
+    return b"%b%b%b" % (PREFIX, incarnation.to_bytes(4, "big"), position)

@@ -1,0 +1,95 @@
+"""Ballots, what an acceptor remembers of a partition, and the messages between proposer and acceptor.
+
+A ballot is ``(microseconds, node)``. Its first part is the timestamp of what is written under it, so no two
+ballots that a replica promises may share it: a replica promises a ballot only if its microseconds exceed
+those of all before it. A proposer that hears of a higher ballot than its own goes beyond it, whatever its
+clock says; clocks make rounds short, not right.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+Ballot = tuple[int, int]
+"""(microseconds since the epoch, node id)."""
+
+NO_BALLOT: Final[Ballot] = (0, 0)
+
+
+class PaxosState(msgspec.Struct, array_like=True):
+    """What a replica remembers of one partition.
+
+    Attributes:
+        promised: no lower ballot is answered.
+        accepted: ballot of the proposal that was accepted last.
+        proposal: its mutation as bytes; b"" for an empty one, None when there is none.
+        committed: the highest ballot whose commit was seen.
+    """
+
+    promised: Ballot = NO_BALLOT
+    accepted: Ballot = NO_BALLOT
+    proposal: bytes | None = None
+    committed: Ballot = NO_BALLOT
+
+
+class Prepare(msgspec.Struct, array_like=True):
+    """PAXOS_PREPARE: promise, and read.
+
+    Attributes:
+        read: body of a READ_SLICES.
+    """
+
+    ballot: Ballot
+    incarnation: int
+    position: bytes
+    read: bytes
+
+
+class Propose(msgspec.Struct, array_like=True):
+    """PAXOS_PROPOSE: accept this mutation (b"" for none)."""
+
+    ballot: Ballot
+    incarnation: int
+    position: bytes
+    proposal: bytes
+
+
+class Commit(msgspec.Struct, array_like=True):
+    """PAXOS_COMMIT: what was accepted by a quorum; write it."""
+
+    ballot: Ballot
+    incarnation: int
+    position: bytes
+    proposal: bytes
+
+
+class Promise(msgspec.Struct, array_like=True):
+    """Answer to PAXOS_PREPARE.
+
+    Attributes:
+        promised: the ballot asked for; a higher one: it was refused, and nothing else is said.
+        chunk: what was read.
+    """
+
+    promised: Ballot
+    accepted: Ballot = NO_BALLOT
+    proposal: bytes | None = None
+    committed: Ballot = NO_BALLOT
+    chunk: bytes = b""
+
+
+class Accepted(msgspec.Struct, array_like=True):
+    """Answer to PAXOS_PROPOSE; ``promised`` as in ``Promise``."""
+
+    promised: Ballot
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_state = msgspec.msgpack.Decoder(PaxosState).decode
+decode_prepare = msgspec.msgpack.Decoder(Prepare).decode
+decode_propose = msgspec.msgpack.Decoder(Propose).decode
+decode_commit = msgspec.msgpack.Decoder(Commit).decode
+decode_promise = msgspec.msgpack.Decoder(Promise).decode
+decode_accepted = msgspec.msgpack.Decoder(Accepted).decode
