@@ -11,17 +11,16 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 from tests.goldens import script
+from tests.hostile.mutations import BATCH_CASES, SEEDS, always_the_same, cases_of, mutated_bytes, requests
 from tests.hostile.raw import Raw, bound, envelope
 
-from ourodb.cql.wire.client_messages import encode_prepare, encode_query, encode_register, encode_startup
-from ourodb.cql.wire.codes import BATCH, ERROR, EXECUTE, OPTIONS, PREPARE, QUERY, REGISTER, STARTUP
-from ourodb.cql.wire.primitives import pack_int, pack_short
+from ourodb.cql.wire.client_messages import encode_query
+from ourodb.cql.wire.codes import ERROR, QUERY
 from ourodb.cql.wire.segments import encode_segments
+from ourodb.errors import InvalidRequest
 
-BATCH_CASES = 100
 BATCHES = 110
 CASES_MIN = 10_000
 """Of each test; four tests."""
@@ -48,59 +47,6 @@ ODD = [
     "--",
     "/*",
 ]
-INTERESTING = [pack_int(n) for n in (-1, -2, 0, 2**31 - 1, -(2**31), 65_536)] + [
-    b"\xff\xff",
-    b"\x00",
-    b"\x7f\xff",
-]
-FIXED = settings(
-    max_examples=BATCHES,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-SEEDS = st.lists(st.integers(0, 2**62), min_size=BATCH_CASES, max_size=BATCH_CASES)
-
-
-def seeds_of_frames(version: int) -> list[tuple[int, bytes]]:
-    select = encode_query(version, "SELECT * FROM hostile.t WHERE k = ?", bound([bytes(4)]))
-    one = (
-        pack_int(39)[:0]
-        + b"\x00"
-        + pack_int(40)
-        + b"INSERT INTO hostile.t (k, v) VALUES (1, ?)"[:40]
-        + pack_short(0)
-    )
-    return [
-        (QUERY, select),
-        (PREPARE, encode_prepare(version, "SELECT * FROM hostile.t WHERE k = ?")),
-        (EXECUTE, b"\x00\x10" + bytes(16) + b"\x00\x10" + bytes(16) + pack_short(1) + pack_int(0)),
-        (BATCH, b"\x01" + pack_short(1) + one + pack_short(1) + pack_int(0)),
-        (REGISTER, encode_register(["SCHEMA_CHANGE"])),
-        (STARTUP, encode_startup({})),
-        (OPTIONS, b""),
-    ]
-
-
-def mutated_bytes(draw: random.Random, data: bytes) -> bytes:
-    result = bytearray(data)
-    for _ in range(draw.randrange(1, 4)):
-        at = draw.randrange(len(result) + 1)
-        kind = draw.randrange(5)
-        if kind == 0 and at < len(result):
-            result[at] ^= 1 << draw.randrange(8)
-        elif kind == 1:
-            del result[at : at + draw.randrange(1, 9)]
-        elif kind == 2:
-            result[at:at] = draw.randbytes(draw.randrange(1, 9))
-        elif kind == 3:
-            odd = draw.choice(INTERESTING)
-            result[at : at + len(odd)] = odd
-        else:
-            del result[at:]
-    return bytes(result)
 
 
 def mutated_statement(draw: random.Random) -> str:
@@ -135,17 +81,19 @@ def check_answers(client: Raw, sent: dict[int, object]) -> None:
 
 @pytest.mark.parametrize("version", [3, 4, 5])
 def test_frames(address: tuple[str, int], version: int) -> None:
-    seeds = seeds_of_frames(version)
+    with Raw(address, version) as client:
+        seeds = requests(client)
+        assert not any(isinstance(client.ask(*seed), InvalidRequest) for seed in seeds)
 
     cases = 0
 
-    @FIXED
+    @always_the_same(BATCHES)
     @given(SEEDS)
-    def batch(drawn: list[int]) -> None:
+    def batch(seed_of_batch: int) -> None:
         nonlocal cases
-        cases += len(drawn)
+        cases += BATCH_CASES
         envelopes, sent = [], {}
-        for stream, seed in enumerate(drawn):
+        for stream, seed in enumerate(cases_of(seed_of_batch)):
             draw = random.Random(seed)
             opcode, body = draw.choice(seeds)
             opcode = draw.choice([opcode] * 9 + [draw.randrange(256)])
@@ -170,14 +118,14 @@ def test_statements(address: tuple[str, int]) -> None:
 
     cases = 0
 
-    @FIXED
+    @always_the_same(BATCHES)
     @given(SEEDS)
-    def batch(drawn: list[int]) -> None:
+    def batch(seed_of_batch: int) -> None:
         nonlocal cases
-        cases += len(drawn)
+        cases += BATCH_CASES
         sent: dict[int, object] = {}
         with Raw(address) as client:
-            for stream, seed in enumerate(drawn):
+            for stream, seed in enumerate(cases_of(seed_of_batch)):
                 draw = random.Random(seed)
                 text = mutated_statement(draw)
                 values = [draw.randbytes(draw.choice((0, 1, 4, 8, 16))) for _ in range(text.count("?"))]
