@@ -405,10 +405,13 @@ assert RAFT_ENTRY_BYTES_MAX <= RAFT_UNCOMMITTED_BYTES_MAX
 GOSSIP_ROUND_MS: Final = 1_000
 """From one round of gossip to the next."""
 
+GOSSIP_BEAT_MS: Final = 50
+"""Unit in which a heartbeat says how long its process has run."""
+
 GOSSIP_PEERS_MAX: Final = 3
 """Live peers that a node gossips with in one round."""
 
-GOSSIP_ENTRIES_PER_ROUND: Final = 300
+GOSSIP_ENTRIES_PER_ROUND: Final = 600
 """Digest entries that a node's own exchanges of one round should not exceed: a large ring gossips with fewer peers."""
 
 GOSSIP_PROBES_PER_ROUND: Final = 8
@@ -453,8 +456,8 @@ PHI_DOWN: Final = 8.0
 PHI_MAX: Final = 100.0
 """Suspicion is not told apart beyond this."""
 
-PHI_INTERVALS_MAX: Final = 64
-"""Intervals between heartbeats that are remembered of each node."""
+PHI_SILENCES_MAX: Final = 64
+"""Silences between heartbeats that are remembered of each node."""
 
 PHI_DEVIATION_MS_MIN: Final = 150
 """Heartbeats are never taken to be more regular than this: a busy machine delays them."""
@@ -471,8 +474,19 @@ CLOCK_SAMPLES_MAX: Final = 8
 CLOCK_SKEW_WARNING_MS: Final = 500
 """Offset between two nodes' clocks that is warned about; hybrid logical clocks follow a peer no further."""
 
-LATENCY_HALF_LIFE_MS: Final = 30_000
-"""After this an observed latency counts half."""
+ROUND_TRIPS_MAX: Final = 64
+"""Round trips to a peer that percentiles are taken from."""
 
 assert GOSSIP_DIGEST_NODES_MAX * 2 * 32 + GOSSIP_DELTA_BYTES_MAX < GOSSIP_BODY_BYTES_MAX
 assert 2 * GOSSIP_STATE_BYTES_MAX <= GOSSIP_DELTA_BYTES_MAX
+
+# --- Simulator -------------------------------------------------------------------------------------------------
+
+SIM_LANE_BYTES_MAX: Final = 8 * MIB
+"""Sent on one lane of a simulated link and not yet handled at its far end; past it messages are shed."""
+
+SIM_WARM_KEYS_MAX: Final = 1_024
+"""Keys that a simulated store has in memory; others may be answered LATER."""
+
+SIM_STORY_LINES_MAX: Final = 100_000
+"""The last lines of a story that are kept."""

@@ -18,7 +18,7 @@ from ourodb.limits import GOSSIP_NUMBER_MAX
 
 Number = Annotated[int, msgspec.Meta(ge=0, le=GOSSIP_NUMBER_MAX)]
 FORMATS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
-WIDTHS: Final = (0, 1, 2, 2, 4, 4, 4, 4, 8)
+WIDTHS: Final = (0, 1, 2, 4, 4, 8, 8, 8, 8)
 """Width by the number of bytes that the greatest difference needs."""
 
 

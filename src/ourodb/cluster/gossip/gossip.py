@@ -6,25 +6,10 @@ above all, double their hearers each round and are everywhere after a few. Who b
 spread this way: the metadata log decides it, and ``set_members`` tells; states of others are dropped and
 rumours of them refused.
 
-**UP and DOWN.** A peer's new beats, from whomever they are heard, feed its phi-accrual detector (``phi``); so
-does any other message straight from it (``mark_seen``). A peer goes DOWN
-
-- when phi passes ``PHI_DOWN``: three to four rounds of silence where heartbeats are regular;
-- when the transport says that its connections are refused or reset (``convict``), and it doesn't speak to us
-  within a round although it is asked: meanwhile rumours don't vouch for it;
-- when it says that it stops, which it does in order (``stop``);
-- when it is heard to have a new generation: its old process is gone.
-
-It comes UP only when it is heard *directly*: by a message that says something new, or by an answer to a SYN
-that was sent after it went down. So a rumour that lags behind can't bring a dead node back for a moment; but
-a rumour that something new is known of a node that is DOWN makes us ask it at once. Nodes that are DOWN are
-asked in turn each round, too, with a SYN so small that it may cost nothing. A node that starts or was cut off
-asks many at once. At its start a node holds all others to be DOWN.
-
-**A pause of our own** (a stopped process, a suspended machine) looks from here as if everybody else had been
-silent. It shows in the time between two events: no more than a round should pass. What is more than that is
-not counted as silence, and for one round nobody goes DOWN, since the messages of meanwhile may still wait to
-be read.
+**Who lives** is told in ``liveness``. It comes UP only when it is heard directly, so whoever hears a rumour
+that something new is known of a node that is DOWN asks it at once. Nodes that are DOWN are asked in turn each
+round, too, with a SYN so small that it may cost nothing; a node that starts, or comes back from a pause,
+speaks to many at once. At its start a node holds all others to be DOWN.
 
 **Lies and accidents.** Refused and counted: messages of nodes that aren't members or that say another sender
 than their link's, rumours of nodes that aren't members, generations from the future, leaps of beats and
@@ -44,6 +29,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 
+from ourodb.cluster.gossip.liveness import Liveness, Peer
 from ourodb.cluster.gossip.messages import (
     Ack,
     Ack2,
@@ -56,10 +42,10 @@ from ourodb.cluster.gossip.messages import (
     encode,
     encoded_bytes,
 )
-from ourodb.cluster.gossip.phi import ArrivalWindow
 from ourodb.cluster.gossip.state import STOPPING, Delta, NodeState, Value
 from ourodb.limits import (
     GENERATION_AHEAD_SECONDS_MAX,
+    GOSSIP_BEAT_MS,
     GOSSIP_BURST_MAX,
     GOSSIP_DELTA_BYTES_MAX,
     GOSSIP_DIGEST_NODES_MAX,
@@ -68,14 +54,10 @@ from ourodb.limits import (
     GOSSIP_PEERS_MAX,
     GOSSIP_PROBES_PER_ROUND,
     GOSSIP_ROUND_MS,
-    LOCAL_GRACE_ROUNDS,
-    LOCAL_PAUSE_ROUNDS,
-    PHI_DOWN,
     PHI_MAX,
 )
 from ourodb.ports import NodeId, Random
 
-NEVER_MS: Final = -(1 << 62)
 REFUSALS: Final = (
     "malformed",
     "unknown kind",
@@ -101,25 +83,6 @@ class Output:
     sends: list[tuple[NodeId, bytes]] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Peer:
-    """Attributes:
-    down_ms: since when it is DOWN.
-    refused_ms: since when its connections are refused without a word from it.
-    asked_ms: when it was last sent a SYN.
-    is_speaking: it is DOWN, yet sends messages that are no gossip.
-    """
-
-    node: NodeId
-    state: NodeState
-    window: ArrivalWindow
-    down_ms: int
-    is_up: bool = False
-    refused_ms: int | None = None
-    asked_ms: int = NEVER_MS
-    is_speaking: bool = False
-
-
 class Gossip:
     """One node's part.
 
@@ -132,17 +95,16 @@ class Gossip:
 
     __slots__ = (
         "_asked_last",
+        "_beats_before",
         "_born_ms",
         "_born_s",
         "_generation_max",
-        "_grace_until_ms",
         "_is_burst_due",
         "_is_stopping",
+        "_liveness",
         "_me",
-        "_no_grace_until_ms",
         "_now_ms",
         "_own",
-        "_peers",
         "_random",
         "_round_ms",
         "_states",
@@ -172,19 +134,18 @@ class Gossip:
             round_ms: from one call of ``tick`` to the next.
         """
         self._me = me
-        self._own = NodeState(generation=generation)
+        self._own = NodeState.of_new_process(generation)
         self._born_s = generation
         self._born_ms = now_ms
         self._generation_max = generation + GENERATION_AHEAD_SECONDS_MAX
         self._random = random
         self._round_ms = round_ms
         self._now_ms = now_ms
-        self._peers: dict[NodeId, Peer] = {}
+        self._liveness = Liveness(now_ms, round_ms)
         self._states: dict[NodeId, NodeState] = {me: self._own}
         self.states: Mapping[NodeId, NodeState] = MappingProxyType(self._states)
         self._asked_last = 0
-        self._grace_until_ms = NEVER_MS
-        self._no_grace_until_ms = NEVER_MS
+        self._beats_before = 0
         self._is_burst_due = False
         self._is_stopping = False
         self.rounds = 0
@@ -200,15 +161,15 @@ class Gossip:
 
     def is_up(self, node: NodeId) -> bool:
         """Whether the node is held to live; this one always is, whoever is no member never."""
-        peer = self._peers.get(node)
+        peer = self._liveness.peers.get(node)
         return peer.is_up if peer is not None else node == self._me
 
     def phi(self, node: NodeId, now_ms: int) -> float:
         """Suspicion against the node, in [0, PHI_MAX]; PHI_MAX when it is DOWN or no member."""
-        peer = self._peers.get(node)
+        peer = self._liveness.peers.get(node)
         if peer is None:
             return 0.0 if node == self._me else PHI_MAX
-        return peer.window.phi(now_ms) if peer.is_up else PHI_MAX
+        return self._liveness.phi(peer, now_ms)
 
     def update(self, **changes: Value) -> None:
         """What this node says of itself from now on: ``epoch``, ``load_bytes``, ``hints``, and texts for display.
@@ -227,20 +188,11 @@ class Gossip:
         """
         output = Output()
         self._listen(now_ms)
-        known = self._peers
-        news = []
-        self._peers = {}
-        for node in sorted({*nodes, self._me}):
-            if node == self._me:
-                continue
-            peer = known.get(node)
-            if peer is None:
-                peer = Peer(node, NodeState(), ArrivalWindow(now_ms, self._round_ms), now_ms)
-                news.append(peer)
-            self._peers[node] = peer
+        others = sorted({*nodes} - {self._me})
+        news = self._liveness.set_members(now_ms, others, self._peers_per_round(len(others) + 1))
         self._states.clear()
-        for node in sorted((*self._peers, self._me)):
-            self._states[node] = self._own if node == self._me else self._peers[node].state
+        for node in sorted((*others, self._me)):
+            self._states[node] = self._own if node == self._me else self._liveness.peers[node].state
         self._burst(now_ms, news, output)
         return output
 
@@ -256,17 +208,16 @@ class Gossip:
         if self._is_stopping:
             return output
         self.rounds += 1
-        self._own.beat += 1
+        self._beat(now_ms)
         expected_s = max(self._born_s + (now_ms - self._born_ms) // 1_000, wall_us // 1_000_000)
         self._generation_max = expected_s + GENERATION_AHEAD_SECONDS_MAX
-        if now_ms >= self._grace_until_ms:
-            self._judge(now_ms, output)
-        live = [peer for peer in self._peers.values() if peer.is_up]
+        self._liveness.judge(now_ms, output.changes)
+        live = [peer for peer in self._liveness.peers.values() if peer.is_up]
         if self._is_burst_due:
             self._is_burst_due = False
             self._burst(now_ms, live, output)
         else:
-            self._exchange(now_ms, self._draw(live, self._peers_per_round()), output)
+            self._exchange(now_ms, self._draw(live, self._peers_per_round(len(self._states))), output)
         for peer in live:
             if peer.refused_ms is not None:
                 self._ask(now_ms, peer, output)
@@ -287,7 +238,7 @@ class Gossip:
             if message is None:
                 self.refusals["unknown kind"] += 1
                 return output
-            peer = self._peers.get(sender)
+            peer = self._liveness.peers.get(sender)
             if peer is None:
                 self.refusals["unknown sender"] += 1
                 return output
@@ -312,11 +263,11 @@ class Gossip:
 
     def mark_seen(self, now_ms: int, node: NodeId) -> None:
         """Some other message came straight from the node: it lives. If it is DOWN, the next round asks it first."""
-        peer = self._peers.get(node)
+        peer = self._liveness.peers.get(node)
         if peer is None:
             return
         if peer.is_up:
-            peer.window.heard_ms = now_ms
+            peer.window.alive_ms = now_ms
             peer.refused_ms = None
         else:
             peer.is_speaking = True
@@ -327,27 +278,27 @@ class Gossip:
         May be called for each failed attempt; only the first counts.
         """
         output = Output()
-        peer = self._peers.get(node)
+        peer = self._liveness.peers.get(node)
         if peer is not None and peer.is_up and peer.refused_ms is None:
             peer.refused_ms = now_ms
             self._ask(now_ms, peer, output)
         return output
 
     def connected(self, now_ms: int, node: NodeId) -> Output:
-        """There is a connection to the node: if it is DOWN it is asked at once, rather than in its turn."""
+        """There is a connection to the node: if it is DOWN or suspect it is asked at once, rather than in its turn."""
         output = Output()
-        peer = self._peers.get(node)
-        if peer is not None and not peer.is_up:
+        peer = self._liveness.peers.get(node)
+        if peer is not None and (not peer.is_up or peer.refused_ms is not None):
             self._ask(now_ms, peer, output)
         return output
 
     def stop(self, now_ms: int) -> Output:
         """This node goes down in order: tell peers, who hold it to be DOWN from now on. It gossips no more."""
         output = Output()
-        self._own.beat += 1
+        self._beat(now_ms)
         self._own.change({STOPPING: 1})
         self._is_stopping = True
-        live = [peer for peer in self._peers.values() if peer.is_up]
+        live = [peer for peer in self._liveness.peers.values() if peer.is_up]
         for peer in self._draw(live, GOSSIP_BURST_MAX):
             self._ask(now_ms, peer, output)
         return output
@@ -355,43 +306,18 @@ class Gossip:
     # --- time ------------------------------------------------------------------------------------------------
 
     def _listen(self, now_ms: int) -> None:
-        """Notice whether this process was paused since the last event."""
-        gap_ms = now_ms - self._now_ms
         self._now_ms = now_ms
-        if gap_ms <= LOCAL_PAUSE_ROUNDS * self._round_ms:
-            return
-        pause_ms = gap_ms - self._round_ms
-        for peer in self._peers.values():
-            peer.window.excuse(now_ms, pause_ms)
-            if peer.refused_ms is not None:
-                peer.refused_ms = min(now_ms, peer.refused_ms + pause_ms)
-        self._is_burst_due = True
-        if now_ms >= self._no_grace_until_ms:
-            self._grace_until_ms = now_ms + self._round_ms
-            self._no_grace_until_ms = now_ms + LOCAL_GRACE_ROUNDS * self._round_ms
+        if self._liveness.listen(now_ms):
+            self._is_burst_due = True
 
-    def _judge(self, now_ms: int, output: Output) -> None:
-        # The deviation's floor keeps phi below PHI_DOWN for two rounds at least.
-        silent_before_ms = now_ms - 2 * self._round_ms
-        for peer in self._peers.values():
-            if not peer.is_up:
-                continue
-            is_refused = peer.refused_ms is not None and now_ms - peer.refused_ms >= self._round_ms
-            is_silent = peer.window.heard_ms < silent_before_ms and peer.window.phi(now_ms) > PHI_DOWN
-            if is_refused or is_silent:
-                self._went_down(now_ms, peer, output)
-
-    def _went_down(self, now_ms: int, peer: Peer, output: Output) -> None:
-        peer.is_up = False
-        peer.is_speaking = False
-        peer.refused_ms = None
-        peer.down_ms = now_ms
-        output.changes.append((peer.node, False))
+    def _beat(self, now_ms: int) -> None:
+        own = self._own
+        own.beat = max(own.beat + 1, self._beats_before + (now_ms - self._born_ms) // GOSSIP_BEAT_MS)
 
     # --- speaking --------------------------------------------------------------------------------------------
 
-    def _peers_per_round(self) -> int:
-        return max(1, min(GOSSIP_PEERS_MAX, GOSSIP_ENTRIES_PER_ROUND // len(self._states)))
+    def _peers_per_round(self, nodes: int) -> int:
+        return max(1, min(GOSSIP_PEERS_MAX, GOSSIP_ENTRIES_PER_ROUND // nodes))
 
     def _draw(self, peers: list[Peer], count: int) -> list[Peer]:
         """So many of them, by chance."""
@@ -404,7 +330,7 @@ class Gossip:
     def _burst(self, now_ms: int, peers: list[Peer], output: Output) -> None:
         """Speak to many at once: a whole exchange with a few, a question to the others."""
         drawn = self._draw(peers, GOSSIP_BURST_MAX)
-        whole = self._peers_per_round()
+        whole = self._peers_per_round(len(self._states))
         self._exchange(now_ms, drawn[:whole], output)
         for peer in drawn[whole:]:
             self._ask(now_ms, peer, output)
@@ -435,7 +361,7 @@ class Gossip:
 
     def _ask_down(self, now_ms: int, output: Output) -> None:
         """Ask some of those who are DOWN; those first who were heard, then each in turn."""
-        down = [peer for peer in self._peers.values() if not peer.is_up]
+        down = [peer for peer in self._liveness.peers.values() if not peer.is_up]
         turn = [peer for peer in down if peer.node > self._asked_last]
         turn += [peer for peer in down if peer.node <= self._asked_last]
         turn.sort(key=lambda peer: not peer.is_speaking)
@@ -560,14 +486,7 @@ class Gossip:
             lived_ms = asked_ms
         else:
             return True
-        if peer.is_up:
-            peer.window.heard_ms = max(peer.window.heard_ms, lived_ms)
-            peer.refused_ms = None
-        elif lived_ms >= peer.down_ms:
-            peer.is_up = True
-            peer.is_speaking = False
-            peer.window.resume(now_ms)
-            output.changes.append((peer.node, True))
+        self._liveness.spoke(now_ms, peer, lived_ms, output.changes)
         return True
 
     def _take_deltas(self, now_ms: int, deltas: list[Delta], rumoured: list[Peer], output: Output) -> None:
@@ -575,7 +494,7 @@ class Gossip:
             if delta.node == self._me:
                 self._hear_of_me(delta.generation, delta.beat, delta.version)
                 continue
-            peer = self._peers.get(NodeId(delta.node))
+            peer = self._liveness.peers.get(NodeId(delta.node))
             if peer is None:
                 self.refusals["unknown node"] += 1
             elif self._is_possible(peer.state, delta.generation, delta.beat, delta.version):
@@ -589,32 +508,32 @@ class Gossip:
         if not state.merge(delta):
             return False
         if state.generation != generation:
-            if peer.is_up:
-                self._went_down(now_ms, peer, output)
-            peer.window = ArrivalWindow(now_ms, self._round_ms)
+            per_round = self._peers_per_round(len(self._states))
+            self._liveness.has_new_process(now_ms, peer, per_round, output.changes)
         elif state.beat != beat and peer.is_up:
-            peer.window.beat(now_ms)
+            peer.window.beat(now_ms, state.beat * GOSSIP_BEAT_MS)
         if state.is_stopping and peer.is_up:
-            self._went_down(now_ms, peer, output)
+            self._liveness.went_down(now_ms, peer, output.changes)
         return True
 
     def _hear_beat(self, now_ms: int, node: int, generation: int, beat: int, rumoured: list[Peer]) -> None:
         """A rumour of a beat."""
-        if node == self._me:
-            self._hear_of_me(generation, beat, 0)
-            return
-        peer = self._peers.get(NodeId(node))
+        peer = self._liveness.peers.get(NodeId(node))
         if peer is None:
-            self.refusals["unknown node"] += 1
+            if node == self._me:
+                self._hear_of_me(generation, beat, 0)
+            else:
+                self.refusals["unknown node"] += 1
             return
         state = peer.state
         if generation != state.generation or beat <= state.beat:
             return
-        if not self._is_possible(state, generation, beat, state.version):
+        if beat - state.beat > GOSSIP_LEAP_MAX:
+            self.refusals["leap"] += 1
             return
         state.beat = beat
         if peer.is_up:
-            peer.window.beat(now_ms)
+            peer.window.beat(now_ms, beat * GOSSIP_BEAT_MS)
         else:
             rumoured.append(peer)
 
@@ -644,3 +563,4 @@ class Gossip:
             own.renew(generation + 1, 1, 1)
         else:
             own.renew(generation, max(own.beat, beat) + 1, max(own.version, version) + 1)
+        self._beats_before = own.beat - (self._now_ms - self._born_ms) // GOSSIP_BEAT_MS

@@ -1,23 +1,30 @@
-"""How likely it is that a silent node is down: the phi-accrual failure detector.
+"""How likely it is that a silent node is down: a phi-accrual failure detector.
 
-A node's heartbeats reach us at intervals that depend on the network, the size of the ring and how busy the
-machines are. Instead of one timeout for all, the intervals of the recent past are remembered for each node,
-and silence is judged by them:
+Instead of one timeout for all, the silences of the recent past are remembered for each node, and the present
+one is judged by them:
 
-    phi(t) = -log10(P(the next heartbeat comes later than t after the last))
+    phi(t) = -log10(P(a silence that the node survives is longer than t))
 
-with P taken from a normal distribution of the remembered mean and deviation. phi 1 means that one in ten such
-silences is followed by a heartbeat after all, phi 8 one in 10^8; there the node is held to be DOWN. Cassandra
-takes an exponential distribution instead, which needs only the mean but has so long a tail that it waits for
-18 intervals; our heartbeats are far more regular, and the normal distribution, which is the paper's own,
-tells a death after three or four.
+with P taken from a normal distribution of the remembered mean and deviation. phi 1 means that the node speaks
+again after one in ten such silences, phi 8 after one in 10^8; there it is held to be DOWN. Cassandra takes an
+exponential distribution instead, which needs only the mean but has so long a tail that it waits for 18
+intervals; the normal distribution is the paper's own and tells a death after three or four. The deviation has
+a floor, of 2/5 of a round: a busy machine's hiccup must not pass for a death.
 
-Any message from a node proves that it lives, but only heartbeats are counted as intervals: else a busy link
-would teach us that a tenth of a second of silence is suspect. Nor does a machine's short hiccup tell much:
-the deviation has a floor, of 2/5 of a round.
+**What a silence is.** Most heartbeats come by rumour, from whoever had them first, so one may arrive long
+after it was made, and news of a dead node goes on arriving for a while. So silence is counted from when a
+heartbeat was *made*, not from when it came. A heartbeat says how long its process had run by then. The
+difference between that and our own clock is the same for all heartbeats of a process, but for the way that
+each took; the least of many is that of the quickest way, and dates them all. In a ring of 300 that makes
+deaths known everywhere at nearly the same moment, and the age of what is known of a node that lives has a far
+thinner tail than the intervals between arrivals have.
 
-Source: Hayashibara, Défago, Yared, Katayama 2004, "The phi accrual failure detector"; Apache Cassandra,
-``gms/FailureDetector``, for the handling of pauses of our own.
+Any message straight from a node proves that it lives, but only heartbeats teach us its rhythm: else a busy
+link would make a tenth of a second of silence suspect.
+
+Sources: Hayashibara, Défago, Yared, Katayama 2004, "The phi accrual failure detector"; Chen, Toueg, Aguilera
+2002, "On the quality of service of failure detectors", for dating heartbeats without synchronised clocks;
+Apache Cassandra, ``gms/FailureDetector``.
 """
 
 from __future__ import annotations
@@ -25,85 +32,122 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from ourodb.limits import PHI_DEVIATION_MS_MIN, PHI_INTERVALS_MAX, PHI_MAX
+from ourodb.limits import PHI_DEVIATION_MS_MIN, PHI_DOWN, PHI_MAX, PHI_SILENCES_MAX
 
 DEVIATION_ROUNDS_MIN = 0.4
-INTERVAL_ROUNDS_MAX = 4
-"""A longer interval is remembered as this: it was a fault, not the rhythm."""
-PRIOR_INTERVALS = 8
-"""What is assumed before anything is known: half and one and a half rounds in turn."""
+SILENCE_ROUNDS_MAX = 4
+"""A silence that is longer than expected by more is remembered as this: it was a fault, not the rhythm."""
+PRIOR_PAIRS = 4
+"""What is assumed before anything is known: so many times half a round less and half a round more than expected."""
 ROOT_2 = math.sqrt(2.0)
 
 
+def expected_silence_ms(round_ms: int, nodes: int, peers_per_round: int) -> int:
+    """How old what is known of a node gets, about, before something newer is known.
+
+    In each round a rumour is told to as many, and picked up by as many, as each node gossips with; most know it a round
+    before all do.
+    """
+    rounds = math.log(nodes) / math.log(1 + 2 * peers_per_round)
+    return int(round_ms * max(1.0, rounds - 1.0))
+
+
 class ArrivalWindow:
-    """The heartbeats of one node as they arrived here.
+    """The heartbeats of one process as they arrived here.
 
     Attributes:
-        heard_ms: when it last gave a sign of life; monotonic.
+        alive_ms: until when it is known to have lived; monotonic, our clock.
     """
 
     __slots__ = (
+        "_arrivals",
         "_beat_ms",
         "_deviation_ms_min",
-        "_interval_ms_max",
-        "_intervals",
+        "_offset_before_ms",
+        "_offset_ms",
+        "_silence_ms_max",
+        "_silences",
         "_sum",
         "_sum_squares",
-        "heard_ms",
+        "alive_ms",
     )
 
-    def __init__(self, now_ms: int, round_ms: int) -> None:
-        """A node heard of just now.
+    def __init__(self, now_ms: int, round_ms: int, expected_ms: int) -> None:
+        """A node of which nothing was heard before.
 
         Args:
-            now_ms: monotonic clock, milliseconds, as everywhere here.
+            now_ms: our monotonic clock, milliseconds, as everywhere here.
             round_ms: from one heartbeat of the node to the next.
+            expected_ms: see ``expected_silence_ms``.
         """
-        self.heard_ms = now_ms
+        self.alive_ms = now_ms
         self._beat_ms = now_ms
-        self._interval_ms_max = INTERVAL_ROUNDS_MAX * round_ms
+        self._offset_ms: int | None = None
+        self._offset_before_ms: int | None = None
+        self._arrivals = 0
+        self._silence_ms_max = expected_ms + SILENCE_ROUNDS_MAX * round_ms
         self._deviation_ms_min = max(PHI_DEVIATION_MS_MIN, DEVIATION_ROUNDS_MIN * round_ms)
-        self._intervals: deque[int] = deque()
-        self._sum = 0
-        self._sum_squares = 0
-        for at in range(PRIOR_INTERVALS):
-            self._remember(round_ms // 2 if at % 2 else round_ms * 3 // 2)
+        less_ms, more_ms = expected_ms - round_ms // 2, expected_ms + round_ms // 2
+        self._silences = deque((less_ms, more_ms) * PRIOR_PAIRS)
+        self._sum = PRIOR_PAIRS * (less_ms + more_ms)
+        self._sum_squares = PRIOR_PAIRS * (less_ms * less_ms + more_ms * more_ms)
 
-    def beat(self, now_ms: int) -> None:
-        """A heartbeat that was not known before has arrived."""
-        self._remember(min(now_ms - self._beat_ms, self._interval_ms_max))
-        self._beat_ms = now_ms
-        self.heard_ms = now_ms
+    def beat(self, now_ms: int, uptime_ms: int) -> None:
+        """A heartbeat that was not known before has arrived.
 
-    def resume(self, now_ms: int) -> None:
-        """The node is back after it was DOWN: the silence between was not its rhythm."""
+        Args:
+            uptime_ms: how long the node's process had run, by its own clock, when it made this heartbeat.
+        """
+        silence_ms = min(max(0, now_ms - self._beat_ms), self._silence_ms_max)
+        silences = self._silences
+        silences.append(silence_ms)
+        self._sum += silence_ms
+        self._sum_squares += silence_ms * silence_ms
+        if len(silences) > PHI_SILENCES_MAX:
+            oldest_ms = silences.popleft()
+            self._sum -= oldest_ms
+            self._sum_squares -= oldest_ms * oldest_ms
+        offset_ms = now_ms - uptime_ms
+        if self._offset_ms is None or offset_ms < self._offset_ms:
+            self._offset_ms = offset_ms
+        least_ms = self._offset_ms
+        if self._offset_before_ms is not None and self._offset_before_ms < least_ms:
+            least_ms = self._offset_before_ms
+        self._arrivals += 1
+        if self._arrivals == PHI_SILENCES_MAX:
+            # Clocks drift: the quickest way of long ago dates nothing any more.
+            self._arrivals = 0
+            self._offset_before_ms, self._offset_ms = self._offset_ms, None
+        made_ms = least_ms + uptime_ms
+        if made_ms > self._beat_ms:
+            self._beat_ms = made_ms
+        if made_ms > self.alive_ms:
+            self.alive_ms = made_ms
+
+    def resume(self, now_ms: int, uptime_ms: int) -> None:
+        """It is back after it was DOWN: the silence between was not its rhythm, and its clock may have stood still."""
+        self._offset_ms = now_ms - uptime_ms
+        self._offset_before_ms = None
+        self._arrivals = 0
         self._beat_ms = now_ms
-        self.heard_ms = now_ms
+        self.alive_ms = now_ms
 
     def excuse(self, now_ms: int, pause_ms: int) -> None:
         """Don't count so much of the silence: we ourselves did not listen."""
         self._beat_ms = min(now_ms, self._beat_ms + pause_ms)
-        self.heard_ms = min(now_ms, self.heard_ms + pause_ms)
+        self.alive_ms = min(now_ms, self.alive_ms + pause_ms)
+
+    def is_down(self, now_ms: int) -> bool:
+        """Whether phi is past ``PHI_DOWN``."""
+        # Most are heard of in time: phi is below 1/3 before the mean.
+        is_late = (now_ms - self.alive_ms) * len(self._silences) > self._sum
+        return is_late and self.phi(now_ms) > PHI_DOWN
 
     def phi(self, now_ms: int) -> float:
-        """Suspicion that the node is down, in [0, PHI_MAX]; higher is more certain.
-
-        Args:
-            now_ms: never before the last sign of life.
-        """
-        count = len(self._intervals)
+        """Suspicion that the node is down, in [0, PHI_MAX]; higher is more certain."""
+        count = len(self._silences)
         mean = self._sum / count
         variance = self._sum_squares / count - mean * mean
         deviation = max(self._deviation_ms_min, math.sqrt(max(0.0, variance)))
-        later = 0.5 * math.erfc((now_ms - self.heard_ms - mean) / (deviation * ROOT_2))
-        return min(PHI_MAX, -math.log10(later)) if later > 0.0 else PHI_MAX
-
-    def _remember(self, interval_ms: int) -> None:
-        intervals = self._intervals
-        intervals.append(interval_ms)
-        self._sum += interval_ms
-        self._sum_squares += interval_ms * interval_ms
-        if len(intervals) > PHI_INTERVALS_MAX:
-            oldest = intervals.popleft()
-            self._sum -= oldest
-            self._sum_squares -= oldest * oldest
+        longer = 0.5 * math.erfc((now_ms - self.alive_ms - mean) / (deviation * ROOT_2))
+        return min(PHI_MAX, -math.log10(longer)) if longer > 0.0 else PHI_MAX

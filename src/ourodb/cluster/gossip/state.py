@@ -83,7 +83,7 @@ class NodeState:
 
     Attributes:
         generation: seconds since the epoch at which the node's process started, or a little more; 0: nothing is known.
-        beat: rounds that it has gossiped.
+        beat: how long its process had run when it said this, in GOSSIP_BEAT_MS; more each round.
         version: of the last change of a field.
         fields: name to (version, value).
     """
@@ -112,6 +112,11 @@ class NodeState:
     def is_stopping(self) -> bool:
         """It has said that it goes down now."""
         return bool(self._number(STOPPING))
+
+    @classmethod
+    def of_new_process(cls, generation: int) -> NodeState:
+        """A node's own state at its start. It has room for the last word from the beginning."""
+        return cls(generation, 0, 1, {STOPPING: (1, 0)})
 
     def text(self, name: str) -> str:
         """A field that is text; empty when there is none."""
