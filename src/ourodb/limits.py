@@ -482,9 +482,6 @@ assert 2 * GOSSIP_STATE_BYTES_MAX <= GOSSIP_DELTA_BYTES_MAX
 
 # --- Simulator -------------------------------------------------------------------------------------------------
 
-SIM_LANE_BYTES_MAX: Final = 8 * MIB
-"""Sent on one lane of a simulated link and not yet handled at its far end; past it messages are shed."""
-
 SIM_WARM_KEYS_MAX: Final = 1_024
 """Keys that a simulated store has in memory; others may be answered LATER."""
 

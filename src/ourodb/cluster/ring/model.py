@@ -1,4 +1,8 @@
-"""A member of the cluster, as the metadata log knows it."""
+"""A member of the cluster, as the metadata log knows it.
+
+Three nested failure domains say where a member runs: its data centre, its rack within that, its host within that. The
+names are only compared within each other: rack ``r1`` of one data centre has nothing to do with ``r1`` of another.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,8 @@ class Member:
         peer: where other nodes connect.
         native: where clients connect.
         host: the machine it runs on; members with the same one fail together.
-        tokens: signed 64-bit, ascending; the range that ends at a token belongs to its node first.
+        tokens: signed 64-bit, ascending; the range that ends at a token belongs to its node first. No two members
+            have one in common. None at all: the member owns nothing (yet, or any more).
     """
 
     id: NodeId
