@@ -487,3 +487,81 @@ SIM_WARM_KEYS_MAX: Final = 1_024
 
 SIM_STORY_LINES_MAX: Final = 100_000
 """The last lines of a story that are kept."""
+
+# --- Metadata log ------------------------------------------------------------------------------------------------
+
+MEMBERS_MAX: Final = 1_000
+"""Members of a cluster."""
+
+REMOVED_HOSTS_MAX: Final = 10_000
+"""Host ids of removed members that are remembered; the oldest is forgotten."""
+
+METADATA_RECENT_MAX: Final = 1_024
+"""Proposals whose outcome the log remembers, so that one that is sent again is carried out once."""
+
+METADATA_SUBMISSIONS_MAX: Final = 256
+"""Changes that wait on one node to be carried out; past it, clients are told OVERLOADED."""
+
+METADATA_WAITERS_MAX: Final = 4_096
+"""Peers' requests that wait on one node for an entry to be applied."""
+
+METADATA_SUBMIT_MS: Final = 1_800
+"""A change that no majority has confirmed by then has failed, or is in doubt. Below the two seconds that are promised."""
+
+METADATA_NO_MAJORITY_MS: Final = 400
+"""A change fails this early if there is no leader and the failure detector knows of no majority that could choose one."""
+
+METADATA_RETRY_MS: Final = 250
+"""A proposal that nobody answered is sent again after this, to another if need be."""
+
+METADATA_REDIRECTS_MAX: Final = 3
+"""How often a proposal follows what nodes say of who leads before it waits for METADATA_RETRY_MS."""
+
+METADATA_SPREAD_MS: Final = 10_000
+"""How long a change that was carried out is waited for on the other live nodes."""
+
+METADATA_SPREAD_RETRY_MS: Final = 1_000
+"""A node that was asked to tell when it has applied an epoch, and didn't, is asked again after this."""
+
+METADATA_PULL_ENTRIES_MAX: Final = 256
+METADATA_PULL_BYTES_MAX: Final = 4 * MIB
+"""Entries in one answer to a node that lags, and their payloads, if there is more than one."""
+
+METADATA_PULL_RETRY_MS: Final = 500
+"""Entries that didn't come by then are asked for again, from another node if there is one."""
+
+METADATA_PULL_GRACE_MS: Final = 600
+"""How long a voter that hears its leader may lag before it asks others for entries: they come by themselves."""
+
+METADATA_TICK_MS: Final = 50
+"""How often deadlines are looked at while something waits."""
+
+METADATA_EFFECTS_MAX: Final = 4_096
+"""Writes and messages of consensus that wait for the disk; past it, what peers send it is dropped."""
+
+METADATA_RESUME_MS: Final = 500
+"""Consensus that stopped because the store refused a write begins again after this."""
+
+METADATA_ENTRIES_SHOWN_MAX: Final = 256
+"""Entries that an operator can ask to see."""
+
+VOTERS_CHECK_MS: Final = 1_000
+"""How often the leader looks at whether the voters are the right ones."""
+
+VOTER_DOWN_MS: Final = 10_000
+"""A voter that has been down for so long is replaced by a live member."""
+
+JOIN_RETRY_MS: Final = 500
+"""A node that wants to join and got no answer asks the next seed after this."""
+
+JOIN_MS_MAX: Final = 60_000
+"""A node that hasn't joined by then gives up."""
+
+RECOVERY_EPOCHS: Final = 1 << 20
+"""By how much giving up a lost majority raises the epoch: over all that the lost nodes can have applied."""
+
+assert METADATA_TICK_MS <= METADATA_RETRY_MS < METADATA_NO_MAJORITY_MS < METADATA_SUBMIT_MS
+assert METADATA_SUBMIT_MS + 2 * METADATA_TICK_MS <= CONTROL_TIMEOUT_MS
+assert 2 * RAFT_UNCOMMITTED_ENTRIES_MAX <= METADATA_RECENT_MAX
+assert METADATA_PULL_BYTES_MAX <= RAFT_MESSAGE_BYTES_MAX
+assert METADATA_PULL_GRACE_MS > 2 * RAFT_HEARTBEAT_MS

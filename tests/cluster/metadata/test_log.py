@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from tests.schema.node import NODE
 
 from ourodb import limits
-from ourodb.cluster.metadata.log import ENTRY_PREFIX, Applied, MetadataLog, entry_key, install
-from ourodb.cluster.metadata.view import ClusterView
+from ourodb.cluster.metadata.log import ENTRY_PREFIX, Applied, MetadataLog, NodeView, entry_key, install
 from ourodb.errors import AlreadyExists, OuroError, Overloaded, StoreDamaged, StoreError
 from ourodb.ports import Write
 from ourodb.schema.changes import (
@@ -90,7 +89,7 @@ def test_a_change_is_in_force_once_it_is_on_disk_and_not_before() -> None:
     store = SlowStore()
     log = opened(store)
     seen: list[Outcome] = []
-    told: list[tuple[ClusterView, tuple[SchemaChangeEvent, ...]]] = []
+    told: list[tuple[NodeView, tuple[SchemaChangeEvent, ...]]] = []
     log.listen(lambda view, events: told.append((view, events)))
     log.submit(keyspace("app"), seen.append)
     assert not seen
@@ -261,7 +260,7 @@ def test_a_restored_schema_is_where_the_log_starts() -> None:
 def test_what_a_node_says_of_itself_can_change() -> None:
     """The port is known only once it is bound."""
     log = opened(MemoryStore())
-    told: list[ClusterView] = []
+    told: list[NodeView] = []
     log.listen(lambda view, _: told.append(view))
     moved = type(NODE)(
         NODE.cluster_name, NODE.data_center, NODE.rack, NODE.host_id, NODE.tokens, native_port=1

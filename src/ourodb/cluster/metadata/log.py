@@ -1,7 +1,7 @@
 """The metadata log of a node: changes in order, each on disk before anyone sees what it leads to.
 
 An entry is a change (``schema.changes``) under its index, which is the epoch of the schema after it. ``submit`` applies
-the change to the newest schema, appends the entry, and once the store has synced it makes the new ``ClusterView`` the
+the change to the newest schema, appends the entry, and once the store has synced it makes the new ``NodeView`` the
 current one, tells the listeners, then the one who submitted. A change that doesn't fit is answered with its error and
 never appended, so that every entry on disk applies.
 
@@ -28,7 +28,6 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ourodb import limits
-from ourodb.cluster.metadata.view import ClusterView
 from ourodb.errors import OuroError, RequestError, StoreDamaged, StoreError
 from ourodb.ports import Store, Write
 from ourodb.schema.changes import Change, SchemaChangeEvent, decode_change, encode_change
@@ -47,6 +46,24 @@ _EPOCH: Final = struct.Struct(">Q")
 
 
 @dataclass(frozen=True, slots=True)
+class NodeView:
+    """Schema and this node as of one epoch, which is the schema's.
+
+    Attributes:
+        peers: the others.
+    """
+
+    schema: Schema
+    node: NodeInfo
+    peers: tuple[NodeInfo, ...] = ()
+
+    @property
+    def epoch(self) -> int:
+        """Index of the last change that this view has applied."""
+        return self.schema.epoch
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """A change is on disk and in force.
 
@@ -55,12 +72,12 @@ class Applied:
             TRUNCATE.
     """
 
-    view: ClusterView
+    view: NodeView
     events: tuple[SchemaChangeEvent, ...]
 
 
 Done = Callable[[Applied | OuroError], None]
-Listener = Callable[[ClusterView, tuple[SchemaChangeEvent, ...]], None]
+Listener = Callable[[NodeView, tuple[SchemaChangeEvent, ...]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +96,7 @@ class MetadataLog:
 
     def __init__(self, store: Store, node: NodeInfo) -> None:
         self._store = store
-        self._view = ClusterView(initial_schema(), node)
+        self._view = NodeView(initial_schema(), node)
         self._tip = self._view.schema
         self._snapshot_epoch = 0
         self._waiting: deque[_Waiting] = deque()
@@ -87,11 +104,11 @@ class MetadataLog:
         self._broken: OuroError | None = None
 
     @property
-    def view(self) -> ClusterView:
+    def view(self) -> NodeView:
         """The view after the last entry that is on disk."""
         return self._view
 
-    def recover(self) -> ClusterView:
+    def recover(self) -> NodeView:
         """Read the snapshot and the entries after it; the first thing to do.
 
         Raises:

@@ -1,0 +1,120 @@
+"""What a command of the metadata log says: data alone, drawn and read from clocks before it was proposed.
+
+The payload of a COMMAND entry is a proposal: an id of 16 bytes that its submitter drew, his epoch, and one command. The
+proposal stays the same when it is sent again to another leader, so that it is carried out once.
+
+Encoding: msgpack maps, keys by name, defaults left out, so that fields can be added. Tags and field names are for ever.
+A change of the schema is within as its own encoding (``schema.changes``).
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from ourodb.errors import StoreDamaged
+from ourodb.ports import Address
+
+PROPOSAL_ID_BYTES: Final = 16
+
+
+class NewMember(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A node that wants to be a member; attributes as in ``cluster.ring.model.Member``.
+
+    Attributes:
+        token_count: how many tokens the cluster is to choose for it.
+        tokens: signed 64-bit; chosen already, instead. Only for the first member.
+    """
+
+    host_id: UUID
+    peer: Address
+    native: Address
+    data_center: str
+    rack: str
+    host: str
+    token_count: int = 16
+    tokens: tuple[int, ...] = ()
+
+
+class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="command"):
+    """What the encodings of all commands have in common."""
+
+
+class FoundCluster(_Command, frozen=True, tag="found_cluster"):
+    """The first entry of a log.
+
+    Attributes:
+        schema: that the cluster begins with (``schema.snapshot``); without it, the system's keyspaces.
+    """
+
+    cluster_id: UUID
+    name: str
+    member: NewMember
+    schema: bytes = b""
+
+
+class AddMember(_Command, frozen=True, tag="add_member"):
+    member: NewMember
+
+
+class UpdateMember(_Command, frozen=True, tag="update_member"):
+    """A member has other addresses since it was started again."""
+
+    host_id: UUID
+    peer: Address
+    native: Address
+
+
+class RemoveMember(_Command, frozen=True, tag="remove_member"):
+    host_id: UUID
+
+
+class ChangeSchema(_Command, frozen=True, tag="change_schema"):
+    """Attributes: change, encoded (``schema.changes.encode_change``)."""
+
+    change: bytes
+
+
+Command: TypeAlias = FoundCluster | AddMember | UpdateMember | RemoveMember | ChangeSchema
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """A command on its way into the log.
+
+    Attributes:
+        id: PROPOSAL_ID_BYTES, drawn by whoever submitted it.
+        since: the submitter's epoch then. An entry so much later that the log may have forgotten an earlier one with
+            the same id is refused.
+    """
+
+    id: bytes
+    since: int
+    command: Command
+
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(Proposal)
+
+
+def encode_proposal(proposal: Proposal) -> bytes:
+    """The payload of an entry; equal proposals give equal bytes."""
+    return _encoder.encode(proposal)
+
+
+def decode_proposal(payload: bytes) -> Proposal:
+    """Inverse of ``encode_proposal``.
+
+    Raises:
+        StoreDamaged: the bytes are no proposal, or one that a newer version of OuroDB made.
+    """
+    try:
+        proposal: Proposal = _decoder.decode(payload)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise StoreDamaged(
+            f"it can't be read ({error}); a newer version of OuroDB may have made it"
+        ) from error
+    if len(proposal.id) != PROPOSAL_ID_BYTES:
+        raise StoreDamaged(f"its id has {len(proposal.id)} bytes instead of {PROPOSAL_ID_BYTES}")
+    return proposal

@@ -1,0 +1,128 @@
+"""A whole view as bytes: what a node starts from, and what one that is far behind is sent.
+
+Format: one byte of version, then msgpack; the schema is within as ``schema.snapshot`` writes it. Fields may be added
+with defaults; anything else is a new version.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from ourodb.cluster.metadata.view import ClusterView, by_id
+from ourodb.cluster.ring.model import Member
+from ourodb.cluster.ring.placement import Ring
+from ourodb.errors import StoreDamaged
+from ourodb.ports import Address, NodeId
+from ourodb.schema.snapshot import decode_schema, encode_schema
+
+VERSION: Final = 1
+
+
+class _Member(msgspec.Struct, frozen=True):
+    id: int
+    host_id: UUID
+    peer: Address
+    native: Address
+    data_center: str
+    rack: str
+    host: str
+    tokens: tuple[int, ...]
+
+
+class _View(msgspec.Struct, frozen=True):
+    epoch: int
+    cluster_id: UUID
+    cluster_name: str
+    schema: bytes
+    members: list[_Member]
+    voters: list[int]
+    next_node: int
+    removed: list[UUID]
+    recent: list[tuple[bytes, bytes]]
+    recoveries: int
+
+
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_decoder = msgspec.msgpack.Decoder(_View)
+
+
+def encode_view(view: ClusterView) -> bytes:
+    """Views that the same entries led to give equal bytes."""
+    members = [
+        _Member(
+            member.id,
+            member.host_id,
+            member.peer,
+            member.native,
+            member.data_center,
+            member.rack,
+            member.host,
+            member.tokens,
+        )
+        for member in view.members.values()
+    ]
+    written = _View(
+        view.epoch,
+        view.cluster_id,
+        view.cluster_name,
+        encode_schema(view.schema),
+        members,
+        list(view.voters),
+        view.next_node,
+        list(view.removed),
+        list(view.recent.items()),
+        view.recoveries,
+    )
+    return bytes([VERSION]) + _encoder.encode(written)
+
+
+def decode_view(encoded: bytes) -> ClusterView:
+    """Inverse of ``encode_view``.
+
+    Raises:
+        StoreDamaged: the bytes are no view, or one of a newer format.
+    """
+    if not encoded or encoded[0] != VERSION:
+        found = encoded[0] if encoded else "nothing"
+        raise StoreDamaged(
+            f"The snapshot of the metadata log has format {found}; this version of OuroDB reads format {VERSION}. "
+            "Start the version that wrote it, or restore a snapshot of this node's data."
+        )
+    try:
+        read = _decoder.decode(encoded[1:])
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise StoreDamaged(
+            f"The snapshot of the metadata log can't be read: {error}. Restore a snapshot of this node's data."
+        ) from error
+    members = by_id(
+        {
+            NodeId(member.id): Member(
+                NodeId(member.id),
+                member.host_id,
+                member.peer,
+                member.native,
+                member.data_center,
+                member.rack,
+                member.host,
+                member.tokens,
+            )
+            for member in read.members
+        }
+    )
+    return ClusterView(
+        epoch=read.epoch,
+        cluster_id=read.cluster_id,
+        cluster_name=read.cluster_name,
+        schema=decode_schema(read.schema),
+        members=members,
+        voters=tuple(NodeId(voter) for voter in read.voters),
+        next_node=NodeId(read.next_node),
+        removed=tuple(read.removed),
+        recent=MappingProxyType(dict(read.recent)),
+        recoveries=read.recoveries,
+        ring=Ring(tuple(members.values())),
+    )
