@@ -1,0 +1,225 @@
+"""One connection between two nodes: what TCP is to them, one way.
+
+Segments (what one pass sent) arrive in order, however late each is. When a path is cut they stall; when it
+heals soon they are sent again; when it doesn't, the sender gives up after ``PEER_UNACKNOWLEDGED_MS_MAX``, as
+its kernel is told to do, and whatever hasn't arrived is lost. So it is with a connection on which nothing is
+sent: its probes stay unanswered.
+
+What is lost is always a tail. Whoever lost a connection doesn't know how long that tail is: what had arrived,
+or what still does, counts as lost to a sender that wasn't told. A process that dies closes its connections, and
+its peers hear of it, unless the machine died as well: then they hear nothing, or, once it is back, that nobody
+knows the connection.
+
+All that is here happens between processes, in the kernels and on the wire. ``link`` is what processes know of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ourodb.limits import PEER_IDLE_PROBE_SECONDS, PEER_UNACKNOWLEDGED_MS_MAX
+from ourodb.sim.network import Network
+from ourodb.sim.tasks import MS, S
+from ourodb.sim.trace import Kind
+
+if TYPE_CHECKING:
+    from ourodb.sim.link import Lane
+    from ourodb.sim.process import Process
+
+GIVE_UP_NS: Final = (PEER_UNACKNOWLEDGED_MS_MAX * MS, PEER_UNACKNOWLEDGED_MS_MAX * MS * 5 // 4)
+"""A sender gives up when nothing was acknowledged for a time between these."""
+RETRANSMIT_NS: Final = (1 * MS, PEER_UNACKNOWLEDGED_MS_MAX * MS // 2)
+"""What stalled is sent again so long after the path has healed."""
+
+Segment = tuple[int, list[bytes], int]
+"""(number, messages, bytes)"""
+
+
+class Connection:
+    """One connection.
+
+    Attributes:
+        lane: the sender's.
+        receiver: the process that accepted it.
+        is_open: the sender's kernel hasn't given it up.
+        waiting_bytes: sent and not known to have been handled.
+    """
+
+    __slots__ = (
+        "_arrived", "_cut", "_early", "_handled_bytes", "_is_dropped", "_is_probing", "_is_watched", "_network",
+        "_sent", "_source", "_stalled", "_target", "_troubles", "is_open", "lane", "receiver", "waiting_bytes",
+    )  # fmt: skip
+
+    def __init__(self, network: Network, lane: Lane, receiver: Process) -> None:
+        self.lane = lane
+        self.receiver = receiver
+        self.is_open = True
+        self.waiting_bytes = 0
+        self._network = network
+        self._source = lane.process.index
+        self._target = receiver.index
+        self._sent = 0
+        self._arrived = 0
+        """Segments before this one have arrived in order."""
+        self._early: dict[int, Segment] = {}
+        """Segments that arrived before their turn."""
+        self._cut: int | None = None
+        """Segments from this one on never arrive."""
+        self._stalled: list[Segment] = []
+        """Segments that were swallowed by a cut path."""
+        self._handled_bytes = 0
+        """Handled, but the acknowledgement was swallowed."""
+        self._is_probing = False
+        self._is_dropped = False
+        self._is_watched = False
+        self._troubles = 0
+        network.register(self, self._source, self._target)
+
+    # The sender's end
+
+    def transmit(self, messages: list[bytes]) -> None:
+        """Send one segment."""
+        size = sum(map(len, messages))
+        self.waiting_bytes += size
+        segment = (self._sent, messages, size)
+        self._sent += 1
+        self._launch(segment)
+
+    def reset(self) -> None:
+        """Something between both ends breaks it: a random tail is lost, and the sender hears of it."""
+        self._lose_tail()
+        network = self._network
+        network.loop.after(network.delay_ns(self._target, self._source), self._on_reset)
+
+    def abandon(self) -> None:
+        """The sender's process has closed it, or is gone; its machine goes on sending, up to a point."""
+        self._lose_tail()
+        self._end()
+
+    def lose(self) -> None:
+        """The sender's machine gives it up; what is on its way may still arrive, up to a point."""
+        self._lose_tail()
+        self._stalled.clear()
+        self._end()
+
+    def _end(self) -> None:
+        self.is_open = False
+        self._network.unregister(self, self._source, self._target)
+
+    def _lose_tail(self) -> None:
+        if self._cut is None:
+            self._cut = self._network.chance.between(self._arrived, self._sent)
+
+    def _on_reset(self, _: object) -> None:
+        if self.is_open:
+            self.lose()
+            self.lane.process.post(Kind.DISCONNECTED, self.lane.on_lost, self)
+
+    def _launch(self, segment: Segment) -> None:
+        network = self._network
+        if network.is_open(self._source, self._target):
+            network.loop.after(network.delay_ns(self._source, self._target), self._arrive, segment)
+        else:
+            self._stall(segment)
+
+    def _stall(self, segment: Segment) -> None:
+        self._stalled.append(segment)
+        self._watch()
+
+    def _watch(self) -> None:
+        """See that the sender gives up if this goes on."""
+        network = self._network
+        network.trouble(self)
+        if not self._is_watched:
+            self._is_watched = True
+            network.loop.after(network.chance.between(*GIVE_UP_NS), self._give_up, self._troubles)
+
+    def _give_up(self, troubles: int) -> None:
+        if troubles == self._troubles:
+            self._on_reset(None)
+
+    def on_cut(self) -> None:
+        """A path of it was cut: probes will tell, if nothing else does."""
+        self._network.loop.after(PEER_IDLE_PROBE_SECONDS * S, self._probe)
+
+    def _probe(self, _: object) -> None:
+        if self.is_open and not self._is_through():
+            self._is_probing = True
+            self._watch()
+
+    def _is_through(self) -> bool:
+        network = self._network
+        return network.is_open(self._source, self._target) and network.is_open(self._target, self._source)
+
+    def look_again(self) -> None:
+        """Something healed in the network."""
+        network = self._network
+        if self._handled_bytes and network.is_open(self._target, self._source):
+            self.waiting_bytes -= self._handled_bytes
+            self._handled_bytes = 0
+        if self._is_probing and self._is_through():
+            self._is_probing = False
+        if self._stalled and network.is_open(self._source, self._target):
+            network.loop.after(network.chance.between(*RETRANSMIT_NS), self._retransmit)
+        self._calm_down()
+
+    def _retransmit(self, _: object) -> None:
+        stalled, self._stalled = self._stalled, []
+        for segment in stalled:
+            self._launch(segment)
+        self._calm_down()
+
+    def _calm_down(self) -> None:
+        """Nobody gives up any more, unless something is still stuck."""
+        if self._stalled or self._handled_bytes or self._is_probing:
+            self._network.trouble(self)
+        elif self._is_watched:
+            self._is_watched = False
+            self._troubles += 1
+
+    # The receiver's end
+
+    def fence(self) -> None:
+        """The receiver has closed it: nothing more is taken from it."""
+        self._cut = self._arrived
+        self._stalled.clear()
+        self._is_dropped = True
+
+    def refuse(self) -> None:
+        """The receiver's machine tells the sender that nobody knows this connection."""
+        network = self._network
+        if network.is_open(self._target, self._source):
+            network.loop.after(network.delay_ns(self._target, self._source), self._on_refusal)
+
+    def _on_refusal(self, _: object) -> None:
+        if self._network.is_open(self._target, self._source):
+            self._on_reset(None)
+
+    def _arrive(self, segment: Segment) -> None:
+        if not self._network.is_open(self._source, self._target):
+            self._stall(segment)
+            return
+        if self._is_dropped or not self.receiver.is_alive:
+            self.refuse()
+            return
+        self._early[segment[0]] = segment
+        while self._arrived in self._early:
+            number, messages, _ = self._early.pop(self._arrived)
+            if self._cut is not None and number >= self._cut:
+                return
+            self._arrived += 1
+            for message in messages:
+                self.receiver.post(Kind.RECEIVE, self._receive, message, message)
+
+    def _receive(self, message: bytes) -> None:
+        """In a pass of the receiver's."""
+        if self._is_dropped:
+            return
+        receiver = self.receiver
+        receiver.arm()
+        receiver.program.receive(receiver.transport.link(self.lane.process.address), message)
+        if self._network.is_open(self._target, self._source):
+            self.waiting_bytes -= len(message)
+        elif self.is_open:
+            self._handled_bytes += len(message)
+            self._watch()

@@ -1,0 +1,315 @@
+"""What goes wrong, and when: the nemesis of a run.
+
+Each kind of fault is a script: it chooses its victims, does its harm, waits, and makes it good again. The
+nemesis runs one after the other, sometimes two at a time, drawn from its own stream of chance, so a seed always
+brings the same misfortune at the same moments. When its time is up it waits until all is healed.
+
+No more than a minority of the machines is ever down or stopped at once; partitions and slowness come on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from itertools import combinations
+from typing import Any, Final
+
+from ourodb.sim.chance import Chance
+from ourodb.sim.disk import Conditions
+from ourodb.sim.machine import Machine
+from ourodb.sim.network import Path
+from ourodb.sim.tasks import Promise, Task, gather, sleep
+from ourodb.sim.world import World
+
+Script = Generator[Promise[Any], Any, None]
+
+CLOCK_JUMP_US: Final = 60_000_000
+"""A clock is set by at most so much, forward or back."""
+
+# --- Partitions: which paths are cut ---------------------------------------------------------------------------
+
+
+def between(some: Sequence[int], others: Sequence[int]) -> list[Path]:
+    """Both ways between each of some and each of the others."""
+    return [path for one in some for other in others for path in ((one, other), (other, one))]
+
+
+def halves(places: Sequence[int], chance: Chance) -> list[Path]:
+    """Two halves that don't see each other."""
+    shuffled = chance.shuffled(places)
+    middle = len(shuffled) // 2
+    return between(shuffled[:middle], shuffled[middle:])
+
+
+def isolate(places: Sequence[int], chance: Chance) -> list[Path]:
+    """One that sees nobody."""
+    alone = chance.choice(places)
+    return between([alone], [place for place in places if place != alone])
+
+
+def bridge(places: Sequence[int], chance: Chance) -> list[Path]:
+    """Two halves that don't see each other, and one in the middle that sees everybody."""
+    shuffled = chance.shuffled(places)[1:]
+    middle = len(shuffled) // 2
+    return between(shuffled[:middle], shuffled[middle:])
+
+
+def majorities_ring(places: Sequence[int], chance: Chance) -> list[Path]:
+    """Everybody sees a majority, but no two the same one; with fewer than four nobody is cut off."""
+    shuffled = chance.shuffled(places)
+    count = len(shuffled)
+    reach = (count // 2 + 1) // 2
+    return [
+        path
+        for first, second in combinations(range(count), 2)
+        if min(second - first, count - (second - first)) > reach
+        for path in between([shuffled[first]], [shuffled[second]])
+    ]
+
+
+def one_way(places: Sequence[int], chance: Chance) -> list[Path]:
+    """One whose voice doesn't reach the others, or who doesn't hear them, or a single path."""
+    alone = chance.choice(places)
+    others = [place for place in places if place != alone]
+    drawn = chance.below(3)
+    if drawn == 0:
+        return [(alone, other) for other in others]
+    if drawn == 1:
+        return [(other, alone) for other in others]
+    return [(alone, chance.choice(others))]
+
+
+PARTITIONS: Final = (halves, isolate, bridge, majorities_ring)
+
+# --- The nemesis -----------------------------------------------------------------------------------------------
+
+
+class Nemesis:
+    """Brings faults over a world until its time is up.
+
+    Attributes:
+        struck: how many faults of each kind there were.
+    """
+
+    def __init__(self, world: World, kinds: Sequence[str]) -> None:
+        """
+        Args:
+            kinds: of ``FAULTS``.
+        """
+        self.struck: dict[str, int] = {}
+        self._world = world
+        self._kinds = list(kinds)
+        self._chance = world.chance.child("faults")
+        self._victims: dict[int, None] = {}
+
+    def run(self, until_ns: int) -> Script:
+        """Strike until then; ends when everything is healed."""
+        under_way: list[Task[None]] = []
+        chance, loop = self._chance, self._world.loop
+        while self._kinds:
+            yield self._wait(100, 2_500)
+            if loop.now_ns >= until_ns:
+                break
+            kind = chance.choice(self._kinds)
+            under_way = [task for task in under_way if not task.is_kept]
+            if len(under_way) > 1:
+                yield gather(under_way)
+            task = Task(FAULTS[kind](self))
+            if not task.is_kept:
+                self.struck[kind] = self.struck.get(kind, 0) + 1
+                under_way.append(task)
+                if not chance.one_in(4):
+                    yield task
+        yield gather(under_way)
+
+    # Waiting and choosing
+
+    def _wait(self, least_ms: int, most_ms: int) -> Promise[None]:
+        return sleep(self._world.loop, self._chance.between(least_ms, most_ms) * 1_000_000)
+
+    def _take_victim(self) -> Machine | None:
+        """A machine that runs, as long as only a minority is down; to be released again."""
+        machines = self._world.machines
+        if len(self._victims) >= (len(machines) - 1) // 2:
+            return None
+        running = [machine for machine in machines if machine.is_ready and machine.index not in self._victims]
+        if not running:
+            return None
+        victim = self._chance.choice(running)
+        self._victims[victim.index] = None
+        return victim
+
+    def _release(self, victim: Machine) -> None:
+        del self._victims[victim.index]
+
+    # What strikes
+
+    def kill(self) -> Script:
+        """A process dies in the midst of whatever it does."""
+        victim = self._take_victim()
+        if victim is None:
+            return
+        process = victim.process
+        assert process is not None
+        process.die_after(self._chance.below(100))
+        for _ in range(20):
+            yield self._wait(10, 10)
+            if not process.is_alive:
+                break
+        else:
+            victim.kill()
+        yield self._wait(50, 8_000)
+        victim.start()
+        self._release(victim)
+
+    def power(self) -> Script:
+        """A machine loses its power, and gets it back."""
+        victim = self._take_victim()
+        if victim is None:
+            return
+        victim.lose_power()
+        yield self._wait(500, 10_000)
+        victim.start()
+        self._release(victim)
+
+    def pause(self) -> Script:
+        """A process stands still for a while."""
+        victim = self._take_victim()
+        if victim is None:
+            return
+        victim.pause()
+        yield self._wait(100, 8_000)
+        victim.resume()
+        self._release(victim)
+
+    def partition(self) -> Script:
+        """The network falls apart."""
+        paths = self._chance.choice(PARTITIONS)(self._places(), self._chance)
+        yield from self._cut(paths, 300, 8_000)
+
+    def one_way(self) -> Script:
+        """Paths are cut one way only."""
+        yield from self._cut(one_way(self._places(), self._chance), 300, 8_000)
+
+    def flap(self) -> Script:
+        """A partition comes and goes."""
+        paths = self._chance.choice(PARTITIONS)(self._places(), self._chance)
+        for _ in range(self._chance.between(3, 10)):
+            yield from self._cut(paths, 20, 1_500)
+            yield self._wait(20, 1_500)
+
+    def reset(self) -> Script:
+        """Connections break, now this one and then that one."""
+        for _ in range(self._chance.between(1, 20)):
+            connections = [
+                connection
+                for machine in self._world.machines
+                if machine.process is not None
+                for connection in machine.process.transport.connections()
+            ]
+            if connections:
+                self._chance.choice(connections).reset()
+            yield self._wait(10, 500)
+
+    def disk(self) -> Script:
+        """A disk becomes slow."""
+        chance = self._chance
+        victim = chance.choice(self._world.machines)
+        conditions = victim.disk.conditions
+        slow = {
+            "sync_us": chance.between(1_000, 100_000),
+            "sync_jitter_us": chance.between(0, 200_000),
+            "fetch_us": chance.between(1_000, 50_000),
+            "fetch_jitter_us": chance.between(0, 100_000),
+            "later_one_in": chance.between(1, 2),
+        }
+        for name, value in slow.items():
+            setattr(conditions, name, value)
+        self._world.tell(victim.name, f"has a slow disk: {slow}")
+        yield self._wait(1_000, 10_000)
+        usual = Conditions()
+        for name in slow:
+            setattr(conditions, name, getattr(usual, name))
+        self._world.tell(victim.name, "has its disk's usual speed")
+
+    def full(self) -> Script:
+        """A disk is full, until there is room again."""
+        victim = self._chance.choice(self._world.machines)
+        if victim.disk.conditions.is_full:
+            return
+        victim.disk.conditions.is_full = True
+        self._world.tell(victim.name, "has a full disk")
+        yield self._wait(500, 5_000)
+        victim.disk.conditions.is_full = False
+        self._world.tell(victim.name, "has room on its disk")
+
+    def cpu(self) -> Script:
+        """A process gets little of its processor."""
+        victim = self._chance.choice(self._world.machines)
+        process = victim.process
+        if process is None:
+            return
+        process.slowness = self._chance.between(2, 100)
+        self._world.tell(victim.name, f"runs {process.slowness} times as slow")
+        yield self._wait(500, 5_000)
+        process.slowness = 1
+
+    def clock(self) -> Script:
+        """A clock is set wrong, or runs wrong from now on."""
+        victim = self._chance.choice(self._world.machines)
+        if self._chance.one_in(2):
+            victim.jump(self._chance.between(-CLOCK_JUMP_US, CLOCK_JUMP_US))
+        else:
+            victim.clock.drift(self._chance.between(-500, 500))
+            self._world.tell(victim.name, f"has a clock that drifts by {victim.clock.drift_ppm} ppm")
+        yield self._wait(100, 3_000)
+
+    def _places(self) -> list[int]:
+        return [machine.index for machine in self._world.machines]
+
+    def _cut(self, paths: Sequence[Path], least_ms: int, most_ms: int) -> Script:
+        if not paths:
+            return
+        network = self._world.network
+        self._world.tell("network", f"cut: {_shown(paths)}")
+        network.cut(paths)
+        yield self._wait(least_ms, most_ms)
+        network.heal(paths)
+        self._world.tell("network", f"healed: {_shown(paths)}")
+
+
+def _shown(paths: Sequence[Path]) -> str:
+    """Nodes are counted from 1 on."""
+    both = [path for path in paths if path[0] < path[1] and (path[1], path[0]) in paths]
+    single = [path for path in paths if (path[1], path[0]) not in paths]
+    return ", ".join([f"{a + 1}-{b + 1}" for a, b in both] + [f"{a + 1}>{b + 1}" for a, b in single])
+
+
+FAULTS: Final[dict[str, Callable[[Nemesis], Script]]] = {
+    "kill": Nemesis.kill,
+    "power": Nemesis.power,
+    "pause": Nemesis.pause,
+    "partition": Nemesis.partition,
+    "one-way": Nemesis.one_way,
+    "flap": Nemesis.flap,
+    "reset": Nemesis.reset,
+    "disk": Nemesis.disk,
+    "full": Nemesis.full,
+    "cpu": Nemesis.cpu,
+    "clock": Nemesis.clock,
+}
+"""Kinds of faults by name."""
+
+
+def kinds_of(text: str) -> tuple[str, ...]:
+    """The kinds that "all", "none" or a list with commas names.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if text in ("all", "none"):
+        return tuple(FAULTS) if text == "all" else ()
+    kinds = tuple(part.strip() for part in text.split(","))
+    for kind in kinds:
+        if kind not in FAULTS:
+            raise ValueError(f"no fault is called '{kind}'; there are {', '.join(FAULTS)}, all and none")
+    return kinds

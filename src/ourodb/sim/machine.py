@@ -1,0 +1,158 @@
+"""A machine: the home of a process, with a clock, a disk and a place in the network of its own.
+
+What can befall it, and what each leaves:
+
+    kill         the process dies; the machine tells its peers, and the disk has what was settled
+    lose_power   the machine dies with it: nobody is told, and of what wasn't synced a random part is on the disk
+    pause        the process stands still, and its machine keeps up appearances, until it resumes
+    stop         the process ends in order
+    start        a new process, on the same disk
+
+A new process finds the disk and the clock as they are; all else begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ourodb.ports import Address, Ports
+from ourodb.sim.clock import SimClock
+from ourodb.sim.disk import Disk
+from ourodb.sim.process import Process, Program
+from ourodb.sim.tasks import S
+from ourodb.sim.trace import Kind
+
+if TYPE_CHECKING:
+    from ourodb.sim.world import World
+
+Build = Callable[["Machine", Ports], Program]
+"""Makes the program of a new process; it isn't started yet."""
+
+
+class Machine:
+    """Where one node lives.
+
+    Attributes:
+        index: its place in the network, from 0 on.
+        name: for people.
+        address: where its process listens for peers.
+        native: where it listens for clients.
+        data_center, rack: where it stands.
+        clock, disk: its own.
+        process: what runs now, or None.
+        is_powered: whether anything of it works.
+        build: makes its programs.
+        sync_period_ms: see ``disk.SimStore``.
+    """
+
+    def __init__(
+        self, world: World, index: int, build: Build, data_center: str, rack: str, sync_period_ms: int | None
+    ) -> None:
+        self.world = world
+        self.index = index
+        self.name = f"node{index + 1}"
+        host = f"10.0.{(index + 1) >> 8}.{(index + 1) & 255}"
+        self.address: Address = (host, 7000)
+        self.native: Address = (host, 9042)
+        self.data_center = data_center
+        self.rack = rack
+        self.build = build
+        self.sync_period_ms = sync_period_ms
+        chance = world.chance.child(f"machine {index}")
+        self._chance = chance
+        self.clock = SimClock(
+            world.loop,
+            drift_ppm=chance.between(-50, 50),
+            offset_us=chance.between(-2_000, 2_000),
+            uptime_ns=chance.between(10 * S, 1_000_000 * S),
+        )
+        self.disk = Disk(chance.child("disk"))
+        self.process: Process | None = None
+        self.is_powered = True
+        self._runs = 0
+        world.network.machines[self.address] = self
+
+    @property
+    def program(self) -> Any:
+        """What runs now; there is something running."""
+        assert self.process is not None
+        return self.process.program
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients can be served, as far as this machine is concerned."""
+        process = self.process
+        return process is not None and not process.is_paused and process.is_ready
+
+    def start(self) -> None:
+        """Run the program on what the disk has; the power comes back if it was gone."""
+        assert self.process is None
+        if not self.is_powered:
+            self.is_powered = True
+            self.clock.reboot(self._chance.between(5 * S, 60 * S))
+            self.world.network.power(self.index, on=True)
+        self._runs += 1
+        self._happens(Kind.START, f"starts, run {self._runs}")
+        self.process = Process(self, self._runs)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        process = self.process
+        assert process is not None
+        self.process = None
+        process.end(with_machine=False)
+        self.disk.lose_unsettled()
+        self._happens(Kind.KILL, "is killed")
+
+    def lose_power(self) -> None:
+        """The machine dies at once, whether anything runs on it or not."""
+        process, self.process = self.process, None
+        self.is_powered = False
+        self.world.network.power(self.index, on=False)
+        if process is not None:
+            process.end(with_machine=True)
+        self.disk.lose_unsettled()
+        told = self.disk.lose_unsynced()
+        self._happens(Kind.POWER_LOSS, f"loses its power; {told}")
+
+    def wipe(self) -> None:
+        """The disk is replaced by an empty one; nothing may run."""
+        assert self.process is None
+        self.disk.wipe()
+        self._happens(Kind.STOP, "gets a new disk")
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        assert self.process is not None
+        self.process.pause()
+        self._happens(Kind.PAUSE, "is paused")
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        assert self.process is not None
+        self.process.resume()
+        self._happens(Kind.RESUME, "resumes")
+
+    def stop(self) -> None:
+        """SIGTERM: the process ends in order, in its next pass."""
+        process = self.process
+        assert process is not None
+        process.post(Kind.STOP, self._stop, process)
+
+    def _stop(self, process: Process) -> None:
+        process.program.stop()
+        process.store.close()
+        self.process = None
+        process.end(with_machine=False)
+        self._happens(Kind.STOP, "stops")
+
+    def jump(self, by_us: int) -> None:
+        """Set its clock on the wall."""
+        self.clock.jump(by_us)
+        self._happens(Kind.CLOCK, f"has its clock set by {by_us / 1e6:+.3f} s")
+
+    def _happens(self, kind: Kind, text: str) -> None:
+        world = self.world
+        world.trace.note(world.loop.now_ns, self.index, kind)
+        world.trace.tell(world.loop.now_ns, self.name, text)

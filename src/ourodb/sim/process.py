@@ -1,0 +1,329 @@
+"""One run of a program on a machine: what an operating system's process and its event loop are.
+
+A ``Program`` is what runs: a node. It sees the world through its ``Ports`` and is called by its process, one
+*pass* of the loop at a time:
+
+    1. everything that has come up is handled: messages, bytes of clients, timers, what the disk has done
+    2. if anything called ``arm``, or a client is to be answered, the program settles
+    3. what was sent leaves
+
+A pass takes time, in which other things come up; they are handled together in the next one. So the nodes gather
+work under load as they do in production. A paused process (SIGSTOP) has no passes; what comes up waits.
+
+A process dies between any two of these steps: before or after any message, between settling and sending, and
+between two lanes of what it sends (``die_after``). Its timers, its callbacks and what it hadn't settled die
+with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ourodb.cql.wire.connection import Request, ServerConnection
+from ourodb.ports import Address, Link, Ports
+from ourodb.sim.connection import Connection
+from ourodb.sim.disk import SimStore
+from ourodb.sim.link import SimTransport
+from ourodb.sim.tasks import MS, US
+from ourodb.sim.trace import Kind
+
+if TYPE_CHECKING:
+    from ourodb.sim.machine import Machine
+    from ourodb.sim.stream import ServerEnd
+
+PASS_NS: Final = 20 * US
+"""What a pass costs."""
+ITEM_NS: Final = 15 * US
+"""What each thing that it handles costs."""
+
+Item = tuple[int, Callable[[Any], None], Any, bytes]
+"""(kind, action, argument, bytes for the trace)"""
+
+
+class Session(Protocol):
+    """What a program keeps of one client; see ``session.Session``."""
+
+    def handle(self, request: Request) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Program(Protocol):
+    """What runs in a process: ``node.Node``, or a toy."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients may connect."""
+        ...
+
+    def start(self) -> None: ...
+
+    def stop(self) -> None:
+        """End in order."""
+        ...
+
+    def settle(self) -> None:
+        """This pass is over: called when it was armed."""
+        ...
+
+    def receive(self, link: Link, message: bytes) -> None:
+        """A message from the peer at the end of the link."""
+        ...
+
+    def peer_connected(self, address: Address) -> None: ...
+
+    def peer_disconnected(self, address: Address, refused: bool) -> None:
+        """``refused``: nobody listens there."""
+        ...
+
+    def open_session(
+        self, connection: ServerConnection, peer: tuple[str, int], wake: Callable[[], None]
+    ) -> Session:
+        """A client has connected; ``wake`` says that there is something to write to it."""
+        ...
+
+
+class SimTimer:
+    """Implements ``ports.Timer``."""
+
+    __slots__ = ("_process", "callback")
+
+    def __init__(self, process: Process, callback: Callable[[], None]) -> None:
+        self._process = process
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+    def due(self, _: object) -> None:
+        """The moment has come: it runs in the process's next pass."""
+        if self.callback is not None:
+            self._process.post(Kind.TIMER, _run_timer, self)
+
+
+def _run_timer(timer: SimTimer) -> None:
+    callback, timer.callback = timer.callback, None
+    if callback is not None:
+        callback()
+
+
+def _run_soon(callback: Callable[[], None]) -> None:
+    callback()
+
+
+class SimScheduler:
+    """Implements ``ports.Scheduler``; its timers go as fast as the machine's clock."""
+
+    __slots__ = ("_process",)
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        self._process.post(Kind.SOON, _run_soon, callback)
+
+    def after(self, delay_ms: int, callback: Callable[[], None]) -> SimTimer:
+        process = self._process
+        timer = SimTimer(process, callback)
+        process.world.loop.after(process.machine.clock.real_ns(delay_ms * MS), timer.due)
+        return timer
+
+
+class Process:
+    """One run.
+
+    Attributes:
+        machine, index, address: where it runs, and how others find it.
+        number: of this run among the machine's.
+        program: what runs, from the first pass on.
+        ports, scheduler, store, transport: its ports.
+        is_built: there is a program.
+        is_alive: it hasn't died.
+        is_paused: it has no passes.
+        slowness: passes take so many times as long.
+    """
+
+    def __init__(self, machine: Machine, number: int) -> None:
+        world = machine.world
+        self.machine = machine
+        self.world = world
+        self.index = machine.index
+        self.address = machine.address
+        self.number = number
+        self.is_alive = True
+        self.is_paused = False
+        self.slowness = 1
+        self.program: Program
+        self.is_built = False
+        self._loop = world.loop
+        self._trace = world.trace
+        self._inbox: list[Item] = []
+        self._is_planned = False
+        self._is_in_pass = False
+        self._busy_until_ns = world.loop.now_ns
+        self._is_armed = False
+        self._steps_left: int | None = None
+        self._incoming: dict[tuple[Address, int], Connection] = {}
+        self._clients: dict[ServerEnd, None] = {}
+        self._unanswered: dict[ServerEnd, None] = {}
+        self.transport = SimTransport(world.network, self)
+        self.store = SimStore(
+            machine.disk, self, world.loop, world.trace, self.index, sync_period_ms=machine.sync_period_ms
+        )
+        self.scheduler: SimScheduler = SimScheduler(self)
+        self.ports = Ports(
+            clock=machine.clock,
+            random=world.chance.child(f"node {self.index} run {number}"),
+            scheduler=self.scheduler,
+            store=self.store,
+            transport=self.transport,
+            arm=self.arm,
+        )
+        self.post(Kind.START, self._start, None, number.to_bytes(4, "big"))
+
+    def _start(self, _: object) -> None:
+        self.program = self.machine.build(self.machine, self.ports)
+        self.is_built = True
+        self.program.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients may connect."""
+        return self.is_built and self.program.is_ready
+
+    # Passes
+
+    def post(self, kind: int, action: Callable[[Any], None], argument: Any, data: bytes = b"") -> None:
+        """Have ``action(argument)`` run in a pass; nothing happens when the process has died.
+
+        Args:
+            data: for the trace.
+        """
+        if self.is_alive:
+            self._inbox.append((kind, action, argument, data))
+            if not self._is_planned:
+                self._plan()
+
+    def arm(self) -> None:
+        """See that this pass ends with ``Program.settle``."""
+        self._is_armed = True
+        if not self._is_planned:
+            self._plan()
+
+    def _plan(self) -> None:
+        if not self._is_in_pass and not self.is_paused:
+            self._is_planned = True
+            self._loop.at(max(self._loop.now_ns, self._busy_until_ns), self._pass)
+
+    def _pass(self, _: object) -> None:
+        self._is_planned = False
+        if self.is_paused or not self.is_alive:
+            return
+        self._is_in_pass = True
+        self.world.running = self
+        inbox, self._inbox = self._inbox, []
+        now_ns = self._loop.now_ns
+        note = self._trace.note
+        for kind, action, argument, data in inbox:
+            if self._steps_left is not None and not self._may_step():
+                return
+            note(now_ns, self.index, kind, data)
+            action(argument)
+            if not self.is_alive:
+                return
+        if self._is_armed or self._unanswered:
+            self._is_armed = False
+            if not self._may_step():
+                return
+            note(now_ns, self.index, Kind.SETTLE)
+            self.program.settle()
+        self._send()
+        self.world.running = None
+        self._is_in_pass = False
+        self._busy_until_ns = now_ns + (PASS_NS + ITEM_NS * len(inbox)) * self.slowness
+        if self._inbox or self._is_armed or self._unanswered:
+            self._plan()
+
+    def _send(self) -> None:
+        """What was sent in this pass leaves."""
+        for lane in self.transport.take_marked():
+            if not self._may_step():
+                return
+            lane.flush()
+        unanswered, self._unanswered = self._unanswered, {}
+        for client in unanswered:
+            if not self._may_step():
+                return
+            client.flush()
+
+    def _may_step(self) -> bool:
+        """False: the process has died, now at the latest."""
+        if self._steps_left is not None:
+            self._steps_left -= 1
+            if self._steps_left < 0:
+                self._steps_left = None
+                self.machine.kill()
+        return self.is_alive
+
+    def die_after(self, steps: int) -> None:
+        """Be killed after so many more steps, in the midst of whatever pass that is."""
+        self._steps_left = steps
+
+    # Clients and peers
+
+    def accept(self, connection: Connection, lane: tuple[Address, int]) -> None:
+        """A peer has connected a lane of its link to us; an older connection of it is done with."""
+        older = self._incoming.get(lane)
+        if older is not None:
+            older.fence()
+        self._incoming[lane] = connection
+        self.transport.link(lane[0]).heard()
+
+    def close_incoming(self, address: Address) -> None:
+        """Hear nothing more from that peer."""
+        for lane in [lane for lane in self._incoming if lane[0] == address]:
+            connection = self._incoming.pop(lane)
+            connection.fence()
+            connection.refuse()
+
+    def add_client(self, client: ServerEnd) -> None:
+        self._clients[client] = None
+
+    def remove_client(self, client: ServerEnd) -> None:
+        self._clients.pop(client, None)
+        self._unanswered.pop(client, None)
+
+    def answer(self, client: ServerEnd) -> None:
+        """There is something to write to this client at the end of the pass."""
+        self._unanswered[client] = None
+        if not self._is_planned:
+            self._plan()
+
+    # Life and death
+
+    def pause(self) -> None:
+        self.is_paused = True
+
+    def resume(self) -> None:
+        self.is_paused = False
+        self._busy_until_ns = max(self._busy_until_ns, self._loop.now_ns)
+        if not self._is_planned and (self._inbox or self._is_armed or self._unanswered):
+            self._plan()
+
+    def end(self, *, with_machine: bool) -> None:
+        """The process is gone.
+
+        Args:
+            with_machine: nobody is left to tell its peers and clients.
+        """
+        self.is_alive = False
+        self.world.running = None
+        self._inbox.clear()
+        self.transport.end(with_machine=with_machine)
+        if not with_machine:
+            for connection in self._incoming.values():
+                connection.refuse()
+        for client in list(self._clients):
+            client.on_process_gone(with_machine=with_machine)
+        self._clients.clear()
