@@ -352,9 +352,6 @@ PLACEMENTS_PER_RING_MAX: Final = 64
 ALLOCATION_CANDIDATES_MAX: Final = 128
 """Ranges that are considered for each of a new node's tokens, after a look at all of them."""
 
-ALLOCATION_LOOK_TOKENS_MAX: Final = 512
-"""Tokens along the ring, each way, that are looked at to tell what a new token would change."""
-
 assert TOKENS_PER_NODE <= TOKENS_PER_NODE_MAX
 
 # --- Consensus ---------------------------------------------------------------------------------------------------

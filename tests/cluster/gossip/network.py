@@ -11,6 +11,7 @@ from ourodb.ports import NodeId
 
 ROUND_MS = 1_000
 LATENCY_MS_MAX = 20
+DRIFT_PPM_MAX = 200
 START_S = 1_700_000_000
 
 
@@ -28,9 +29,15 @@ class Draw:
 
 
 class Process:
-    """One node's process, which may be paused: what arrives meanwhile waits."""
+    """One node's process, which may be paused: what arrives meanwhile waits.
 
-    def __init__(self, gossip: Gossip, born_ms: int) -> None:
+    Attributes:
+        drift_ppm: by how much its clock is too fast.
+    """
+
+    def __init__(self, node: NodeId, gossip: Gossip, born_ms: int, drift_ppm: int) -> None:
+        self.drift_ppm = drift_ppm
+        self.node = node
         self.gossip = gossip
         self.born_ms = born_ms
         self.is_paused = False
@@ -42,7 +49,9 @@ class Network:
 
     Attributes:
         changes: (now_ms, observer, node, is_up), all that any node found.
-        ticks: those of all nodes so far.
+        cut: nodes that can't be reached and reach nobody.
+        halves: groups that don't reach each other.
+        apart: pairs that don't reach each other.
     """
 
     def __init__(self, nodes: int, seed: int, *, loss: float = 0.0, doubled: float = 0.0) -> None:
@@ -51,6 +60,8 @@ class Network:
         self.processes: dict[NodeId, Process] = {}
         self.changes: list[tuple[int, NodeId, NodeId, bool]] = []
         self.cut: set[NodeId] = set()
+        self.halves: list[list[NodeId]] = []
+        self.apart: list[tuple[NodeId, NodeId]] = []
         self.refusing: set[NodeId] = set()
         self.loss = loss
         self.doubled = doubled
@@ -69,9 +80,10 @@ class Network:
             generation = START_S + self.now_ms // 1_000
         draw = Draw(self._seed * 100_003 + node * 31 + self.now_ms)
         # A process's monotonic clock has nothing to do with anybody else's.
-        process = Process(Gossip(me, generation, 0, draw, round_ms=ROUND_MS), self.now_ms)
+        drift_ppm = self._random.randrange(-DRIFT_PPM_MAX, DRIFT_PPM_MAX)
+        process = Process(me, Gossip(me, generation, 0, draw, round_ms=ROUND_MS), self.now_ms, drift_ppm)
         self.processes[me] = process
-        self._take(process, process.gossip.set_members(0, self.members))
+        self.take(process, process.gossip.set_members(0, self.members))
         self._after(self._random.randrange(1, ROUND_MS), lambda: self._tick(process))
 
     def start_all(self) -> None:
@@ -84,7 +96,7 @@ class Network:
         if refuses:
             self.refusing.add(NodeId(node))
             for other in list(self.processes.values()):
-                self._take(other, other.gossip.convict(self._time(other), NodeId(node)))
+                self.take(other, other.gossip.convict(self.time(other), NodeId(node)))
 
     def pause(self, node: int) -> None:
         self.processes[NodeId(node)].is_paused = True
@@ -116,13 +128,15 @@ class Network:
             self.run(1)
         raise AssertionError(f"not within {rounds_max} rounds")
 
+    def all_see_of(self, node: int) -> list[bool]:
+        """Whether the node is UP, to each other that runs."""
+        return [
+            process.gossip.is_up(NodeId(node)) for other, process in self.processes.items() if other != node
+        ]
+
     def all_see(self, node: int, is_up: bool) -> bool:
         """Whether all others that run hold the node to be so."""
-        return all(
-            process.gossip.is_up(NodeId(node)) == is_up
-            for other, process in self.processes.items()
-            if other != node
-        )
+        return all(seen == is_up for seen in self.all_see_of(node))
 
     def views(self) -> list[tuple[int, int]]:
         """(observer, node) of each that is held to be UP."""
@@ -133,40 +147,23 @@ class Network:
             if node != observer and process.gossip.is_up(node)
         ]
 
-    def changes_since(self, at_ms: int, observers: Iterable[int] | None = None) -> list[tuple[int, int, int, bool]]:
+    def changes_since(
+        self, at_ms: int, observers: Iterable[int] | None = None
+    ) -> list[tuple[int, int, int, bool]]:
         return [
             change
             for change in self.changes
             if change[0] > at_ms and (observers is None or change[1] in observers)
         ]
 
-    # --- inside ----------------------------------------------------------------------------------------------
+    def time(self, process: Process) -> int:
+        """What the process's monotonic clock shows."""
+        age_ms = self.now_ms - process.born_ms
+        return age_ms + age_ms * process.drift_ppm // 1_000_000
 
-    def _time(self, process: Process) -> int:
-        return self.now_ms - process.born_ms
-
-    def _after(self, delay_ms: int, event: Callable[[], None]) -> None:
-        self._count += 1
-        heapq.heappush(self._events, (self.now_ms + delay_ms, self._count, event))
-
-    def _is_current(self, process: Process) -> bool:
-        return self.processes.get(process.gossip._me) is process
-
-    def _tick(self, process: Process) -> None:
-        if not self._is_current(process):
-            return
-
-        def tick() -> None:
-            self._take(process, process.gossip.tick(self._time(process)))
-            self._after(ROUND_MS, lambda: self._tick(process))
-
-        if process.is_paused:
-            process.waiting.append(tick)
-        else:
-            tick()
-
-    def _take(self, process: Process, output: Output) -> None:
-        me = process.gossip._me
+    def take(self, process: Process, output: Output) -> None:
+        """Carry out what a call wants."""
+        me = process.node
         self.changes += [(self.now_ms, me, node, is_up) for node, is_up in output.changes]
         for node, body in output.sends:
             copies = 1 + (self._random.random() < self.doubled)
@@ -175,18 +172,47 @@ class Network:
                     delay_ms = self._random.randrange(1, LATENCY_MS_MAX)
                     self._after(delay_ms, lambda node=node, body=body: self._deliver(me, node, body))
 
-    def _deliver(self, sender: NodeId, node: NodeId, body: bytes) -> None:
+    # --- inside ----------------------------------------------------------------------------------------------
+
+    def _after(self, delay_ms: int, event: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (self.now_ms + delay_ms, self._count, event))
+
+    def _is_current(self, process: Process) -> bool:
+        return self.processes.get(process.node) is process
+
+    def _tick(self, process: Process) -> None:
+        if not self._is_current(process):
+            return
+
+        def tick() -> None:
+            self.take(process, process.gossip.tick(self.time(process)))
+            self._after(ROUND_MS, lambda: self._tick(process))
+
+        if process.is_paused:
+            process.waiting.append(tick)
+        else:
+            tick()
+
+    def _is_open(self, sender: NodeId, node: NodeId) -> bool:
         if sender in self.cut or node in self.cut:
+            return False
+        if (sender, node) in self.apart or (node, sender) in self.apart:
+            return False
+        return all((sender in half) == (node in half) for half in self.halves)
+
+    def _deliver(self, sender: NodeId, node: NodeId, body: bytes) -> None:
+        if not self._is_open(sender, node):
             return
         process = self.processes.get(node)
         if process is None:
             other = self.processes.get(sender)
             if other is not None and node in self.refusing and not other.is_paused:
-                self._take(other, other.gossip.convict(self._time(other), node))
+                self.take(other, other.gossip.convict(self.time(other), node))
             return
 
         def receive() -> None:
-            self._take(process, process.gossip.receive(self._time(process), sender, body))
+            self.take(process, process.gossip.receive(self.time(process), sender, body))
 
         if process.is_paused:
             process.waiting.append(receive)

@@ -508,8 +508,8 @@ class Gossip:
         if not state.merge(delta):
             return False
         if state.generation != generation:
-            per_round = self._peers_per_round(len(self._states))
-            self._liveness.has_new_process(now_ms, peer, per_round, output.changes)
+            if generation:
+                self._liveness.has_new_process(now_ms, peer, output.changes)
         elif state.beat != beat and peer.is_up:
             peer.window.beat(now_ms, state.beat * GOSSIP_BEAT_MS)
         if state.is_stopping and peer.is_up:

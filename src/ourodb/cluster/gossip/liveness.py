@@ -61,12 +61,13 @@ class Liveness:
         peers: by id, in order.
     """
 
-    __slots__ = ("_grace_until_ms", "_no_grace_until_ms", "_now_ms", "_round_ms", "peers")
+    __slots__ = ("_expected_ms", "_grace_until_ms", "_no_grace_until_ms", "_now_ms", "_round_ms", "peers")
 
     def __init__(self, now_ms: int, round_ms: int) -> None:
         self.peers: dict[NodeId, Peer] = {}
         self._now_ms = now_ms
         self._round_ms = round_ms
+        self._expected_ms = round_ms
         self._grace_until_ms = NEVER_MS
         self._no_grace_until_ms = NEVER_MS
 
@@ -79,13 +80,14 @@ class Liveness:
         Returns:
             Those who are new; they are DOWN.
         """
+        self._expected_ms = expected_silence_ms(self._round_ms, len(nodes) + 1, peers_per_round)
         known = self.peers
         self.peers = {}
         news = []
         for node in nodes:
             peer = known.get(node)
             if peer is None:
-                peer = Peer(node, NodeState(), self._window(now_ms, len(nodes) + 1, peers_per_round), now_ms)
+                peer = Peer(node, NodeState(), self._window(now_ms), now_ms)
                 news.append(peer)
             self.peers[node] = peer
         return news
@@ -117,11 +119,11 @@ class Liveness:
             if is_refused or peer.window.is_down(now_ms):
                 self.went_down(now_ms, peer, changes)
 
-    def has_new_process(self, now_ms: int, peer: Peer, peers_per_round: int, changes: Changes) -> None:
+    def has_new_process(self, now_ms: int, peer: Peer, changes: Changes) -> None:
         """Its state is of a new generation: the process that we knew is gone."""
         if peer.is_up:
             self.went_down(now_ms, peer, changes)
-        peer.window = self._window(now_ms, len(self.peers) + 1, peers_per_round)
+        peer.window = self._window(now_ms)
 
     def spoke(self, now_ms: int, peer: Peer, lived_ms: int, changes: Changes) -> None:
         """A message straight from it shows that it was alive at ``lived_ms``."""
@@ -141,6 +143,5 @@ class Liveness:
         peer.down_ms = now_ms
         changes.append((peer.node, False))
 
-    def _window(self, now_ms: int, nodes: int, peers_per_round: int) -> ArrivalWindow:
-        expected_ms = expected_silence_ms(self._round_ms, nodes, peers_per_round)
-        return ArrivalWindow(now_ms, self._round_ms, expected_ms)
+    def _window(self, now_ms: int) -> ArrivalWindow:
+        return ArrivalWindow(now_ms, self._round_ms, self._expected_ms)

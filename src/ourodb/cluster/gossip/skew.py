@@ -15,6 +15,7 @@ Source: RFC 5905 (NTP version 4), sections 8 and 10.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -96,13 +97,13 @@ class ClockSkew:
         return known.mean_us / 1_000 if known is not None else 0.0
 
     def percentile_us(self, percent: float, node: NodeId | None = None) -> int | None:
-        """So many of the recent round trips, to this peer or to all, were no longer; None when there were none."""
+        """So many of the recent round trips, to this peer or to all, took no longer; None when there were none."""
         of = self._measured.values() if node is None else filter(None, (self._measured.get(node),))
         round_trips_us = sorted(time_us for known in of for time_us in known.round_trips_us)
         if not round_trips_us:
             return None
-        rank = min(len(round_trips_us) - 1, int(len(round_trips_us) * percent / 100))
-        return round_trips_us[rank]
+        rank = math.ceil(len(round_trips_us) * percent / 100)
+        return round_trips_us[max(0, rank - 1)]
 
     def keep(self, nodes: Iterable[NodeId]) -> None:
         """Forget all others."""
