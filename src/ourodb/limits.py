@@ -471,11 +471,21 @@ CLOCK_SAMPLES_MAX: Final = 8
 CLOCK_SKEW_WARNING_MS: Final = 500
 """Offset between two nodes' clocks that is warned about; hybrid logical clocks follow a peer no further."""
 
+CLOCK_SAMPLE_MS_MAX: Final = 60_000
+"""Older measurements of a clock's offset tell nothing: clocks drift."""
+
+CLOCK_PING_MS: Final = 5_000
+"""Each peer's clock is asked for this often; every round until CLOCK_SAMPLES_MAX answers are there."""
+
+CLOCK_PINGS_PER_ROUND: Final = 8
+"""Peers whose clocks are asked for in one round."""
+
 ROUND_TRIPS_MAX: Final = 64
 """Round trips to a peer that percentiles are taken from."""
 
 assert GOSSIP_DIGEST_NODES_MAX * 2 * 32 + GOSSIP_DELTA_BYTES_MAX < GOSSIP_BODY_BYTES_MAX
 assert 2 * GOSSIP_STATE_BYTES_MAX <= GOSSIP_DELTA_BYTES_MAX
+assert CLOCK_PING_MS * CLOCK_SAMPLES_MAX <= CLOCK_SAMPLE_MS_MAX
 
 # --- Simulator -------------------------------------------------------------------------------------------------
 

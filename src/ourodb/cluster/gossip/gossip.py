@@ -430,7 +430,7 @@ class Gossip:
 
     def _on_ack(self, now_ms: int, peer: Peer, ack: Ack, rumoured: list[Peer], output: Output) -> None:
         newer, wanted = ack.newer.entries(), ack.wanted.entries()
-        generation = self._own.generation
+        said = self._own.generation, self._own.version
         if not self._hear(now_ms, peer, ack.own, ack.asked_ms, output):
             return
         for node, of_generation, beat, _ in newer:
@@ -444,7 +444,8 @@ class Gossip:
         deltas = self._deltas(lacking)
         if deltas:
             self._say(peer, Ack2(self._me, deltas), output)
-        if self._own.generation != generation:
+        if (self._own.generation, self._own.version) != said:
+            # Until the peer hears what overrides the rumour, it may hold us to be DOWN.
             self._ask(now_ms, peer, output)
 
     def _deltas(self, lacking: list[tuple[int, int]]) -> list[Delta]:
