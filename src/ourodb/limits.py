@@ -343,14 +343,14 @@ assert CLUSTER_NAME_BYTES_MAX < PEER_HANDSHAKE_MESSAGE_BYTES_MAX // 2
 TOKENS_PER_NODE: Final = 16
 """Tokens that a node gets when it joins, unless ``num_tokens`` says otherwise."""
 
-TOKENS_PER_NODE_MAX: Final = 256
-"""Tokens of one node; Cassandra's default of old."""
+TOKENS_PER_NODE_MAX: Final = 128
+"""Tokens of one node. More make its share no more even, and everything that goes by ranges slower."""
 
 PLACEMENTS_PER_RING_MAX: Final = 64
 """Ways of replicating whose placement is kept; keyspaces that replicate alike share one. The oldest gives way."""
 
-ALLOCATION_CANDIDATES_MAX: Final = 128
-"""Ranges that are considered for each of a new node's tokens, after a look at all of them."""
+ALLOCATION_CANDIDATES_PER_TOKEN: Final = 8
+"""Ranges that stay in the choice for a new node's tokens, for each of these, after a look at all ranges."""
 
 assert TOKENS_PER_NODE <= TOKENS_PER_NODE_MAX
 

@@ -31,8 +31,10 @@ Source: after Cassandra's ``ReplicationAwareTokenAllocator`` (CASSANDRA-7032), w
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import nsmallest
+from itertools import islice
 from typing import Final
 
 from ourodb import limits
@@ -40,7 +42,6 @@ from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.strategies import Zone, place
 from ourodb.cluster.ring.tokens import TOKENS, tokens_between, wrapped
 from ourodb.cql.types import murmur3
-from ourodb.ports import NodeId
 
 COPIES: Final = 3
 """The replication factor for which the replicated share is evened."""
@@ -94,15 +95,15 @@ def _grouping(members: Sequence[Member], rack: str, host: str) -> tuple[Callable
     return (lambda member: str(member.id)), "", COPIES
 
 
-def _fair_shares(weights: Mapping[str, int], copies: int) -> dict[str, float]:
+def _fair_shares(weights: Mapping[int, int], copies: int) -> dict[int, float]:
     """What part of all tokens each group holds a copy of when they are spread by weight, at most one copy each."""
-    shares: dict[str, float] = {}
+    shares: dict[int, float] = {}
     left = dict(weights)
     while left:
         total = sum(left.values())
         full = [group for group, weight in left.items() if weight * copies >= total]
-        if not full or copies <= 0:
-            shares.update({group: max(copies, 0) * weight / total for group, weight in left.items()})
+        if not full:
+            shares.update({group: copies * weight / total for group, weight in left.items()})
             break
         for group in full:
             shares[group] = 1.0
@@ -114,21 +115,23 @@ def _fair_shares(weights: Mapping[str, int], copies: int) -> dict[str, float]:
 class _Allocation:
     """The choice of one node's tokens.
 
-    The ring is a doubly linked list of places, each with a token and its owner; a place also stands for the range
-    that ends there. Deviations are in one list, two for each node: primary at ``node``, replicated at ``node +
-    nodes``, where a node is its index here and the newcomer has the last.
+    A *place* is a token that was there before; it stands for what is left of the range that ends there. Since only
+    the newcomer's group gets new tokens, what each place has around it of the other groups is known from the start,
+    and the group's own tokens are in a sorted list. Deviations are in one list, two for each node: primary at
+    ``node``, replicated at ``node + nodes``, where a node is its index here and the newcomer has the last.
     """
 
     def __init__(self, members: Sequence[Member], rack: str, host: str, count: int) -> None:
         group_of, newcomers_group, self._copies = _grouping(members, rack, host)
-        self._nodes = len(members) + 1
-        self._newcomer = len(members)
-        self._count = count
-        groups = [*map(group_of, members), newcomers_group]
-        numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-        self._group = [numbers[group] for group in groups]
+        # Groups are numbers, 0 the newcomer's.
+        numbers = {newcomers_group: 0}
+        groups = [numbers.setdefault(group_of(member), len(numbers)) for member in members]
+        groups.append(0)
         # While there are fewer groups than copies, everything gets a copy in the newcomer's: nothing to choose.
         self._is_replicated = len(set(groups[:-1])) >= self._copies
+        self._count = count
+        self._nodes = len(groups)
+        self._newcomer = len(members)
 
         weights = [*(len(member.tokens) for member in members), count]
         group_weights = dict.fromkeys(groups, 0)
@@ -140,25 +143,67 @@ class _Allocation:
             group_shares[group] * weight / group_weights[group]
             for group, weight in zip(groups, weights, strict=True)
         ]
-        self._place_tokens(members, dict(zip([member.id for member in members], groups, strict=False)))
 
-    def _place_tokens(self, members: Sequence[Member], group_of: Mapping[NodeId, str]) -> None:
         index_of = {member.id: index for index, member in enumerate(members)}
         owned = sorted((token, member.id) for member in members for token in member.tokens)
-        owners = [owner for _, owner in owned]
-        self._token = [token for token, _ in owned]
-        self._owner = [index_of[owner] for owner in owners]
-        self._next = [*range(1, len(owned)), 0]
-        self._previous = [len(owned) - 1, *range(len(owned) - 1)]
+        self._tokens = [token for token, _ in owned]
+        self._owners = [index_of[owner] for _, owner in owned]
+        self._lengths = [tokens_between(self._tokens[at - 1], token) for at, token in enumerate(self._tokens)]
+        self._own_tokens: list[int] = []
+        self._own_nodes: list[int] = []
+        for token, node in zip(self._tokens, self._owners, strict=True):
+            if groups[node] == 0:
+                self._own_tokens.append(token)
+                self._own_nodes.append(node)
+        self._look_around(groups)
 
         shares = [0.0] * (2 * self._nodes)
-        replicas = place(owners, [Zone(members, self._copies, (group_of,))])
-        for at, nodes in enumerate(replicas):
-            part = self._part(at)
-            shares[self._owner[at]] += part
-            for node in nodes:
-                shares[index_of[node] + self._nodes] += part
-        self._deviation = [share / fair - 1.0 for share, fair in zip(shares, self._fair, strict=True)]
+        zone = Zone(members, self._copies, ({member.id: group_of(member) for member in members},))
+        for at, nodes in enumerate(place([owner for _, owner in owned], [zone])):
+            part = self._lengths[at] / TOKENS
+            shares[self._owners[at]] += part
+            for member_id in nodes:
+                shares[index_of[member_id] + self._nodes] += part
+        self._deviations = [share / fair - 1.0 for share, fair in zip(shares, self._fair, strict=True)]
+
+    def _look_around(self, groups: Sequence[int]) -> None:
+        """Find, for each place, the nearest nodes of other groups than the newcomer's, one of each group.
+
+        ``_behind`` has (distance, group) of those before the place, ``_ahead`` (distance, group, node) of those from
+        the place on, the nearest first, as many as there are copies.
+        """
+        places = len(self._tokens)
+        met: dict[int, int] = {}
+        self._behind: list[list[tuple[int, int]]] = []
+        for at in range(-places, places):
+            if at >= 0:
+                here = self._tokens[at]
+                self._behind.append(
+                    [
+                        (tokens_between(self._tokens[before], here), group)
+                        for group, before in islice(reversed(met.items()), self._copies)
+                    ]
+                )
+            self._meet(met, groups, at)
+        met = {}
+        self._ahead: list[list[tuple[int, int, int]]] = []
+        for at in range(places - 1, -places - 1, -1):
+            self._meet(met, groups, at)
+            if at < 0:
+                here = self._tokens[at]
+                self._ahead.append(
+                    [
+                        ((self._tokens[after] - here) % TOKENS, group, self._owners[after])
+                        for group, after in islice(reversed(met.items()), self._copies)
+                    ]
+                )
+        self._ahead.reverse()
+
+    def _meet(self, met: dict[int, int], groups: Sequence[int], at: int) -> None:
+        group = groups[self._owners[at]]
+        if group:
+            met.pop(group, None)
+            met[group] = at
 
     def run(self) -> list[int]:
         """The tokens, not in order."""
@@ -167,19 +212,20 @@ class _Allocation:
             self._add(*self._best(candidates, 1 - number / self._count))
             for number in range(1, self._count + 1)
         ]
-        for index, at in enumerate(added):
-            self._remove(at)
+        for index, token in enumerate(added):
+            self._remove(token)
             added[index] = self._add(*self._best(candidates, 0.0))
-        return [self._token[at] for at in added]
+        return added
 
     def _most_promising(self) -> list[int]:
         missing = 1 - 1 / self._count
         gains = [
             (self._split(at, missing)[0], at)
-            for at in range(len(self._token))
-            if tokens_between(self._token[self._previous[at]], self._token[at]) >= LENGTH_MIN
+            for at, length in enumerate(self._lengths)
+            if length >= LENGTH_MIN
         ]
-        return sorted(at for _, at in nsmallest(limits.ALLOCATION_CANDIDATES_MAX, gains))
+        count = self._count * limits.ALLOCATION_CANDIDATES_PER_TOKEN
+        return sorted(at for _, at in nsmallest(count, gains))
 
     def _best(self, candidates: Sequence[int], missing: float) -> tuple[int, float]:
         """The range to be split, and at which part of it.
@@ -190,19 +236,15 @@ class _Allocation:
         (_, point), at = min((self._split(at, missing), at) for at in candidates)
         return at, point
 
-    def _part(self, at: int) -> float:
-        """The part of all tokens that is in the range which ends at a place."""
-        return tokens_between(self._token[self._previous[at]], self._token[at]) / TOKENS
-
     def _split(self, at: int, missing: float) -> tuple[float, float]:
         """(by how much the sum of squares grows when this range is split at its best point, that point)."""
-        deviation = self._deviation
+        deviations = self._deviations
         newcomers = (self._newcomer, self._newcomer + self._nodes)
         # The split of x * x into p * p and (1 - p) * (1 - p) parts of it adds 2 (p - 1) p of it.
-        length = self._part(at) * self._nodes
+        length = self._length(at) / TOKENS * self._nodes
         constant, linear, square = 0.0, -length * length, 2 * length * length
         for key, (whole, part) in self._moves(at).items():
-            before = deviation[key]
+            before = deviations[key]
             if key in newcomers:
                 before += missing
             after = before + whole
@@ -212,6 +254,17 @@ class _Allocation:
         point = min(max(-linear / square, SPLIT_MIN), 1 - SPLIT_MIN)
         return constant + (2 * linear + point * square) * point, point
 
+    def _length(self, at: int) -> int:
+        """Tokens of the range that ends at a place, as far as the newcomer hasn't taken its beginning."""
+        return min(self._lengths[at], self._own_behind(at))
+
+    def _own_behind(self, at: int) -> int:
+        """How far before a place the newcomer's group has a token; past the whole circle when it has none."""
+        here = self._tokens[at]
+        if not self._own_tokens:
+            return 2 * TOKENS
+        return tokens_between(self._own_tokens[bisect_left(self._own_tokens, here) - 1], here)
+
     def _moves(self, at: int) -> dict[int, tuple[float, float]]:
         """What a token of the newcomer in the range that ends at ``at`` changes.
 
@@ -219,92 +272,82 @@ class _Allocation:
             For each deviation that changes: by how much in any case, and by how much per part of the range that's
             split off.
         """
-        fair, newcomer = self._fair, self._newcomer
-        part = self._part(at)
-        owner = self._owner[at]
-        moves: dict[int, tuple[float, float]] = {}
-        if owner != newcomer:
-            moves[owner] = (0.0, -part / fair[owner])
-            moves[newcomer] = (0.0, part / fair[newcomer])
+        fair, newcomer, nodes = self._fair, self._newcomer, self._nodes
+        own_behind = self._own_behind(at)
+        part = min(self._lengths[at], own_behind) / TOKENS
+        owner = self._owners[at]
+        moves = {owner: (0.0, -part / fair[owner]), newcomer: (0.0, part / fair[newcomer])}
         if not self._is_replicated:
             return moves
         gained_whole = gained_part = 0.0
-        ahead = self._ahead(at)
+        ahead = self._in_order_from(at)
         loser = self._loser(ahead, ())
         if loser != newcomer:
             gained_part = part
-            moves[loser + self._nodes] = (0.0, -part / fair[loser + self._nodes])
+            moves[loser + nodes] = (0.0, -part / fair[loser + nodes])
         # Ranges before, as far as a walk from their end meets the new token before it has enough groups.
-        behind: list[int] = []
-        at = self._previous[at]
-        for _ in range(min(len(self._token), limits.ALLOCATION_LOOK_TOKENS_MAX)):
-            group = self._group[self._owner[at]]
-            if group not in behind:
-                behind.append(group)
-                if group == self._group[newcomer] or len(behind) == self._copies:
-                    break
-                loser = self._loser(ahead, behind)
+        behind = self._behind[at]
+        groups: list[int] = []
+        for index in range(self._copies - 1):
+            near, group = behind[index]
+            if own_behind < near:
+                break
+            far = min(behind[index + 1][0], own_behind) if index + 1 < len(behind) else own_behind
+            groups.append(group)
+            loser = self._loser(ahead, groups)
             if loser != newcomer:
-                part = self._part(at)
-                gained_whole += part
-                key = loser + self._nodes
-                whole, per_part = moves.get(key, (0.0, 0.0))
-                moves[key] = (whole - part / fair[key], per_part)
-            at = self._previous[at]
-        key = newcomer + self._nodes
+                whole = (far - near) / TOKENS
+                gained_whole += whole
+                key = loser + nodes
+                before = moves.get(key, (0.0, 0.0))
+                moves[key] = (before[0] - whole / fair[key], before[1])
+        key = newcomer + nodes
         moves[key] = (gained_whole / fair[key], gained_part / fair[key])
         return moves
 
-    def _ahead(self, at: int) -> list[int]:
-        """The nodes that a walk from a place on meets first in each group, as many as there are copies."""
-        seen: list[int] = []
-        nodes: list[int] = []
-        for _ in range(min(len(self._token), limits.ALLOCATION_LOOK_TOKENS_MAX)):
-            node = self._owner[at]
-            group = self._group[node]
-            if group not in seen:
-                seen.append(group)
-                nodes.append(node)
-                if len(nodes) == self._copies:
-                    break
-            at = self._next[at]
-        return nodes
+    def _in_order_from(self, at: int) -> list[tuple[int, int, int]]:
+        """(distance, group, node) of the nodes met first in each group from a place on."""
+        ahead = self._ahead[at]
+        if not self._own_tokens:
+            return ahead
+        here = self._tokens[at]
+        index = bisect_left(self._own_tokens, here) % len(self._own_tokens)
+        return sorted([*ahead, ((self._own_tokens[index] - here) % TOKENS, 0, self._own_nodes[index])])
 
-    def _loser(self, ahead: Sequence[int], behind: Sequence[int]) -> int:
+    def _loser(self, ahead: Sequence[tuple[int, int, int]], behind: Sequence[int]) -> int:
         """Whose copy goes to the newcomer: that of a node of its group, else the last one."""
-        group = self._group
         loser = -1
         left = self._copies - len(behind)
-        for node in ahead:
-            if group[node] in behind:
+        for _, group, node in ahead:
+            if group in behind:
                 continue
             loser = node
             left -= 1
-            if group[node] == group[self._newcomer] or not left:
+            if not group or not left:
                 break
         return loser
 
     def _add(self, at: int, point: float) -> int:
-        """Split the range that ends at a place; gives the new one."""
-        self._move(at, point)
-        previous = self._previous[at]
-        length = tokens_between(self._token[previous], self._token[at])
-        added = len(self._token)
-        self._token.append(wrapped(self._token[previous] + int(length * point)))
-        self._owner.append(self._newcomer)
-        self._next.append(at)
-        self._previous.append(previous)
-        self._next[previous] = self._previous[at] = added
-        return added
+        """Split the range that ends at a place; gives the new token."""
+        self._change(at, point, 1.0)
+        length = self._length(at)
+        token = wrapped(self._tokens[at] - length + int(length * point))
+        index = bisect_left(self._own_tokens, token)
+        self._own_tokens.insert(index, token)
+        self._own_nodes.insert(index, self._newcomer)
+        return token
 
-    def _remove(self, at: int) -> None:
+    def _remove(self, token: int) -> None:
         """Undo ``_add``."""
-        previous, following = self._previous[at], self._next[at]
-        part = self._part(at)
-        self._next[previous] = following
-        self._previous[following] = previous
-        self._move(following, part / self._part(following), -1.0)
+        at = bisect_left(self._tokens, token) % len(self._tokens)
+        after = tokens_between(token, self._tokens[at])
+        changes_nothing = self._own_behind(at) < after
+        index = bisect_left(self._own_tokens, token)
+        del self._own_tokens[index], self._own_nodes[index]
+        # Between two tokens of the newcomer, the second takes over what the first leaves.
+        if not changes_nothing:
+            self._change(at, 1 - after / self._length(at), -1.0)
 
-    def _move(self, at: int, point: float, sign: float = 1.0) -> None:
+    def _change(self, at: int, point: float, sign: float) -> None:
         for key, (whole, part) in self._moves(at).items():
-            self._deviation[key] += sign * (whole + part * point)
+            self._deviations[key] += sign * (whole + part * point)
