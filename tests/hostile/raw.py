@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -65,6 +66,11 @@ class Raw:
 
     def flush(self) -> None:
         self.socket.sendall(self.wire.take_outgoing())
+
+    def push(self, data: bytes) -> None:
+        """Send bytes of which the node may have enough before it has read all."""
+        with contextlib.suppress(ConnectionError):
+            self.socket.sendall(data)
 
     def next(self) -> Envelope:
         """The next response.

@@ -199,7 +199,7 @@ def test_startup_with_many_keys(address: Address, keys: int) -> None:
     """65,535 is the most that its [short] can say; a hundred thousand would be read as 34,464."""
     body = write_string_map({"CQL_VERSION": "3.0.0", **{f"k{key}": "" for key in range(keys - 1)}})
     with Raw(address, 4, start=False) as client:
-        client.socket.sendall(envelope(4, STARTUP, body))
+        client.push(envelope(4, STARTUP, body))
         if keys == limits.STARTUP_KEYS_MAX:
             assert client.message() is None
         else:
@@ -209,7 +209,7 @@ def test_startup_with_many_keys(address: Address, keys: int) -> None:
 def test_startup_with_a_hundred_thousand_keys(address: Address) -> None:
     body = struct.pack(">H", 100_000 % 65_536) + b"\x00\x01k\x00\x00" * 100_000
     with Raw(address, 4, start=False) as client:
-        client.socket.sendall(envelope(4, STARTUP, body))
+        client.push(envelope(4, STARTUP, body))
         assert isinstance(farewell(client), ProtocolError)
 
 

@@ -157,10 +157,9 @@ def bent_header(draw: random.Random, packed: bytes) -> bytes:
 
 def answers(client: Raw, data: bytes, *, hang_up: bool) -> list[Envelope]:
     """What the node answers until it closes the connection."""
-    # It may close before it has read all.
-    with contextlib.suppress(ConnectionError):
-        client.socket.sendall(data)
-        if hang_up:
+    client.push(data)
+    if hang_up:
+        with contextlib.suppress(OSError):
             client.socket.shutdown(socket.SHUT_WR)
     # An error goes back on the stream that it came on, whichever that is.
     client.wire._decoder.stream_min = STREAM_MIN

@@ -11,7 +11,7 @@ from ourodb import limits
 from ourodb.cql.wire.client_messages import Prepared, decode_response, encode_prepare
 from ourodb.cql.wire.codes import PREPARE, QUERY
 from ourodb.cql.wire.primitives import pack_int, pack_short
-from ourodb.errors import InvalidRequest, ProtocolError, RequestError, ServerError, Unprepared
+from ourodb.errors import InvalidRequest, ProtocolError, ReadFailure, RequestError, ServerError, Unprepared
 
 Address = tuple[str, int]
 PREPARED_PASSES = 5
@@ -19,6 +19,8 @@ PREPARED_COUNT = (
     1_000_000 if os.environ.get("OURO_FULL") else PREPARED_PASSES * limits.PREPARED_STATEMENTS_MAX
 )
 PREPARED_AT_ONCE = 500
+DELETIONS_AT_ONCE = 2_000
+READ_TOO_MANY_TOMBSTONES = 0x0001
 FIXED_BYTES = {
     "bigint_": 8,
     "boolean_": 1,
@@ -110,16 +112,54 @@ def test_statement_of_ten_mib(address: Address) -> None:
 
 def test_distinct_prepared_statements(address: Address) -> None:
     """Old ones are forgotten and told so; one in use is kept."""
-    with Raw(address) as client, Raw(address) as user:
+    with Raw(address) as client:
         first = client.prepare("SELECT v FROM hostile.t WHERE k = -1")
+        prepare_distinct(address, PREPARED_COUNT, "k")
+        assert isinstance(client.execute(first, []), Unprepared)
+
+
+def prepare_distinct(address: Address, count: int, name: str) -> None:
+    """Prepare so many statements beside one in use.
+
+    Args:
+        name: what makes them others than those of another caller.
+    """
+    with Raw(address) as client, Raw(address) as user:
         used = user.prepare("INSERT INTO hostile.types (k, int_) VALUES (?, ?)")
-        for start in range(0, PREPARED_COUNT, PREPARED_AT_ONCE):
+        for start in range(0, count, PREPARED_AT_ONCE):
             for stream in range(PREPARED_AT_ONCE):
-                text = f"SELECT v FROM hostile.t WHERE k = {start + stream}"
+                text = f"SELECT v AS {name} FROM hostile.t WHERE k = {start + stream}"
                 client.wire.send(stream, PREPARE, encode_prepare(5, text))
             client.flush()
             for _ in range(PREPARED_AT_ONCE):
                 _, opcode, flags, body, _ = client.next()
                 assert isinstance(decode_response(5, opcode, flags, body).message, Prepared)
             assert user.execute(used, [bytes(4), bytes(4)]) is None
-        assert isinstance(client.execute(first, []), Unprepared)
+
+
+def test_read_of_a_partition_full_of_tombstones(address: Address) -> None:
+    """A queue in one partition: reads of it fail, reads beside it don't, and slices that meet few don't."""
+    deletions = limits.TOMBSTONES_FAIL + 1
+    with Raw(address) as client:
+        client.run(["CREATE TABLE hostile.queue (q text, n int, PRIMARY KEY (q, n))"])
+        for start in range(0, deletions, DELETIONS_AT_ONCE):
+            numbers = range(start, min(start + DELETIONS_AT_ONCE, deletions))
+            rows = "".join(f"DELETE FROM hostile.queue WHERE q = 'jobs' AND n = {n};" for n in numbers)
+            client.run([f"BEGIN UNLOGGED BATCH {rows} APPLY BATCH"])
+        client.run(
+            [f"INSERT INTO hostile.queue (q, n) VALUES ('{q}', {deletions})" for q in ("jobs", "other")]
+        )
+        for statement in (
+            "SELECT * FROM hostile.queue WHERE q = 'jobs'",
+            "SELECT * FROM hostile.queue WHERE q = 'jobs' ORDER BY n DESC",
+            "SELECT count(*) FROM hostile.queue",
+        ):
+            answer = client.query(statement)
+            assert isinstance(answer, ReadFailure), answer
+            assert list(answer.reasons.values()) == [READ_TOO_MANY_TOMBSTONES]
+            assert "q = 'jobs'" in str(answer)
+        for statement in (
+            "SELECT * FROM hostile.queue WHERE q = 'other'",
+            f"SELECT * FROM hostile.queue WHERE q = 'jobs' AND n > {deletions // 2}",
+        ):
+            assert len(client.query(statement).rows) == 1
