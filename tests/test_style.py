@@ -24,7 +24,7 @@ SHELL = (
     "bench",
     "cli",
     "net",
-    "node.py",
+    "daemon.py",
     "testing",
     "observe/dashboard",
     "storage/rocks.py",

@@ -20,14 +20,20 @@ from ourodb.errors import ConfigurationProblem
 
 ENVIRONMENT_PREFIX = "OURO_"
 CONFIG_FILE_BYTES_MAX = 1 << 20
+DEFAULT_PEER_PORT = 7000
 
 
 def _option(
-    default: object, help_text: str, *, choices: tuple[str, ...] = (), least: int = 0, most: int = 2**31
+    default: object,
+    help_text: str,
+    *,
+    choices: tuple[str, ...] = (),
+    least: int = 0,
+    most: int = 2**31,
+    empty: bool = False,
 ) -> Any:
-    return field(
-        default=default, metadata={"help": help_text, "choices": choices, "least": least, "most": most}
-    )
+    metadata = {"help": help_text, "choices": choices, "least": least, "most": most, "empty": empty}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +42,32 @@ class Config:
 
     listen: str = _option("127.0.0.1", "Address to listen on.")
     cql_port: int = _option(9042, "Port for CQL clients; 0 takes any free one.", most=65535)
-    peer_port: int = _option(7000, "Port for the other nodes of the ring.", most=65535)
+    peer_port: int = _option(DEFAULT_PEER_PORT, "Port for the other nodes of the ring.", most=65535)
     admin_port: int = _option(7070, "Port of the admin API and metrics; 0 takes any free one.", most=65535)
     data: str = _option("ouro-data", "Folder that holds this node's data.")
+    advertise: str = _option(
+        "", "Address at which other nodes and clients reach this one; --listen if not given.", empty=True
+    )
+    join: str = _option(
+        "", "Nodes of the cluster to join, as host or host:peer-port with commas between.", empty=True
+    )
+    secret: str = _option(
+        "",
+        "What the nodes of a cluster prove to each other that they know; @FILE reads it. A new cluster makes one and"
+        " keeps it in its data folder, in the file 'secret'.",
+        empty=True,
+    )
     cluster_name: str = _option("OuroDB", "Name of the cluster.")
     dc: str = _option("datacenter1", "Data centre of this node.")
     rack: str = _option("rack1", "Rack of this node.")
+    host_id: str = _option(
+        "",
+        "Name of the machine: nodes with the same one fail together, so copies are kept apart. Its host name if not"
+        " given.",
+        empty=True,
+    )
+    num_tokens: int = _option(16, "Tokens of this node on the ring.", least=1, most=1024)
+    gossip_ms: int = _option(1000, "Time from one round of gossip to the next.", least=50, most=60_000)
     durability: str = _option(
         "group",
         "When a write is acknowledged: 'group' after an fsync that concurrent writes share, 'periodic' at once, with"
@@ -71,6 +97,23 @@ class Config:
     @property
     def data_path(self) -> Path:
         return Path(self.data).expanduser()
+
+    @property
+    def seeds(self) -> list[tuple[str, int]]:
+        """The nodes of ``join``.
+
+        Raises:
+            ConfigurationProblem: one isn't host or host:port.
+        """
+        found = []
+        for part in filter(None, (part.strip() for part in self.join.split(","))):
+            host, colon, port = part.rpartition(":")
+            if not colon or (host.count(":") and not host.startswith("[")):
+                host, port = part, str(DEFAULT_PEER_PORT)
+            if not port.isdigit() or not 0 < int(port) < 65536:
+                raise ConfigurationProblem(f"--join: '{part}' isn't host or host:port")
+            found.append((host.strip("[]"), int(port)))
+        return found
 
 
 OPTIONS = {option.name: option for option in fields(Config)}
@@ -154,7 +197,7 @@ def _checked(name: str, value: object, source: str) -> object:
     choices = option.metadata["choices"]
     if choices and value not in choices:
         raise ConfigurationProblem(f"{source}: '{value}' is none of {', '.join(choices)}")
-    if not value:
+    if not value and not option.metadata["empty"]:
         raise ConfigurationProblem(f"{source}: must not be empty")
     return value
 

@@ -1,327 +1,552 @@
 """One node, put together. Read this first.
 
 ``Node`` makes every part of a node and hands each what it depends on; no part reaches for another by itself.
-From the
-bottom up: the store, the metadata log and the schema it amounts to, the rows, the coordinator of writes,
-conditional writes, counters and reads, the processor of statements, and the server that clients connect to.
-``run`` is what ``ouro serve`` calls: it makes the event loop, starts a node, says so in one line, and waits
-for a signal.
+It is deterministic: clocks, chance, timers, the store and the way to other nodes are its ``Ports``. Around it
+stands whoever lends it a world: ``daemon`` with sockets and RocksDB, the simulator with virtual ones.
+
+A node has two ages. Until it is a member of a cluster it has only its store, its identity and the metadata
+log, by which it founds a cluster, or joins one. Then ``_become_member`` makes the rest, from the bottom up:
+rows, the replica's side, the coordinator's side, sessions; and gossip, by which the others hear of it.
+
+Everything that arrives from other nodes comes through ``receive``: the header is read, the clock and the
+sender's epoch are noted, and the body goes to whoever handles its verb.
 """
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import ipaddress
-import resource
-import shutil
-import signal
-import socket
-import sys
-from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import asdict, replace
+import hashlib
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
+import msgspec
 import structlog
-import uvloop
 
-from ourodb import __version__
+from ourodb.cluster.gossip.gossip import Gossip
+from ourodb.cluster.gossip.gossip import Output as GossipOutput
+from ourodb.cluster.gossip.skew import Skews
 from ourodb.cluster.identity import load_identity, mark_clean_stop
-from ourodb.cluster.metadata.log import MetadataLog
+from ourodb.cluster.metadata.commands import NewMember, UpdateMember
+from ourodb.cluster.metadata.metadata import VERBS as METADATA_VERBS
+from ourodb.cluster.metadata.metadata import Metadata
+from ourodb.cluster.metadata.view import ClusterView, node_info
 from ourodb.config import Config
 from ourodb.cql.analysis.operations import ListCellIds
-from ourodb.cql.syntax.parser import parse
 from ourodb.cql.wire.connection import ServerConnection
 from ourodb.errors import ConfigurationProblem, InvalidRequest, OuroError
-from ourodb.net.admin import AdminServer
-from ourodb.net.clients import ClientServer
-from ourodb.net.loop import LoopScheduler, SystemClock, SystemRandom
-from ourodb.observe.log import configure_logging
+from ourodb.peer.messages import HEADER, HEADER_BYTES, REPLY, VERBS, Verb
+from ourodb.ports import URGENT, Address, Link, NodeId, Ports, Timer
+from ourodb.replication.batches import Batches
 from ourodb.replication.coordinator.cas import ConditionalWrites
-from ourodb.replication.coordinator.counter import Counters
+from ourodb.replication.coordinator.coordinator import Coordinator
 from ourodb.replication.coordinator.paging import PagingSeal
+from ourodb.replication.counters import Counters, Shards
+from ourodb.replication.hints import Hints
+from ourodb.replication.latency import Latencies
+from ourodb.replication.paxos.acceptor import Acceptor
+from ourodb.replication.paxos.proposer import PaxosContext
+from ourodb.replication.peers import Peers
+from ourodb.replication.replica.replica import Handler, Replica
 from ourodb.replication.replica.writes import Writes
 from ourodb.replication.timestamps import Timestamps
-from ourodb.schema.describe import describe
+from ourodb.schema.changes import SchemaChangeEvent
 from ourodb.schema.model import Schema, Table
 from ourodb.schema.node_info import NodeInfo
-from ourodb.schema.snapshot import encode_schema
 from ourodb.schema.virtual import ClientInfo
+from ourodb.session.modifications import Modifications
 from ourodb.session.processor import QueryProcessor
 from ourodb.session.reads import Reads
 from ourodb.session.session import Session
 from ourodb.session.virtual_tables import VirtualTables
 from ourodb.storage.families import DATA
 from ourodb.storage.purge import purge
-from ourodb.storage.rocks import RocksStore
 from ourodb.storage.row import Pause
 from ourodb.storage.rows import Rows
-from ourodb.storage.snapshot import MANIFEST, STORE, check_name, read_manifest, seal
 from ourodb.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
 
-SNAPSHOTS = "snapshots"
-"""Folder in the data folder."""
-
 LAST_KEY = b"\xff" * 5
 """After every key of DATA."""
 
-GC_ALLOCATIONS = 50_000
-"""Objects more between two collections of the youngest; requests leave no cycles, so there is little to find."""
-
-SWITCH_INTERVAL_S = 0.0005
-"""How soon the thread that waits for an fsync gets the interpreter back beside a busy loop."""
+MICROS = 1_000_000
 
 
 class Node:
     """A node and its parts.
 
     Attributes:
-        cql_port, admin_port: where it listens, once started.
+        config, ports, identity: what it is made of.
+        metadata: the replicated log of schema and members.
+        is_member: it belongs to a cluster, and can serve.
+        on_member: called once, when it does.
+        on_refused: called with the reason when the cluster doesn't take it.
+        on_cluster_known: called with the cluster's id as soon as it is known, for handshakes.
+        client_infos: who is connected now; set by whoever knows.
+        check_disk: looks at the room left on the disk; set by whoever can.
     """
 
-    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
-        """Open the store and recover what the node knew; nothing listens yet.
+    def __init__(self, config: Config, ports: Ports, peer: Address, native: Address, secret: bytes) -> None:
+        """Open what the node knows of itself; nothing is sent yet.
 
+        Args:
+            peer, native: where other nodes and clients reach it.
+            secret: of the cluster; the states of pages that clients hold are sealed with it.
         Raises:
-            StoreError: the store can't be opened; the message is for the operator.
+            StoreError: the store is damaged; the message is for the operator.
         """
         self.config = config
-        self.cql_port = config.cql_port
-        self.admin_port = config.admin_port
-        self.clock = SystemClock()
-        self.random = SystemRandom()
-        self.scheduler = LoopScheduler(loop)
-        self.store = RocksStore(
-            config.data_path,
-            self.scheduler,
-            memtable_bytes=config.memtable_mb << 20,
-            cache_bytes=config.cache_mb << 20,
-            sync_period_ms=config.sync_period_ms if config.durability == "periodic" else None,
+        self.ports = ports
+        self.peer = peer
+        self.native = native
+        self._paging_key = hashlib.blake2s(secret, digest_size=32, person=b"paging").digest()
+        self.is_member = False
+        self.on_member: Callable[[], None] = lambda: None
+        self.on_refused: Callable[[OuroError], None] = lambda error: None
+        self.on_cluster_known: Callable[[UUID], None] = lambda cluster_id: None
+        self.client_infos: Callable[[], list[ClientInfo]] = list
+        self.check_disk: Callable[[], None] = lambda: None
+        self.identity = load_identity(ports.store, ports.random)
+        self.timestamps = Timestamps(ports.clock)
+        self.peers = Peers(ports, self.timestamps)
+        self.skews = Skews()
+        self.generation = ports.clock.wall_us() // MICROS
+        self.gossip: Gossip | None = None
+        self.metadata = Metadata(
+            ports,
+            self.identity.host_id,
+            self.peers.links.get,
+            lambda node: bool(self.peers.up.get(node)),
+            self._send_control,
         )
-        try:
-            self._compose(loop)
-        except BaseException:
-            self.store.close()
-            raise
+        self.metadata.listen(self._on_view)
+        self._nodes: dict[Address, NodeId] = {}
+        self._handlers: dict[int, Handler] = {}
+        self._rounds: Timer | None = None
+        self._stopped = False
 
-    def _compose(self, loop: asyncio.AbstractEventLoop) -> None:
-        config, store, clock, random = self.config, self.store, self.clock, self.random
-        self.identity = load_identity(store, random)
-        self.metadata = MetadataLog(store, self._node_info())
+    def start(self) -> None:
+        """Take up where the node was, found a cluster, or join one; ``on_member`` follows at once, or later.
+
+        Raises:
+            StoreError: the store is damaged.
+            ConfigurationProblem: the node isn't what its store says it was.
+        """
+        config = self.config
+        me = NewMember(
+            host_id=self.identity.host_id,
+            peer=self.peer,
+            native=self.native,
+            data_center=config.dc,
+            rack=config.rack,
+            host=config.host_id,
+            token_count=config.num_tokens,
+        )
         view = self.metadata.recover()
-        self.rows = Rows(store)
+        if self.metadata.is_removed:
+            raise ConfigurationProblem(
+                "this node was removed from its cluster; to have it back, empty its data folder and join afresh"
+            )
+        if view.epoch:
+            if view.cluster_name != config.cluster_name:
+                raise ConfigurationProblem(
+                    f"the data folder belongs to the cluster {view.cluster_name!r}, not to {config.cluster_name!r}"
+                )
+            self._become_member(view)
+            self.metadata.start()
+            mine = view.members[self.peers.me]
+            if (mine.peer, mine.native) != (self.peer, self.native):
+                update = UpdateMember(self.identity.host_id, self.peer, self.native)
+                self.metadata.submit_member(update, self._told_of_addresses)
+        elif config.join:
+            self.metadata.join(
+                config.seeds,
+                me,
+                config.cluster_name,
+                self._joined,
+                progress=lambda text: log.info("joining", what=text),
+            )
+        else:
+            cluster_id = UUID(bytes=self.ports.random.bytes(16), version=4)
+            self._become_member(self.metadata.found(config.cluster_name, me, cluster_id))
+
+    def stop(self) -> None:
+        """Say goodbye, and note that the run ended in order."""
+        self._stopped = True
+        if self._rounds is not None:
+            self._rounds.cancel()
+        self.metadata.stop()
+        if self.gossip is not None:
+            self._gossiped(self.gossip.stop(self.peers.now_ms()))
+        if self.is_member:
+            self.upkeep.stop()
+        try:
+            mark_clean_stop(self.ports.store)
+        except OuroError as error:
+            # A store that is read-only keeps what it has; its counters begin a new incarnation.
+            log.warning("not marked as stopped in order", reason=str(error))
+
+    def settle(self) -> None:
+        """The pass of the loop is over: all that was applied goes to the store, and is acknowledged."""
+        if self.is_member:
+            self.writes.settle()
+        else:
+            self.ports.store.settle()
+
+    def open_session(
+        self, connection: ServerConnection, client: tuple[str, int], wake: Callable[[], None]
+    ) -> Session:
+        """A client's session; only once the node is a member."""
+        return Session(connection, client, self.processor, wake)
+
+    @property
+    def view(self) -> ClusterView:
+        """The cluster as this node knows it; only once it is a member."""
+        return self.metadata.view
+
+    # What arrives from other nodes
+
+    def receive(self, link: Link, message: bytes) -> None:
+        """A message of a peer that has proved that it knows the cluster's secret."""
+        if len(message) < HEADER_BYTES or self._stopped:
+            return
+        verb, flags, request, clock_us, epoch = HEADER.unpack_from(message)
+        body = message[HEADER_BYTES:]
+        self.timestamps.observe(clock_us)
+        node = self._nodes.get(link.address, NodeId(0))
+        peers = self.peers
+        if epoch > peers.epoch and node:
+            self.metadata.on_epoch_seen(node, epoch)
+        if flags & REPLY and verb < Verb.GOSSIP:
+            if node:
+                peers.on_reply(node, request, flags, body)
+            return
+        handler = self._handlers.get(verb)
+        if handler is not None:
+            if node:
+                try:
+                    handler(link, node, request, epoch, body)
+                except (OuroError, msgspec.DecodeError, IndexError) as error:
+                    log.warning("a message that can't be handled", verb=verb, peer=node, reason=str(error))
+                    peers.fail(link, verb, request, b"\x00\x00" + str(error).encode()[:1024])
+        elif verb == Verb.GOSSIP:
+            self._on_gossip(link, node, body)
+        elif verb == Verb.PING:
+            self._on_ping(link, node, flags, request, body)
+        elif VERBS.get(verb) in METADATA_VERBS:
+            try:
+                self.metadata.receive(link, node or None, VERBS[verb], request, flags, body)
+            except OuroError as error:
+                log.warning("a message that can't be read", verb=verb, peer=link.address, reason=str(error))
+
+    def peer_connected(self, address: Address) -> None:
+        """The transport has a connection to a peer."""
+        node = self._nodes.get(address)
+        if node is not None and self.gossip is not None:
+            self._gossiped(self.gossip.connected(self.peers.now_ms(), node))
+
+    def peer_disconnected(self, address: Address, refused: bool) -> None:
+        """Connections to a peer were lost, or couldn't be had.
+
+        Args:
+            refused: nobody listens there.
+        """
+        node = self._nodes.get(address)
+        if node is None or self.gossip is None:
+            return
+        self.peers.lost(node)
+        self.coordinator.reachability_changed()
+        if refused:
+            self._gossiped(self.gossip.convict(self.peers.now_ms(), node))
+
+    def _send_control(self, link: Link, verb: int, flags: int, request: int, body: bytes) -> bool:
+        return link.send(URGENT, self.peers.message(verb, body, request, flags))
+
+    # Membership
+
+    def _told_of_addresses(self, outcome: object) -> None:
+        if isinstance(outcome, OuroError):
+            log.error("the cluster doesn't know this node's new addresses", reason=str(outcome))
+
+    def recover_metadata(self, *, confirmed: bool) -> dict[str, Any]:
+        """Give up a majority of voters that is lost for good; this node decides alone from then on.
+
+        Raises:
+            InvalidRequest: there is nothing to recover, it isn't confirmed, or another node knows more.
+        """
+        view = self.view
+        lost = [node for node in view.voters if not self.peers.up.get(node)]
+        if not confirmed:
+            raise InvalidRequest(
+                f"of the voters {list(view.voters)} these are down: {lost}. If they come back, start them and nothing"
+                " is lost. If they are lost for good, changes of schema and members that only they had are lost with"
+                f" them: what this node knows, up to epoch {view.epoch}, will count. They must never be started again"
+                " with their data. Confirm to go on"
+            )
+        self.metadata.recover_majority()
+        return {"epoch": self.metadata.epoch, "voters": list(self.metadata.voters)}
+
+    def _joined(self, outcome: ClusterView | OuroError) -> None:
+        if isinstance(outcome, OuroError):
+            self.on_refused(outcome)
+        else:
+            self._become_member(outcome)
+
+    def _become_member(self, view: ClusterView) -> None:
+        """Make the parts that serve, and start them."""
+        config, ports, peers = self.config, self.ports, self.peers
+        store, clock, random, scheduler = ports.store, ports.clock, ports.random, ports.scheduler
+        me = next(member for member in view.members.values() if member.host_id == self.identity.host_id)
+        peers.me = me.id
+        peers.up[me.id] = True
+        self.on_cluster_known(view.cluster_id)
+
+        self.rows = Rows(store, tombstone_warn=config.tombstone_warn, tombstone_fail=config.tombstone_fail)
         tables = stored_tables(view.schema)
         for table in tables:
             self.rows.of(table)
         self._sweep({table.incarnation for table in tables})
-        self.clients = ClientServer(loop, self._open_session)
-        self.writes = Writes(
-            self.rows, store, group=config.durability == "group", arm=self.clients.arm_end_of_pass
+        self.writes = Writes(self.rows, store, group=config.durability == "group", arm=ports.arm)
+        self.replica = Replica(self.rows, store, self.writes, peers, clock)
+        self.hints = Hints(store, peers, clock, ports.arm)
+        self.hints.recover()
+        self.latencies = Latencies()
+        self.coordinator = Coordinator(view, peers, store, self.writes, self.hints, clock, self.latencies)
+        self.acceptor = Acceptor(self.rows, store, self.writes, peers, clock, self.replica)
+        self.paxos = PaxosContext(
+            peers, self.acceptor, self.coordinator.writing, clock, random, scheduler, self.timestamps
         )
-        self.clients.settle = self.writes.settle
+        shards = Shards(self.rows, clock, self.identity.host_id.bytes, self.identity.counter_incarnation)
+        self.counters = Counters(
+            shards, self.coordinator.writing, self.rows, self.replica, self.coordinator.route_of
+        )
+        self.batches = Batches(
+            self.coordinator.writing,
+            self.rows,
+            store,
+            clock,
+            random,
+            scheduler,
+            self.coordinator.route_of,
+            self._keepers_of_batches,
+        )
+        self.batches.recover()
         self.reads = Reads(
             self.rows,
             store,
-            VirtualTables(view, self._settings(), self._client_infos),
-            self.scheduler,
-            PagingSeal(self.identity.paging_key),
+            VirtualTables(view.schema, self._settings(), self.infos, lambda: self.client_infos()),
+            scheduler,
+            PagingSeal(self._paging_key),
+            self.coordinator,
+            self.paxos,
+            peers.packed_address(me.id),
         )
         list_cell_ids = ListCellIds(clock, random.below(1 << 48), random.below(1 << 14))
+        modifications = Modifications(
+            self.rows,
+            self.writes,
+            self.coordinator,
+            ConditionalWrites(self.rows, list_cell_ids),
+            self.paxos,
+            self.counters,
+            self.batches,
+            self.timestamps,
+            clock,
+        )
         self.processor = QueryProcessor(
             self.metadata,
             self.rows,
-            self.writes,
-            ConditionalWrites(self.rows, list_cell_ids),
-            Counters(self.rows, clock, self.identity.host_id.bytes, self.identity.counter_incarnation),
+            self.coordinator,
+            modifications,
             self.reads,
             clock,
             random,
-            Timestamps(clock),
-            (config.listen, config.cql_port),
+            self.timestamps,
+            self.native,
+            self.infos,
         )
-        self.upkeep = Upkeep(self._purge, self._check_disk, self.scheduler, clock)
-        self.admin = AdminServer(
-            {
-                ("GET", "/status"): self._status,
-                ("POST", "/snapshot"): self._snapshot,
-                ("GET", "/snapshots"): self._snapshots,
-            },
-            self._metrics,
-        )
-
-    async def start(self) -> None:
-        """Listen.
-
-        Raises:
-            ConfigurationProblem: a port is taken.
-        """
-        config = self.config
-        self.admin_port = self.admin.take_port(config.listen, config.admin_port)
-        self.cql_port = await self.clients.start(config.listen, config.cql_port)
-        if self.cql_port != config.cql_port:
-            self.metadata.update_node(replace(self.metadata.view.node, native_port=self.cql_port))
-        if not ipaddress.ip_address(config.listen).is_loopback:
-            log.warning(
-                "anybody who reaches this node can read and change everything: it listens beyond this machine,"
-                " and asks nobody for a password",
-                address=config.listen,
-            )
+        for part in (self.replica, self.acceptor, self.counters, self.batches):
+            self._handlers.update(part.handlers())
+        self.upkeep = Upkeep(self._purge, lambda: self.check_disk(), scheduler, clock)
         self.upkeep.start()
+        self.gossip = Gossip(me.id, self.generation, peers.now_ms(), random, round_ms=config.gossip_ms)
+        self.is_member = True
+        self._follow_members(view)
+        self.on_member()
 
-    async def stop(self) -> None:
-        """Answer what was asked, close connections, bring the store to rest."""
-        self.upkeep.stop()
-        await self.admin.stop()
-        await self.clients.stop()
+    def _on_view(self, view: ClusterView, events: Sequence[SchemaChangeEvent]) -> None:
+        """The metadata log moved."""
+        if not self.is_member:
+            return
+        self.peers.epoch = view.epoch
+        members_changed = self._members is not view.members
+        self.coordinator.view_changed(view)
+        self.processor.view_changed(view, events)
+        if members_changed:
+            self._follow_members(view)
+        assert self.gossip is not None
+        self.gossip.update(epoch=view.epoch)
+        self.replica.epoch_applied(view.epoch)
+
+    def _follow_members(self, view: ClusterView) -> None:
+        """Who belongs to the cluster has changed: links, gossip, and clients that want to know."""
+        before = getattr(self, "_members", {})
+        self._members = view.members
+        peers, transport = self.peers, self.ports.transport
+        peers.epoch = view.epoch
+        for node, member in before.items():
+            current = view.members.get(node)
+            if node != peers.me and (current is None or current.peer != member.peer):
+                self._nodes.pop(member.peer, None)
+                peers.links.pop(node, None)
+                transport.forget(member.peer)
+                if current is None:
+                    peers.up.pop(node, None)
+                    self.hints.forget(node)
+                    self.processor.tell_topology("REMOVED_NODE", member)
+        for node, member in view.members.items():
+            peers.addresses[node] = member.peer[0]
+            if node != peers.me and node not in peers.links:
+                self._nodes[member.peer] = node
+                peers.links[node] = transport.link(member.peer)
+                peers.up.setdefault(node, False)
+                if before and node not in before:
+                    self.processor.tell_topology("NEW_NODE", member)
+        self.coordinator.view_changed(view)
+        assert self.gossip is not None
+        self.gossip.update(epoch=view.epoch)
+        self._gossiped(self.gossip.set_members(peers.now_ms(), list(view.members)))
+        if len(view.members) > 1 and self._rounds is None:
+            self._rounds = self.ports.scheduler.after(self.config.gossip_ms, self._round)
+
+    # Rounds
+
+    def _round(self) -> None:
+        """Once every gossip round."""
+        gossip, peers = self.gossip, self.peers
+        assert gossip is not None
+        self._rounds = None
+        if self._stopped or len(self._members) < 2:
+            return
+        self._rounds = self.ports.scheduler.after(self.config.gossip_ms, self._round)
+        peers.epoch = self.metadata.epoch
+        self.replica.epoch_applied(peers.epoch)
+        gossip.update(epoch=peers.epoch, hints=self.hints.total)
+        self._gossiped(gossip.tick(peers.now_ms(), self.ports.clock.wall_us()))
+        self.coordinator.reachability_changed()
+        self.hints.deliver()
+        self._ping()
+
+    def _on_gossip(self, link: Link, node: NodeId, body: bytes) -> None:
+        if self.gossip is None or not node:
+            return
         try:
-            mark_clean_stop(self.store)
+            output = self.gossip.receive(self.peers.now_ms(), node, body)
         except OuroError as error:
-            # A store that is read-only keeps what it has; its counters begin a new incarnation.
-            log.warning("not marked as stopped in order", reason=str(error))
-        self.store.close()
+            log.warning("gossip that can't be read", peer=node, reason=str(error))
+            return
+        self._gossiped(output)
+        state = self.gossip.states.get(node)
+        if state is not None and state.epoch > self.peers.epoch:
+            self.metadata.on_epoch_seen(node, state.epoch)
 
-    def _sweep(self, known: Set[int]) -> None:
-        """Delete rows of tables that are gone: a crash may have come between a DROP and the deletion of its rows."""
-        start = b""
-        while (first := next(self.store.scan(DATA, start, LAST_KEY), None)) is not None:
-            incarnation = int.from_bytes(first[0][:4], "big")
-            if incarnation not in known:
-                self.rows.drop(incarnation)
-            start = (incarnation + 1).to_bytes(4, "big")
+    def _gossiped(self, output: GossipOutput) -> None:
+        for node, is_up in output.changes:
+            self._reachable(node, is_up)
+        for node, body in output.sends:
+            link = self.peers.links.get(node)
+            if link is not None:
+                link.send(URGENT, self.peers.message(Verb.GOSSIP, body))
+
+    def _reachable(self, node: NodeId, is_up: bool) -> None:
+        """Somebody went up or down."""
+        self.peers.up[node] = is_up
+        self.coordinator.reachability_changed()
+        member = self._members[node]
+        log.info(
+            "node is up" if is_up else "node is down", node=node, address=f"{member.peer[0]}:{member.peer[1]}"
+        )
+        if is_up:
+            self.ports.scheduler.soon(self.hints.deliver)
+        else:
+            self.peers.lost(node)
+        self.processor.tell_status(is_up, member)
+
+    def _ping(self) -> None:
+        """Measure the skew between this node's clock and those of the others, a few each round."""
+        peers = self.peers
+        body = self.ports.clock.wall_us().to_bytes(8, "big")
+        others = [node for node, up in peers.up.items() if up and node in peers.links]
+        for node in self.skews.due(peers.now_ms(), others):
+            peers.links[node].send(URGENT, peers.message(Verb.PING, body))
+
+    def _on_ping(self, link: Link, node: NodeId, flags: int, request: int, body: bytes) -> None:
+        now_us = self.ports.clock.wall_us()
+        if not flags & REPLY:
+            reply = body[:8] + now_us.to_bytes(8, "big") * 2
+            link.send(URGENT, self.peers.message(Verb.PING, reply, request, REPLY))
+        elif node and len(body) >= 24:
+            sent_us, received_us, answered_us = (
+                int.from_bytes(body[start : start + 8], "big") for start in (0, 8, 16)
+            )
+            ahead_us = self.skews.measured(
+                node, self.peers.now_ms(), sent_us, received_us, answered_us, now_us
+            )
+            if ahead_us is not None:
+                log.warning(
+                    "clocks differ: the newest write may not win", peer=node, peer_ahead_ms=ahead_us // 1000
+                )
 
     # What parts ask of the whole
 
-    def _open_session(
-        self, connection: ServerConnection, peer: tuple[str, int], wake: Callable[[], None]
-    ) -> Session:
-        return Session(connection, peer, self.processor, wake)
+    def _keepers_of_batches(self) -> list[NodeId]:
+        """Two live nodes of this data centre to keep a logged batch: of other racks and hosts than this one, if any."""
+        me = self._members[self.peers.me]
+        live = [
+            member
+            for node, member in self._members.items()
+            if node != me.id and self.peers.up.get(node) and member.data_center == me.data_center
+        ]
+        if not live:
+            return [me.id]
+        start = self.ports.random.below(len(live))
+        live = live[start:] + live[:start]
+        live.sort(key=lambda member: (member.rack == me.rack, member.host == me.host))
+        first = live[0]
+        others = sorted(live[1:], key=lambda member: (member.rack == first.rack, member.host == first.host))
+        return [first.id, *(member.id for member in others[:1])]
 
-    def _node_info(self) -> NodeInfo:
-        config = self.config
-        return NodeInfo(
-            cluster_name=config.cluster_name,
-            data_center=config.dc,
-            rack=config.rack,
-            host_id=self.identity.host_id,
-            tokens=self.identity.tokens,
-            native_address=config.listen,
-            native_port=config.cql_port,
-            broadcast_address=config.listen,
-            broadcast_port=config.peer_port,
-            listen_address=config.listen,
-            listen_port=config.peer_port,
-            generation=self.clock.wall_us() // 1_000_000,
-        )
+    def infos(self) -> tuple[NodeInfo, list[NodeInfo]]:
+        """What this node and the others say of themselves in the system tables."""
+        view = self.view
+        infos = {
+            node: node_info(view, member, generation=self._generation_of(node), listen=member.peer)
+            for node, member in view.members.items()
+        }
+        return infos.pop(self.peers.me), list(infos.values())
+
+    def _generation_of(self, node: NodeId) -> int:
+        state = None if self.gossip is None else self.gossip.states.get(node)
+        return self.generation if state is None else state.generation
 
     def _settings(self) -> dict[str, str]:
-        return {name: str(value) for name, value in asdict(self.config).items()}
-
-    def _client_infos(self) -> list[ClientInfo]:
-        infos = []
-        for session in self.clients.sessions():
-            options = session.connection.options
-            infos.append(
-                ClientInfo(
-                    session.peer[0],
-                    session.peer[1],
-                    session.peer[0],
-                    protocol_version=session.connection.version,
-                    driver_name=options.get("DRIVER_NAME"),
-                    driver_version=options.get("DRIVER_VERSION"),
-                    keyspace_name=session.keyspace,
-                    request_count=session.requests,
-                    client_options=options,
-                )
-            )
-        return infos
+        hidden = {"secret": "***"}
+        return {name: hidden.get(name, str(value)) for name, value in asdict(self.config).items()}
 
     def _purge(self, now_s: int) -> Iterator[Pause]:
         tables = {table.incarnation: table for table in stored_tables(self.processor.schema)}
         return purge(self.rows, tables, now_s)
 
-    def _check_disk(self) -> None:
-        usage = shutil.disk_usage(self.config.data_path)
-        self.store.check_disk(usage.free, usage.total)
-
-    def _status(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "cluster_name": self.config.cluster_name,
-            "host_id": str(self.identity.host_id),
-            "address": f"{self.config.listen}:{self.cql_port}",
-            "data": str(self.config.data_path.resolve()),
-            "schema_version": str(self.processor.schema.version),
-            "epoch": self.processor.schema.epoch,
-            "clients": self.clients.connections,
-            "read_only": self.store.read_only,
-        }
-
-    async def _snapshot(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Copy the store as it is now, and seal the copy on a thread while requests go on."""
-        name = check_name(body.get("name"))
-        final = self.config.data_path / SNAPSHOTS / name
-        partial = final.with_name(f".{name}.partial")
-        if final.exists():
-            raise InvalidRequest(f"there is a snapshot {name} already: {final}")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        self.store.checkpoint(partial / STORE)
-        view = self.metadata.view
-        (partial / "schema.bin").write_bytes(encode_schema(view.schema))
-        statements = describe(parse("DESCRIBE SCHEMA"), view.schema, None, view.node)  # type: ignore[arg-type]
-        text = "\n\n".join((row[3] or b"").decode() for row in statements.rows)
-        (partial / "schema.cql").write_text(text + "\n")
-        facts = {
-            "version": __version__,
-            "cluster_name": self.config.cluster_name,
-            "host_id": str(self.identity.host_id),
-            "tokens": list(self.identity.tokens),
-            "schema_epoch": view.epoch,
-        }
-        manifest = await asyncio.get_running_loop().run_in_executor(
-            None, seal, partial, final, name, self.clock.wall_us(), facts
-        )
-        size = sum(entry.size for entry in manifest.files)
-        return {"name": name, "path": str(final.resolve()), "files": len(manifest.files), "bytes": size}
-
-    def _snapshots(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        folder = self.config.data_path / SNAPSHOTS
-        paths = sorted(folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
-        found = []
-        for path in paths:
-            manifest = read_manifest(path.parent)
-            size = sum(entry.size for entry in manifest.files)
-            found.append({"name": manifest.name, "created_us": manifest.created_us, "bytes": size})
-        return {"snapshots": found}
-
-    def _metrics(self) -> dict[str, tuple[str, str, float]]:
-        return {
-            "ouro_client_connections": ("Connected clients.", "gauge", self.clients.connections),
-            "ouro_clients_refused": ("Connections closed as they came.", "counter", self.clients.refused),
-            "ouro_clients_cut_off": ("Clients cut off for not keeping up.", "counter", self.clients.cut_off),
-            "ouro_requests": (
-                "Requests of the clients that are connected now.",
-                "gauge",
-                sum(session.requests for session in self.clients.sessions()),
-            ),
-            "ouro_prepared_statements": ("Prepared statements kept.", "gauge", len(self.processor.prepared)),
-            "ouro_prepared_evicted": (
-                "Prepared statements forgotten for want of room.",
-                "counter",
-                self.processor.prepared.evicted,
-            ),
-            "ouro_store_puts": ("Keys written.", "counter", self.store.puts),
-            "ouro_store_syncs": ("Fsyncs of the write-ahead log.", "counter", self.store.syncs),
-            "ouro_store_damaged_reads": ("Reads that met damage on disk.", "counter", self.store.damaged),
-            "ouro_store_read_only": (
-                "1 while writes are refused.",
-                "gauge",
-                self.store.read_only is not None,
-            ),
-            "ouro_purge_slices": ("Slices of purging done.", "counter", self.upkeep.purge_slices),
-        }
+    def _sweep(self, known: Set[int]) -> None:
+        """Delete rows of tables that are gone: a crash may have come between a DROP and the deletion of its rows."""
+        store = self.ports.store
+        start = b""
+        while (first := next(store.scan(DATA, start, LAST_KEY), None)) is not None:
+            incarnation = int.from_bytes(first[0][:4], "big")
+            if incarnation not in known:
+                self.rows.drop(incarnation)
+            start = (incarnation + 1).to_bytes(4, "big")
 
 
 def stored_tables(schema: Schema) -> list[Table]:
@@ -332,59 +557,3 @@ def stored_tables(schema: Schema) -> list[Table]:
         for table in keyspace.tables.values()
         if not table.virtual
     ]
-
-
-def run(config: Config) -> int:
-    """Run a node until SIGTERM or SIGINT; returns the exit code.
-
-    Raises:
-        ConfigurationProblem, StoreError: it can't start as it was asked to.
-    """
-    configure_logging(config.log_level, config.log_format)
-    config = replace(config, listen=_resolved(config.listen))
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    _raise_file_limit()
-    return uvloop.run(_serve(config))
-
-
-async def _serve(config: Config) -> int:
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    node = Node(config, loop)
-    try:
-        await node.start()
-        # What was made until now stays; the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_ALLOCATIONS)
-        sys.stdout.write(
-            f"OuroDB {__version__} ready: CQL on {config.listen}:{node.cql_port},"
-            f" admin on {config.listen}:{node.admin_port}, data in {config.data_path.resolve()}\n"
-        )
-        sys.stdout.flush()
-        node.admin.start()
-        await stopped.wait()
-    finally:
-        await node.stop()
-    return 0
-
-
-def _resolved(address: str) -> str:
-    """The address of a host name; clients are told addresses only.
-
-    Raises:
-        ConfigurationProblem: there is no such host.
-    """
-    try:
-        return str(socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][4][0])
-    except OSError as error:
-        raise ConfigurationProblem(f"--listen {address} names no host: {error.strerror}") from error
-
-
-def _raise_file_limit() -> None:
-    """As many open files as the system lets this process have: a connection is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

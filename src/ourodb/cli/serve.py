@@ -40,7 +40,7 @@ def serve(arguments: Sequence[str]) -> int:
     file = parsed.pop("config")
     try:
         config = load(parsed, os.environ, file)
-        from ourodb.node import run
+        from ourodb.daemon import run
 
         return run(config)
     except (ConfigurationProblem, StoreError) as problem:

@@ -1,9 +1,8 @@
 """The CQL port: sockets on one side, ``ServerConnection`` and ``Session`` on the other.
 
 Everything that arrived in one pass of the loop is handled before anything is answered: requests of all
-connections run, their writes settle in the store as one batch, and each connection is then written to once.
-``ClientServer._end_of_pass`` is that moment; it is armed by the first bytes of a pass and costs nothing while
-nobody speaks.
+connections run, their writes settle in the store as one batch, and each connection is then written to once,
+at the end of the pass (``net.loop.Passes``).
 
 A client can hurt only itself. Once the answers to one pass of its requests are large, or too many are still
 to come, the rest of its requests wait and nothing more is read from it; so it is with one that doesn't read
@@ -24,6 +23,7 @@ import structlog
 from ourodb import limits
 from ourodb.cql.wire.connection import Request, ServerConnection, State
 from ourodb.errors import ConfigurationProblem
+from ourodb.net.loop import Passes
 from ourodb.session.session import Session
 
 log = structlog.get_logger()
@@ -185,34 +185,41 @@ class ClientServer:
         open_session: makes the session of a new connection; given the connection, the peer's address and a
         callback
             that says "there is something to write".
-        settle: called at the end of each pass in which clients were heard, before they are written to.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, open_session: OpenSession) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, passes: Passes, open_session: OpenSession) -> None:
         self.open_session = open_session
-        self.settle: Callable[[], None] = lambda: None
         self.tick = 0
         self.refused = 0
         self.cut_off = 0
         self._loop = loop
         self._connections: dict[ClientProtocol, None] = {}
         self._dirty: list[ClientProtocol] = []
-        self._armed = False
+        self._passes = passes
         self._timer: asyncio.TimerHandle | None = None
+        self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
+        passes.add_flusher(self._flush)
 
     @property
     def connections(self) -> int:
         return len(self._connections)
 
-    async def start(self, address: str, port: int) -> int:
-        """Listen; returns the port (which matters when 0 was asked for).
+    def take_port(self, address: str, port: int) -> int:
+        """Bind; returns the port (which matters when 0 was asked for). Nobody is heard before ``start``.
 
         Raises:
             ConfigurationProblem: the address or the port can't be had.
         """
-        self._server = await listen(self._loop, lambda: ClientProtocol(self), address, port, "--cql-port")
-        return int(self._server.sockets[0].getsockname()[1])
+        self._socket = bind(address, port, "--cql-port")
+        return int(self._socket.getsockname()[1])
+
+    async def start(self) -> None:
+        """Listen."""
+        assert self._socket is not None, "take_port comes first"
+        self._server = await self._loop.create_server(
+            lambda: ClientProtocol(self), sock=self._socket, backlog=BACKLOG
+        )
 
     async def stop(self) -> None:
         """Stop listening and close every connection, what is outgoing included."""
@@ -243,18 +250,9 @@ class ClientServer:
 
     def mark_dirty(self, protocol: ClientProtocol) -> None:
         self._dirty.append(protocol)
-        if not self._armed:
-            self.arm_end_of_pass()
+        self._passes.arm()
 
-    def arm_end_of_pass(self) -> None:
-        """Make sure that this pass of the loop ends with ``settle``."""
-        if not self._armed:
-            self._armed = True
-            self._loop.call_soon(self._end_of_pass)
-
-    def _end_of_pass(self) -> None:
-        self._armed = False
-        self.settle()
+    def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
         for protocol in dirty:
             protocol.flush()
@@ -268,6 +266,33 @@ class ClientServer:
                 log.warning("client cut off", client=protocol.session.peer, reason=reason)
                 protocol.cut_off()
         self._timer = self._loop.call_later(TICK_S, self._on_tick) if self._connections else None
+
+
+def bind(address: str, port: int, option: str) -> socket.socket:
+    """A socket that has the port, and doesn't listen yet.
+
+    Args:
+        option: the command line's name of the port, for the message.
+    Raises:
+        ConfigurationProblem: the address or the port can't be had.
+    """
+    try:
+        family = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0][0]
+        taken = socket.socket(family, socket.SOCK_STREAM)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((address, port))
+        # Who else wants the port is told so at once, and not only when this node begins to serve.
+        taken.listen(BACKLOG)
+        taken.setblocking(False)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"port {port} on {address} is taken by another process; choose another one with {option}"
+        else:
+            reason = f"can't listen on {address}:{port}: {error.strerror or error}"
+        raise ConfigurationProblem(reason) from error
+    except (ValueError, OverflowError) as error:
+        raise ConfigurationProblem(f"can't listen on {address}:{port}: {error}") from error
+    return taken
 
 
 async def listen(

@@ -1,7 +1,7 @@
 """What a consistency level asks for, and whether it can be had.
 
-``replicas`` and ``required`` count as Cassandra does: by the keyspace's replication factor, not by how many nodes
-there happen to be. A keyspace of factor 3 on one node refuses QUORUM, with "2 required, 1 alive".
+``replicas`` and ``required`` count as Cassandra does: by the keyspace's replication factor, not by how many
+nodes there happen to be. A keyspace of factor 3 on one node refuses QUORUM, with "2 required, 1 alive".
 
 Source: Apache Cassandra 5, ``ConsistencyLevel.blockFor``, ``ReplicaPlans.assureSufficientLiveReplicas``.
 """
@@ -108,18 +108,3 @@ def unavailable(level: int, required: int, alive: int, data_center: str | None =
     return Unavailable(
         level, required, alive, f"Cannot achieve consistency level {CONSISTENCY_NAMES[level]}{where}"
     )
-
-
-def refusal(
-    level: int, keyspace: Keyspace, data_center: str, alive: int, *, write: bool
-) -> RequestError | None:
-    """Why a request at this level can't be run by one node alone, or None.
-
-    Args:
-        alive: live replicas.
-    """
-    error = misuse(level, write=write)
-    if error is not None:
-        return error
-    wanted = required(level, keyspace, data_center)
-    return None if wanted <= alive else unavailable(level, wanted, alive)

@@ -1,14 +1,15 @@
 """Hints: mutations that a replica missed, kept on disk by the coordinator until it is back.
 
-A hint is kept in the HINTS family under ``node (u32) | sequence (u64)``, so that each node's hints are one run in the
-order in which they were made; its value is ``made at (u64, us) | mutation``. While a node is up its hints are sent in
-batches on the BULK lane, a few at a time, oldest first, and each batch is deleted when the node has acknowledged it.
-Hints carry the timestamps of their mutations, so one that arrives late or twice does no harm.
+A hint is kept in the HINTS family under ``node (u32) | sequence (u64)``, so that each node's hints are one
+run in the order in which they were made; its value is ``made at (u64, us) | mutation``. While a node is up
+its hints are sent in batches on the BULK lane, a few at a time, oldest first, and each batch is deleted when
+the node has acknowledged it. Hints carry the timestamps of their mutations, so one that arrives late or twice
+does no harm.
 
-Bounds: bytes in all (``limits.HINT_BYTES_MAX``) and age (``limits.HINT_AGE_MS_MAX``). Age counts from when a hint was
-made, by the wall clock, so that a restart doesn't make it young again: a hint older than a tombstone may live must not
-bring back what was deleted. What is dropped is counted. Hints of a table that is gone die with it on arrival; those
-of a node that left the cluster are deleted.
+Bounds: bytes in all (``limits.HINT_BYTES_MAX``) and age (``limits.HINT_AGE_MS_MAX``). Age counts from when a
+hint was made, by the wall clock, so that a restart doesn't make it young again: a hint older than a tombstone
+may live must not bring back what was deleted. What is dropped is counted. Hints of a table that is gone die
+with it on arrival; those of a node that left the cluster are deleted.
 
 Source: Cassandra's hinted handoff; CASSANDRA-14309 (hint windows across restarts).
 """

@@ -1,10 +1,11 @@
 """How long replicas take to answer reads: who is near, and when to ask one more.
 
-For each node an exponentially decaying mean orders replicas by nearness. Over all answers a histogram in powers of two
-to the eighth, halved every so often, gives the percentile that ``speculative_retry = '99p'`` speaks of.
+For each node an exponentially decaying mean orders replicas by nearness. Over all answers a histogram in
+powers of two to the eighth, halved every so often, gives the percentile that ``speculative_retry = '99p'``
+speaks of.
 
-Source: Cassandra's ``DynamicEndpointSnitch``, ``PercentileSpeculativeRetryPolicy``; Dean and Barroso 2013, "The Tail at
-Scale".
+Source: Cassandra's ``DynamicEndpointSnitch``, ``PercentileSpeculativeRetryPolicy``; Dean and Barroso 2013,
+"The Tail at Scale".
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Requests to other nodes, their replies, and how long one waits for them.
 
-A request is one message: the header of ``peer.messages`` and a body. The same bytes go to every node that is asked;
-each reply names the request, and the operation that made it hears ``on_reply`` for each node once. An operation is
-a small object that counts. It stays in its class's table until it says that it is done, so that the tables are in
-order of age and one shared tick finds what is due without looking at the rest. Nothing here makes a timer for a
-request.
+A request is one message: the header of ``peer.messages`` and a body. The same bytes go to every node that is
+asked; each reply names the request, and the operation that made it hears ``on_reply`` for each node once. An
+operation is a small object that counts. It stays in its class's table until it says that it is done, so that
+the tables are in order of age and one shared tick finds what is due without looking at the rest. Nothing here
+makes a timer for a request.
 
-``Peers`` also knows the way to each member, whether the failure detector takes it for up, and puts this node's clock
-and epoch into the headers of all that leaves.
+``Peers`` also knows the way to each member, whether the failure detector takes it for up, and puts this
+node's clock and epoch into the headers of all that leaves.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """From a position to the nodes that hold it, who of them can be asked now, and how many must answer.
 
-A ``Route`` is that knowledge for one replica set of one keyspace, as of one moment; a request finds its route with one
-bisection and one look into a list. Routes are made when first needed and thrown away together whenever something they
-rest on moves: the ring, a keyspace, who is up, who is near. So the hot path never counts the living.
+A ``Route`` is that knowledge for one replica set of one keyspace, as of one moment; a request finds its route
+with one bisection and one look into a list. Routes are made when first needed and thrown away together
+whenever something they rest on moves: the ring, a keyspace, who is up, who is near. So the hot path never
+counts the living.
 
 The coordinator asks the nearest first: itself, then its own data centre by observed latency, then the others.
 """

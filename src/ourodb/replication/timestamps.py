@@ -1,15 +1,16 @@
 """The hybrid logical clock: timestamps of writes that clients don't stamp themselves.
 
-A coordinator's stamps only grow, whatever its clock does: each is the wall clock's time or, where that has not
-moved on, one microsecond more than the last. The header of every message between nodes carries the sender's clock,
-and whoever receives it stamps later than that from then on; so a write that is caused by another one, seen through
-any chain of nodes, has the later timestamp.
+A coordinator's stamps only grow, whatever its clock does: each is the wall clock's time or, where that has
+not moved on, one microsecond more than the last. The header of every message between nodes carries the
+sender's clock, and whoever receives it stamps later than that from then on; so a write that is caused by
+another one, seen through any chain of nodes, has the later timestamp.
 
-A peer's clock may push ours ahead of the wall clock by ``limits.CLOCK_AHEAD_MAX_US`` at most: one node whose clock
-is set to another year must not take the cluster along. Timestamps of cells never advance it at all, for the same
-reason.
+A peer's clock may push ours ahead of the wall clock by ``limits.CLOCK_AHEAD_MAX_US`` at most: one node whose
+clock is set to another year must not take the cluster along. Timestamps of cells never advance it at all, for
+the same reason.
 
-Source: Kulkarni et al. 2014, "Logical Physical Clocks and Consistent Snapshots in Globally Distributed Databases".
+Source: Kulkarni et al. 2014, "Logical Physical Clocks and Consistent Snapshots in Globally Distributed
+Databases".
 """
 
 from __future__ import annotations

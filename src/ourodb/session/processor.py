@@ -10,12 +10,15 @@ its tables are still the same objects nothing has to be done, else the text is c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from typing import Any
 
 from ourodb import limits
-from ourodb.cluster.metadata.log import Applied, MetadataLog
+from ourodb.cluster.metadata.metadata import Metadata
+from ourodb.cluster.metadata.submissions import Applied
 from ourodb.cluster.metadata.view import ClusterView
+from ourodb.cluster.ring.model import Member
 from ourodb.cql.analysis.ddl import DdlStatement, analyse_ddl
 from ourodb.cql.analysis.modifications import analyse_modification
 from ourodb.cql.analysis.terms import ColumnSpec, Context
@@ -25,33 +28,35 @@ from ourodb.cql.plan.options import ExecuteOptions
 from ourodb.cql.plan.select import SelectPlan
 from ourodb.cql.syntax import ast
 from ourodb.cql.syntax.parser import parse
-from ourodb.cql.wire.codes import Consistency
-from ourodb.cql.wire.columns import RowsMetadata, encode_row
 from ourodb.cql.wire.primitives import UNSET, Value
 from ourodb.cql.wire.requests import Batch, Execute, Query, QueryParameters
-from ourodb.cql.wire.responses import SchemaChange, encode_schema_change_event
+from ourodb.cql.wire.responses import (
+    SchemaChange,
+    encode_schema_change_event,
+    encode_status_change_event,
+    encode_topology_change_event,
+)
 from ourodb.errors import (
     InvalidRequest,
     NotSupported,
     OuroError,
-    RequestError,
     Unprepared,
 )
 from ourodb.ports import Clock, Random
-from ourodb.replication.consistency import refusal
-from ourodb.replication.coordinator.cas import Bound, CasResult, ConditionalWrites
-from ourodb.replication.coordinator.counter import Counters
-from ourodb.replication.replica.writes import Writes, as_request_error
+from ourodb.replication.coordinator.cas import Bound
+from ourodb.replication.coordinator.coordinator import Coordinator
+from ourodb.replication.replica.writes import as_request_error
 from ourodb.replication.timestamps import Timestamps
 from ourodb.schema.changes import SchemaChangeEvent
 from ourodb.schema.describe import describe
 from ourodb.schema.model import Schema, Table
+from ourodb.schema.node_info import NodeInfo
 from ourodb.session.answer import Answer
+from ourodb.session.modifications import Modifications
 from ourodb.session.plans import DdlPlan, DescribePlan, Plan, UsePlan
 from ourodb.session.reads import Reads, outdated
 from ourodb.session.statements import PreparedStatement, PreparedStatements, StatementCache, statement_id
 from ourodb.storage.keys import TableKeys
-from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows
 
 TYPE_CHECKING = False
@@ -59,6 +64,9 @@ if TYPE_CHECKING:
     from ourodb.session.session import Session
 
 MICROS = 1_000_000
+
+Infos = Callable[[], tuple[NodeInfo, list[NodeInfo]]]
+"""This node and the others, as the system tables show them."""
 
 DDL_STATEMENTS = (
     ast.CreateKeyspace,
@@ -98,36 +106,36 @@ class QueryProcessor:
 
     def __init__(
         self,
-        log: MetadataLog,
+        metadata: Metadata,
         rows: Rows,
-        writes: Writes,
-        conditional: ConditionalWrites,
-        counters: Counters,
+        coordinator: Coordinator,
+        modifications: Modifications,
         reads: Reads,
         clock: Clock,
         random: Random,
         timestamps: Timestamps,
         address: tuple[str, int],
+        infos: Infos,
     ) -> None:
         """
         Args:
             address: where this node's clients connect.
+            infos: what this node and the others say of themselves.
         """
+        self._infos = infos
         self.address = address
         self.prepared: PreparedStatements[Any] = PreparedStatements()
         self.clock = clock
         self.random = random
         self.rows = rows
-        self._log = log
-        self._writes = writes
-        self._conditional = conditional
-        self._counters = counters
+        self._metadata = metadata
+        self._coordinator = coordinator
+        self._modifications = modifications
         self._reads = reads
         self._timestamps = timestamps
         self._cache: StatementCache[Any] = StatementCache()
         self._listeners: dict[Session, None] = {}
-        self._refusals: dict[tuple[str, int, bool], RequestError | None] = {}
-        self._view = log.view
+        self._view = metadata.view
         self._epoch = self._view.epoch
         self._run: dict[type, Callable[..., None]] = {
             SelectPlan: self._run_select,
@@ -137,7 +145,6 @@ class QueryProcessor:
             DdlPlan: self._run_ddl,
             DescribePlan: self._run_describe,
         }
-        log.listen(self._on_schema_change)
 
     @property
     def schema(self) -> Schema:
@@ -195,11 +202,10 @@ class QueryProcessor:
                     timestamp_us = self._timestamps.next_us()
                 mutation = plan.fast(values, timestamp_us, now_s)
                 if mutation is not None:
-                    error = self._refusal(plan.table.keyspace, parameters.consistency, write=True)
-                    if error is not None:
-                        raise error
                     answer.will_come()
-                    self._writes.write(mutation, now_us // MICROS, answer)
+                    self._coordinator.write(
+                        plan.table.keyspace, mutation, parameters.consistency, now_us // MICROS, answer
+                    )
                     return
         answer.warnings = plan.warnings
         if answer.trace is not None:
@@ -246,7 +252,7 @@ class QueryProcessor:
         answer.warnings = warnings
         check_batch(request.kind, [plan for plan, _ in bound])
         options = self._options(session, parameters, keyspace)
-        self._modify(bound, options, parameters.consistency, None, answer, in_batch=True)
+        self._modifications.run(bound, options, None, answer, request.kind)
 
     # Sessions
 
@@ -335,13 +341,6 @@ class QueryProcessor:
             version=session.connection.version,
         )
 
-    def _refusal(self, keyspace: str, level: int, *, write: bool) -> RequestError | None:
-        key = (keyspace, level, write)
-        if key not in self._refusals:
-            found = self.schema.keyspaces[keyspace]
-            self._refusals[key] = refusal(level, found, self._view.node.data_center, 1, write=write)
-        return self._refusals[key]
-
     def _run_select(
         self,
         session: Session,
@@ -351,9 +350,6 @@ class QueryProcessor:
         metadata_id: bytes,
         recompiled: bool,
     ) -> None:
-        error = self._refusal(plan.table.keyspace, parameters.consistency, write=False)
-        if error is not None:
-            raise error
         options = self._options(session, parameters, session.keyspace)
         changed = outdated(plan, options.version, metadata_id)
         skip_metadata = parameters.skip_metadata and not changed and not (recompiled and options.version < 5)
@@ -371,8 +367,7 @@ class QueryProcessor:
         recompiled: bool,
     ) -> None:
         options = self._options(session, parameters, session.keyspace)
-        bound = [Bound(plan, parameters.values)]
-        self._modify(bound, options, parameters.consistency, None, answer, in_batch=False)
+        self._modifications.run([Bound(plan, parameters.values)], options, None, answer)
 
     def _run_batch(
         self,
@@ -386,73 +381,7 @@ class QueryProcessor:
         options = self._options(session, parameters, session.keyspace)
         bound = [Bound(one, parameters.values) for one in plan.plans]
         timestamp = plan.timestamp(parameters.values, options)
-        self._modify(bound, options, parameters.consistency, timestamp, answer, in_batch=True)
-
-    def _modify(
-        self,
-        bound: Sequence[Bound],
-        options: ExecuteOptions,
-        level: int,
-        timestamp: int | None,
-        answer: Answer,
-        *,
-        in_batch: bool,
-    ) -> None:
-        if not bound:
-            answer(None)
-            return
-        is_conditional = any(plan.is_conditional for plan, _ in bound)
-        for plan, _ in bound:
-            error = self._refusal(plan.table.keyspace, level, write=not is_conditional)
-            if error is not None:
-                raise error
-        now_s = self.clock.wall_us() // MICROS
-        if is_conditional:
-            if options.serial_consistency not in (Consistency.SERIAL, Consistency.LOCAL_SERIAL):
-                raise InvalidRequest(
-                    "Invalid consistency for conditional update. Must be one of SERIAL or LOCAL_SERIAL"
-                )
-            self._compare_and_set(bound, options, answer, in_batch=in_batch)
-            return
-
-        def step() -> Wait | None:
-            changes = self._conditional.changes(bound, options, timestamp)
-            if isinstance(changes, Wait):
-                return changes
-            mutations = changes.mutations()
-            if changes.counters:
-                return self._counters.add(changes.counters, mutations, options.timestamp_us, now_s)
-            return self.rows.apply_many(mutations, now_s)
-
-        answer.will_come()
-        self._writes.run(step, answer, sync=bound[0].plan.is_counter)
-
-    def _compare_and_set(
-        self, bound: Sequence[Bound], options: ExecuteOptions, answer: Answer, *, in_batch: bool
-    ) -> None:
-        result: CasResult | None = None
-
-        def step() -> Wait | None:
-            nonlocal result
-            outcome = self._conditional.compare_and_set(
-                bound, options, self._timestamps.next_us(), in_batch=in_batch
-            )
-            if isinstance(outcome, Wait):
-                return outcome
-            result = outcome
-            return None
-
-        def done(error: RequestError | None) -> None:
-            if error is not None:
-                answer.error(error)
-                return
-            assert result is not None
-            metadata = RowsMetadata([column.wire() for column in result.columns], options.version)
-            rows = [encode_row(row) for row in result.rows]
-            answer.result(metadata.rows(len(rows), rows))
-
-        answer.will_come()
-        self._writes.run(step, done, sync=True)
+        self._modifications.run(bound, options, timestamp, answer, plan.kind)
 
     def _run_use(
         self,
@@ -477,7 +406,7 @@ class QueryProcessor:
         metadata_id: bytes,
         recompiled: bool,
     ) -> None:
-        description = describe(plan.statement, self.schema, plan.keyspace, self._view.node)
+        description = describe(plan.statement, self.schema, plan.keyspace, self._infos()[0])
         self._reads.answer_description(
             description, parameters.page_size, parameters.paging_state, session.connection.version, answer
         )
@@ -494,7 +423,9 @@ class QueryProcessor:
         recompiled: bool,
     ) -> None:
         statement: DdlStatement = plan.statement
-        data_centers: Mapping[str, int] = {self._view.node.data_center: 1}
+        data_centers: dict[str, int] = {}
+        for member in self._view.members.values():
+            data_centers[member.data_center] = data_centers.get(member.data_center, 0) + 1
         checked = analyse_ddl(statement, self.schema, plan.keyspace, data_centers, self.clock, self.random)
         answer.warnings = checked.warnings
         if checked.change is None:
@@ -505,19 +436,31 @@ class QueryProcessor:
         def done(outcome: Applied | OuroError) -> None:
             if isinstance(outcome, OuroError):
                 answer.error(as_request_error(outcome))
-            elif not outcome.events:
+                return
+            answer.warnings = [*checked.warnings, *outcome.warnings]
+            if not outcome.events:
                 answer(None)
             else:
                 answer.schema_change(SchemaChange(*outcome.events[-1]))
 
-        self._log.submit(checked.change, done)
+        self._metadata.submit(checked.change, done)
 
-    def _on_schema_change(self, view: ClusterView, events: Sequence[SchemaChangeEvent]) -> None:
-        """The schema moved: tables that are gone lose their rows, clients that registered hear of it."""
+    def tell_topology(self, change: str, member: Member) -> None:
+        """Clients that registered hear that a node came (NEW_NODE) or went (REMOVED_NODE)."""
+        address, port = member.native
+        self._tell("TOPOLOGY_CHANGE", encode_topology_change_event(change, ip_address(address).packed, port))
+
+    def tell_status(self, is_up: bool, member: Member) -> None:
+        """Clients that registered hear that a node is up or down."""
+        address, port = member.native
+        change = "UP" if is_up else "DOWN"
+        self._tell("STATUS_CHANGE", encode_status_change_event(change, ip_address(address).packed, port))
+
+    def view_changed(self, view: ClusterView, events: Sequence[SchemaChangeEvent]) -> None:
+        """The metadata log moved: tables that are gone lose their rows, clients that registered hear of it."""
         before = {table.incarnation: table for table in _tables(self.schema)}
         self._view = view
         self._epoch = view.epoch
-        self._refusals.clear()
         after = {table.incarnation: table for table in _tables(view.schema)}
         for incarnation in before:
             if incarnation not in after:
@@ -527,11 +470,13 @@ class QueryProcessor:
                 self.rows.of(table)
         self._reads.schema_changed(view)
         for event in events:
-            body = encode_schema_change_event(SchemaChange(*event))
-            for session in self._listeners:
-                if "SCHEMA_CHANGE" in session.events:
-                    session.connection.send_event(body)
-                    session.wake()
+            self._tell("SCHEMA_CHANGE", encode_schema_change_event(SchemaChange(*event)))
+
+    def _tell(self, event: str, body: bytes) -> None:
+        for session in self._listeners:
+            if event in session.events:
+                session.connection.send_event(body)
+                session.wake()
 
 
 def positional(

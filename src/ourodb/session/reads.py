@@ -13,19 +13,27 @@ from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cql.analysis.tables import find_table
 from ourodb.cql.analysis.terms import ColumnSpec, Context
 from ourodb.cql.plan.options import ExecuteOptions
-from ourodb.cql.plan.select import SelectPlan
+from ourodb.cql.plan.select import ReadCommand, SelectPlan
 from ourodb.cql.syntax import ast
+from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.columns import RowsMetadata, encode_row
 from ourodb.cql.wire.primitives import Value
-from ourodb.errors import OuroError, ProtocolError
+from ourodb.errors import InvalidRequest, OuroError, ProtocolError
 from ourodb.ports import Scheduler, Store
+from ourodb.replication.consistency import misuse, quorum, unavailable
+from ourodb.replication.coordinator.coordinator import Coordinator
+from ourodb.replication.coordinator.fetch import Fetch
 from ourodb.replication.coordinator.paging import INVALID, PagingSeal
-from ourodb.replication.coordinator.read import Read, read_row
+from ourodb.replication.coordinator.read import Read, encoded_row, read_row, rows_wanted
+from ourodb.replication.coordinator.rows import ReplicatedRows
+from ourodb.replication.paxos.proposer import PaxosContext, SerialFetch
+from ourodb.replication.replica.reads import RowCommand
 from ourodb.replication.replica.writes import as_request_error
 from ourodb.schema.describe import Description
 from ourodb.schema.model import Table
 from ourodb.session.answer import Answer
 from ourodb.session.virtual_tables import VirtualTables
+from ourodb.storage.chunk import live_row
 from ourodb.storage.families import DATA
 from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows, TableRows
@@ -35,8 +43,23 @@ class Reads:
     """Runs the reads of all sessions."""
 
     def __init__(
-        self, rows: Rows, store: Store, virtual: VirtualTables, scheduler: Scheduler, seal: PagingSeal
+        self,
+        rows: Rows,
+        store: Store,
+        virtual: VirtualTables,
+        scheduler: Scheduler,
+        seal: PagingSeal,
+        coordinator: Coordinator,
+        paxos: PaxosContext,
+        address: bytes,
     ) -> None:
+        """
+        Args:
+            address: this node's, packed; a failure names it.
+        """
+        self._coordinator = coordinator
+        self._paxos = paxos
+        self._address = address
         self._rows = rows
         self._store = store
         self._virtual = virtual
@@ -53,7 +76,7 @@ class Reads:
         return SelectPlan(statement, table, self._rows_of(table, 0).keys, context, text)
 
     def schema_changed(self, view: ClusterView) -> None:
-        self._virtual.schema_changed(view)
+        self._virtual.schema_changed(view.schema)
 
     def run(
         self,
@@ -71,38 +94,154 @@ class Reads:
             skip_metadata: the client has the metadata.
             changed: the client's metadata is outdated (v5): it gets the new one.
         """
-        rows = self._rows_of(plan.table, options.now_s)
-        if plan.point is not None and options.paging_state is None:
-            row = read_row(plan, values, options, rows)
+        table = plan.table
+        level = options.consistency
+        serial = level in (Consistency.SERIAL, Consistency.LOCAL_SERIAL)
+        if plan.point is not None and options.paging_state is None and not serial:
+            if table.virtual:
+                error = misuse(level, write=False)
+                if error is not None:
+                    raise error
+                row = read_row(plan, values, options, self._rows_of(table, options.now_s))
+            else:
+                position, clustering_key = plan.point.key(values, options)
+                rows = self._rows.of(table)
+                if not self._coordinator.reads_here(table, level, position):
+                    command = RowCommand(rows, position, clustering_key, options.now_s)
+                    fetch = self._coordinator.fetch(table, command, position, level)
+                    answer.will_come()
+
+                    def fetched() -> None:
+                        self._answer_point(plan, command, fetch, options, answer, skip_metadata, changed)
+
+                    if fetch.is_done:
+                        fetched()
+                    else:
+                        fetch.wake = fetched
+                    return
+                row = encoded_row(plan, rows.get_row(position, clustering_key, options.now_s))
             if isinstance(row, Wait):
                 answer.will_come()
                 self._fetch_and_run_again(row, plan, values, options, answer, skip_metadata, changed)
                 return
-            found = () if row is None else (row,)
-            metadata = plan.metadata(options.version)
-            if changed:
-                answer.result(
-                    metadata.rows_page(len(found), found, skip_metadata=skip_metadata, changed=True)
-                )
-            else:
-                answer.result(metadata.rows(len(found), found, skip_metadata))
+            self._answer_row(plan, row, options, answer, skip_metadata, changed)
             return
-        read = Read(plan, values, options, rows, self._seal)
+        read = Read(
+            plan,
+            values,
+            options,
+            lambda command: self._choose_rows(plan, command, options),
+            self._seal,
+            self._address,
+        )
         if read.step() is None:
             self._answer_page(plan, read, options, answer, skip_metadata, changed)
             return
-        answer.will_come(limits.LONG_READ_WEIGHT)
+        answer.will_come(limits.LONG_READ_WEIGHT if read.waiting is None else 1)
 
         def go_on() -> None:
             try:
                 if read.step() is None:
                     self._answer_page(plan, read, options, answer, skip_metadata, changed)
-                else:
-                    self._scheduler.soon(go_on)
+                    return
             except OuroError as error:
                 answer.error(as_request_error(error))
+                return
+            wait()
 
-        self._scheduler.soon(go_on)
+        def wait() -> None:
+            waiting = read.waiting
+            if waiting is None or waiting.is_done:
+                self._scheduler.soon(go_on)
+            else:
+                waiting.wake = go_on
+
+        wait()
+
+    def _choose_rows(
+        self, plan: SelectPlan, command: ReadCommand, options: ExecuteOptions
+    ) -> TableRows | ReplicatedRows:
+        """This node's rows where it alone answers, else those of the replicas."""
+        table = plan.table
+        level = options.consistency
+        if table.virtual:
+            error = misuse(level, write=False)
+            if error is not None:
+                raise error
+            return self._rows_of(table, options.now_s)
+        coordinator = self._coordinator
+        rows = self._rows.of(table)
+        if level in (Consistency.SERIAL, Consistency.LOCAL_SERIAL):
+            return self._serial_rows(rows, command, level)
+        positions = command.positions
+        if positions is None:
+            here = coordinator.scans_here(table, level)
+        else:
+            here = all(coordinator.reads_here(table, level, position) for position in positions)
+        return rows if here else coordinator.rows(rows, level, rows_wanted(command))
+
+    def _serial_rows(self, rows: TableRows, command: ReadCommand, level: int) -> TableRows | ReplicatedRows:
+        positions = command.positions
+        if positions is None or len(positions) != 1:
+            raise InvalidRequest(
+                "SERIAL/LOCAL_SERIAL consistency may only be requested for one partition at a time"
+            )
+        coordinator = self._coordinator
+        route = coordinator.route_of(rows.table.keyspace, positions[0])
+        local = level == Consistency.LOCAL_SERIAL
+        if route.alone:
+            required = quorum(route.electorate(local_only=local))
+            if required > 1:
+                raise unavailable(level, required, 1)
+            return rows
+        return coordinator.rows(
+            rows,
+            Consistency.LOCAL_QUORUM if local else Consistency.QUORUM,
+            rows_wanted(command),
+            lambda command, route: SerialFetch(self._paxos, route, command, level),
+        )
+
+    def _answer_point(
+        self,
+        plan: SelectPlan,
+        command: RowCommand,
+        fetch: Fetch,
+        options: ExecuteOptions,
+        answer: Answer,
+        skip_metadata: bool,
+        changed: bool,
+    ) -> None:
+        """The replicas have given the one row, or haven't."""
+        if fetch.error is not None:
+            answer.error(fetch.error)
+            return
+        assert fetch.chunk is not None
+        try:
+            found = live_row(
+                command.rows, fetch.chunk, command.position, command.clustering_key, options.now_s
+            )
+            row = encoded_row(plan, found)
+            assert not isinstance(row, Wait)
+            self._answer_row(plan, row, options, answer, skip_metadata, changed)
+        except OuroError as error:
+            answer.error(as_request_error(error))
+
+    def _answer_row(
+        self,
+        plan: SelectPlan,
+        row: bytes | None,
+        options: ExecuteOptions,
+        answer: Answer,
+        skip_metadata: bool,
+        changed: bool,
+    ) -> None:
+        found = () if row is None else (row,)
+        metadata = plan.metadata(options.version)
+        if changed:
+            page = metadata.rows_page(len(found), found, skip_metadata=skip_metadata, changed=True)
+            answer.result(page)
+        else:
+            answer.result(metadata.rows(len(found), found, skip_metadata))
 
     def answer_description(
         self,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cql.types import ListType, MapType, SetType
-from ourodb.schema.model import Column, Table
+from ourodb.schema.model import Column, Schema, Table
+from ourodb.schema.node_info import NodeInfo
 from ourodb.schema.virtual import ClientInfo, NodeState, Row, follows_schema_only, rows
 from ourodb.storage.memory import MemoryStore
 from ourodb.storage.mutation import MutationBuilder, RowBuilder
@@ -22,19 +22,26 @@ class VirtualTables:
     """Virtual tables of one node, ready to be read."""
 
     def __init__(
-        self, view: ClusterView, settings: Mapping[str, str], clients: Callable[[], Sequence[ClientInfo]]
+        self,
+        schema: Schema,
+        settings: Mapping[str, str],
+        infos: Callable[[], tuple[NodeInfo, list[NodeInfo]]],
+        clients: Callable[[], Sequence[ClientInfo]],
     ) -> None:
         """
         Args:
+            infos: this node and the others, now.
             clients: who is connected now.
         """
-        self._view = view
+        self._schema = schema
+        self._infos = infos
         self._settings = settings
         self._clients = clients
         self._kept: dict[int, TableRows] = {}
 
-    def schema_changed(self, view: ClusterView) -> None:
-        self._view = view
+    def schema_changed(self, schema: Schema) -> None:
+        """The schema or the members have changed."""
+        self._schema = schema
         self._kept.clear()
 
     def rows_of(self, table: Table, now_s: int) -> TableRows:
@@ -42,8 +49,9 @@ class VirtualTables:
         kept = self._kept.get(table.incarnation)
         if kept is not None and kept.table is table:
             return kept
-        state = NodeState(self._view.node, self._view.peers, self._settings, tuple(self._clients()))
-        made = materialise(table, rows(table, self._view.schema, state), now_s)
+        node, peers = self._infos()
+        state = NodeState(node, peers, self._settings, tuple(self._clients()))
+        made = materialise(table, rows(table, self._schema, state), now_s)
         if follows_schema_only(table):
             self._kept[table.incarnation] = made
         return made

@@ -63,7 +63,7 @@ from ourodb.storage.record import (
     greatest_timestamp,
     is_plain,
 )
-from ourodb.storage.row import Wait
+from ourodb.storage.row import LiveRow, Wait
 from ourodb.storage.rows import TableRows
 
 DIGEST_BYTES: Final = 16
@@ -558,3 +558,17 @@ def rows_of(rows: TableRows, partitions: Sequence[Mutation]) -> TableRows:
     use = TableUse(store, rows.use.incarnation, rows.use.gc_grace_s)
     use.has_headers = any(suffix[0] != ROW for partition in partitions for suffix, _ in partition.writes[:1])
     return rows.over(store, use)
+
+
+def live_row(
+    rows: TableRows, chunk: Chunk, position: bytes, clustering_key: bytes, now_s: int
+) -> LiveRow | None:
+    """The row that a chunk of ``read_row`` holds; None when nothing in it is live."""
+    if not chunk.partitions:
+        return None
+    writes = chunk.partitions[0].writes
+    if len(writes) == 1 and writes[0][0][0] == ROW and not rows.is_multicell:
+        return rows.resolve(position, clustering_key, writes[0][1], now_s)
+    row = rows_of(rows, chunk.partitions).get_row(position, clustering_key, now_s)
+    assert not isinstance(row, Wait)
+    return row

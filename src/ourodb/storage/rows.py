@@ -225,6 +225,11 @@ class TableRows:
         assert not isinstance(record, Later)
         return resolve_record(partition, clustering_key, record, shadowed, now_s, self._known)
 
+    def resolve(self, position: bytes, clustering_key: bytes, record: bytes, now_s: int) -> LiveRow | None:
+        """A row of which this record is all that there is; None when nothing in it is live."""
+        partition = LivePartition(self.keys, position)
+        return resolve_record(partition, clustering_key, record, NEVER, now_s, self._known)
+
     def _get_group(
         self, position: bytes, clustering_key: bytes, now_s: int, watch: TombstoneWatch
     ) -> LiveRow | Wait | None:

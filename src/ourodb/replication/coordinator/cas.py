@@ -1,17 +1,19 @@
-"""Conditional statements: compare and set, on one partition.
+"""Conditional statements: what they must read, and what they make of it.
 
-On one node reading, deciding and applying happen within one call, which makes them atomic. What the ring will
-put in between (ballots, promises, proposals) has its place here: the decision is a pure function of the rows
-read.
+``decide`` is a pure function of the rows read. Where this node alone holds the partition, reading, deciding
+and applying happen within one call, which makes them atomic (``compare_and_set``); elsewhere
+``replication.paxos`` brings the rows that a quorum holds, and has a quorum accept what was decided. ``reads``
+says which rows that takes.
 
 Source for results: ``ModificationStatement.buildCasResultSet``, ``CQL3CasRequest`` of Apache Cassandra 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
+from ourodb import limits
 from ourodb.cql.analysis.modifications import Modification
 from ourodb.cql.analysis.operations import ListCellIds
 from ourodb.cql.analysis.row_values import elements_joiner
@@ -22,9 +24,10 @@ from ourodb.cql.types import BOOLEAN
 from ourodb.cql.wire.primitives import Value
 from ourodb.errors import InvalidRequest
 from ourodb.schema.model import Column, ColumnKind, Table
-from ourodb.storage.keys import TableKeys
+from ourodb.storage.keys import ALL_ROWS, LAST, Slice, TableKeys, union
+from ourodb.storage.mutation import Mutation
 from ourodb.storage.row import LivePartition, LiveRow, Wait
-from ourodb.storage.rows import Rows
+from ourodb.storage.rows import Rows, TableRows
 
 APPLIED = b"\x01"
 NOT_APPLIED = b"\x00"
@@ -44,6 +47,17 @@ class CasResult(NamedTuple):
     rows: list[list[bytes | None]]
 
 
+class CasDecision(NamedTuple):
+    """Attributes: mutation, None where a condition failed; result, for the client."""
+
+    mutation: Mutation | None
+    result: CasResult
+
+
+RowsOf: TypeAlias = Callable[[Table], TableRows]
+"""Where the rows of a table are read: this node's store, or what replicas gave."""
+
+
 class _RowNeeded(Exception):
     """A row that an operation reads isn't in memory."""
 
@@ -53,24 +67,30 @@ class _RowNeeded(Exception):
 
 
 class ConditionalWrites:
-    """Runs conditional statements on the local rows."""
+    """Makes changes of statements that must know rows first."""
 
     def __init__(self, rows: Rows, list_cell_ids: ListCellIds) -> None:
         self._rows = rows
         self._list_cell_ids = list_cell_ids
 
     def changes(
-        self, statements: Sequence[Bound], options: ExecuteOptions, timestamp: int | None = None
+        self,
+        statements: Sequence[Bound],
+        options: ExecuteOptions,
+        timestamp: int | None = None,
+        rows_of: RowsOf | None = None,
     ) -> Changes | Wait:
-        """What the statements change, rows that they need read from the store; or what it waits for.
+        """What the statements change; or what it waits for.
 
         Args:
             timestamp: instead of the statements' own.
+            rows_of: where rows that they need are read; None: in this node's store.
         """
         changes = Changes()
+        source = rows_of or self._rows.of
 
         def read_row(keys: TableKeys, position: bytes, clustering_key: bytes | None) -> LiveRow | None:
-            return self._read(keys.table, position, clustering_key, options.now_s)
+            return _read(source, keys.table, position, clustering_key, options.now_s)
 
         try:
             for plan, values in statements:
@@ -79,10 +99,32 @@ class ConditionalWrites:
             return needed.wait
         return changes
 
+    def reads(
+        self, statements: Sequence[Bound], options: ExecuteOptions
+    ) -> tuple[Table, bytes, list[Slice], int]:
+        """(table, position, slices, most rows) that must be read before the statements can be decided.
+
+        Raises:
+            InvalidRequest: the statements aren't about one partition of one table, or a value is wrong.
+        """
+        table, position = self.one_partition(statements, options)
+        slices: list[Slice] = []
+        for plan, values in statements:
+            if plan.modification.key is None or not (plan.is_conditional or plan.reads):
+                continue
+            row = plan.row(values, options)
+            if row is not None:
+                clustering_key = plan.keys.clustering(row)
+                slices.append((clustering_key, clustering_key + LAST))
+        if slices:
+            return table, position, union(slices), limits.CHUNK_ROWS_MAX
+        # Statics alone: a refusal shows the partition's first row.
+        return table, position, list(ALL_ROWS), 1
+
     def compare_and_set(
         self, statements: Sequence[Bound], options: ExecuteOptions, timestamp: int, *, in_batch: bool
     ) -> CasResult | Wait:
-        """Apply the statements if all their conditions hold, all or nothing.
+        """Apply the statements to this node's rows if all their conditions hold, all or nothing.
 
         Args:
             timestamp: of what is written: the ballot's.
@@ -91,35 +133,57 @@ class ConditionalWrites:
         Raises:
             InvalidRequest: the statements aren't about one partition of one table, or a value is wrong.
         """
-        table, position = self._one_partition(statements, options)
+        decision = self.decide(statements, options, timestamp, in_batch=in_batch)
+        if isinstance(decision, Wait):
+            return decision
+        if decision.mutation is not None:
+            wait = self._rows.apply(decision.mutation, options.now_s)
+            if wait is not None:
+                return wait
+        return decision.result
+
+    def decide(
+        self,
+        statements: Sequence[Bound],
+        options: ExecuteOptions,
+        timestamp: int,
+        rows_of: RowsOf | None = None,
+        *,
+        in_batch: bool,
+    ) -> CasDecision | Wait:
+        """Whether all conditions hold, and what is to be written then. Arguments and errors as above."""
+        source = rows_of or self._rows.of
+        table, position = self.one_partition(statements, options)
         try:
-            partition = self._partition(table, position, options.now_s)
+            partition = _partition(source, table, position, options.now_s)
             conditioned: dict[bytes, LiveRow | None] = {}
             asked: dict[bytes | None, str] = {}
             holds = True
             for plan, values in statements:
                 if plan.is_conditional:
                     _check_mix(asked, plan, plan.row(values, options))
-                    if not self._holds(plan, values, options, partition, conditioned):
+                    if not _holds(source, plan, values, options, partition, conditioned):
                         holds = False
             shown = {key: row for key, row in conditioned.items() if row is not None}
             if not holds and not conditioned:
                 # Only statics were asked about: the partition's first row that was inserted shows that it exists.
-                row = self._first_row(table, position, options.now_s)
+                row = _first_row(source, table, position, options.now_s)
                 shown = {} if row is None else {row.clustering_key or b"": row}
         except _RowNeeded as needed:
             return needed.wait
         if not holds:
-            return _refused(table, statements, partition, shown, bool(conditioned), in_batch)
-        changes = self.changes(statements, options, timestamp)
+            refused = _refused(table, statements, partition, shown, bool(conditioned), in_batch)
+            return CasDecision(None, refused)
+        changes = self.changes(statements, options, timestamp, rows_of)
         if isinstance(changes, Wait):
             return changes
-        wait = self._rows.apply_many(changes.mutations(), options.now_s)
-        if wait is not None:
-            return wait
-        return CasResult([applied_spec(table)], [[APPLIED]])
+        mutations = changes.mutations()
+        assert len(mutations) < 2, "one partition of one table"
+        applied = CasResult([applied_spec(table)], [[APPLIED]])
+        return CasDecision(mutations[0] if mutations else None, applied)
 
-    def _one_partition(self, statements: Sequence[Bound], options: ExecuteOptions) -> tuple[Table, bytes]:
+    def one_partition(self, statements: Sequence[Bound], options: ExecuteOptions) -> tuple[Table, bytes]:
+        """The partition that all statements are about. Raises InvalidRequest."""
         table = statements[0].plan.table
         positions: dict[bytes, None] = {}
         for plan, values in statements:
@@ -130,58 +194,62 @@ class ConditionalWrites:
             raise InvalidRequest("Batch with conditions cannot span multiple partitions")
         return table, next(iter(positions))
 
-    def _holds(
-        self,
-        plan: ModificationPlan,
-        values: Sequence[Value],
-        options: ExecuteOptions,
-        partition: LivePartition,
-        conditioned: dict[bytes, LiveRow | None],
-    ) -> bool:
-        clustering = plan.row(values, options)
-        modification = plan.modification
-        about_row = clustering is not None and (
-            not modification.conditions
-            or any(condition.column.kind is ColumnKind.REGULAR for condition in modification.conditions)
+
+def _holds(
+    source: RowsOf,
+    plan: ModificationPlan,
+    values: Sequence[Value],
+    options: ExecuteOptions,
+    partition: LivePartition,
+    conditioned: dict[bytes, LiveRow | None],
+) -> bool:
+    clustering = plan.row(values, options)
+    modification = plan.modification
+    about_row = clustering is not None and (
+        not modification.conditions
+        or any(condition.column.kind is ColumnKind.REGULAR for condition in modification.conditions)
+    )
+    row = partition.static
+    if about_row:
+        assert clustering is not None
+        clustering_key = plan.keys.clustering(clustering)
+        row = _read(source, plan.table, partition.position, clustering_key, options.now_s)
+        conditioned[clustering_key] = row
+    if modification.if_exists:
+        return row is not None
+    if modification.if_not_exists:
+        return row is None
+    return all(
+        condition.holds(
+            partition.static if condition.column.kind is ColumnKind.STATIC else row, values, options
         )
-        row = partition.static
-        if about_row:
-            assert clustering is not None
-            clustering_key = plan.keys.clustering(clustering)
-            row = self._read(plan.table, partition.position, clustering_key, options.now_s)
-            conditioned[clustering_key] = row
-        if modification.if_exists:
-            return row is not None
-        if modification.if_not_exists:
-            return row is None
-        return all(
-            condition.holds(
-                partition.static if condition.column.kind is ColumnKind.STATIC else row, values, options
-            )
-            for condition in modification.conditions
-        )
+        for condition in modification.conditions
+    )
 
-    def _partition(self, table: Table, position: bytes, now_s: int) -> LivePartition:
-        partition = self._rows.of(table).get_partition(position, now_s)
-        if isinstance(partition, Wait):
-            raise _RowNeeded(partition)
-        return partition
 
-    def _first_row(self, table: Table, position: bytes, now_s: int) -> LiveRow | None:
-        for row in self._rows.of(table).read(position, now_s):
-            if isinstance(row, LiveRow) and row.marker is not None:
-                return row
-        return None
+def _partition(source: RowsOf, table: Table, position: bytes, now_s: int) -> LivePartition:
+    partition = source(table).get_partition(position, now_s)
+    if isinstance(partition, Wait):
+        raise _RowNeeded(partition)
+    return partition
 
-    def _read(
-        self, table: Table, position: bytes, clustering_key: bytes | None, now_s: int
-    ) -> LiveRow | None:
-        if clustering_key is None:
-            return self._partition(table, position, now_s).static
-        row = self._rows.of(table).get_row(position, clustering_key, now_s)
-        if isinstance(row, Wait):
-            raise _RowNeeded(row)
-        return row
+
+def _first_row(source: RowsOf, table: Table, position: bytes, now_s: int) -> LiveRow | None:
+    for row in source(table).read(position, now_s):
+        if isinstance(row, LiveRow) and row.marker is not None:
+            return row
+    return None
+
+
+def _read(
+    source: RowsOf, table: Table, position: bytes, clustering_key: bytes | None, now_s: int
+) -> LiveRow | None:
+    if clustering_key is None:
+        return _partition(source, table, position, now_s).static
+    row = source(table).get_row(position, clustering_key, now_s)
+    if isinstance(row, Wait):
+        raise _RowNeeded(row)
+    return row
 
 
 def applied_spec(table: Table) -> ColumnSpec:

@@ -1,8 +1,8 @@
 """What a coordinator does with a statement that is bound: find the replicas, ask them, count.
 
-Any node coordinates. ``Coordinator`` knows the routes of each keyspace as of the present view of the cluster and of who
-can be reached; operations that are under way keep the routes that they began with. Keyspaces that aren't replicated
-(LocalStrategy) are this node's own.
+Any node coordinates. ``Coordinator`` knows the routes of each keyspace as of the present view of the cluster
+and of who can be reached; operations that are under way keep the routes that they began with. Keyspaces that
+aren't replicated (LocalStrategy) are this node's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import InvalidRequest, Overloaded
 from ourodb.ports import Clock, NodeId, Store
 from ourodb.replication.coordinator.fetch import Fetch, FetchContext
-from ourodb.replication.coordinator.rows import ReplicatedRows
+from ourodb.replication.coordinator.rows import FirstFetch, ReplicatedRows
 from ourodb.replication.coordinator.write import WriteContext, WriteOperation, write_all
 from ourodb.replication.hints import Hints
 from ourodb.replication.latency import Latencies
@@ -155,14 +155,12 @@ class Coordinator:
         route = self.routes(table.keyspace).find(position)
         return Fetch(self.fetches, command, route, level, route.read_nodes(level)).start()
 
-    def rows(self, rows: TableRows, level: int, rows_max: int) -> ReplicatedRows:
-        """The table's rows as its replicas have them.
-
-        Args:
-            rows: the table's on this node.
-        """
+    def rows(
+        self, rows: TableRows, level: int, rows_max: int, first: FirstFetch | None = None
+    ) -> ReplicatedRows:
+        """The table's rows as its replicas have them; arguments as of ``ReplicatedRows``."""
         self._check_room()
-        return ReplicatedRows(self.fetches, self.routes(rows.table.keyspace), rows, level, rows_max)
+        return ReplicatedRows(self.fetches, self.routes(rows.table.keyspace), rows, level, rows_max, first)
 
     def _check_room(self) -> None:
         if self.peers.in_flight > limits.PEER_REQUESTS_MAX:

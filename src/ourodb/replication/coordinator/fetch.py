@@ -1,12 +1,13 @@
 """One chunk of a read, from as many replicas as the consistency level asks for.
 
-The nearest replica gives its records, the others a digest of theirs. Where all mean the same, the chunk is done. Where
-they don't, every one of them is asked for its records; what they say together is the chunk, and each replica is sent
-what it lacks *before* the client hears of it. So once a quorum read has given a value, no later one gives an older
-one.
+The nearest replica gives its records, the others a digest of theirs. Where all mean the same, the chunk is
+done. Where they don't, every one of them is asked for its records; what they say together is the chunk, and
+each replica is sent what it lacks *before* the client hears of it. So once a quorum read has given a value,
+no later one gives an older one.
 
-A replica that doesn't answer soon enough (``speculative_retry`` of the table) is not waited for: one more is asked for
-its records, and whichever answers first counts. One whose connection is lost, or that fails, is replaced at once.
+A replica that doesn't answer soon enough (``speculative_retry`` of the table) is not waited for: one more is
+asked for its records, and whichever answers first counts. One whose connection is lost, or that fails, is
+replaced at once.
 
 Whatever the order of replies, failures and time, ``done`` is called exactly once.
 

@@ -1,8 +1,9 @@
 """Paging states: where a read stopped, in a form that only this cluster can make.
 
-A state is for the client to keep and hand back, so it is sealed: a keyed hash covers all of it, the hash of the
-statement is in it, and whatever doesn't fit is refused before anything of it is used. It says after which row to go
-on, and what is left of the limits; never how the page was made, so that a page of another size may follow.
+A state is for the client to keep and hand back, so it is sealed: a keyed hash covers all of it, the hash of
+the statement is in it, and whatever doesn't fit is refused before anything of it is used. It says after which
+row to go on, and what is left of the limits; never how the page was made, so that a page of another size may
+follow.
 
     u8 version = 1 | 8 bytes statement | i32 rows left | i32 rows left in the partition | u8 flags
     u32 length, position | [u32 length, clustering key] | 16 bytes keyed BLAKE2s of all before

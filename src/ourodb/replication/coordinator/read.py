@@ -1,26 +1,30 @@
 """Carrying out a SELECT: from a bound command to one page of result rows.
 
-``read_row`` is the way of a read of one row by its whole key: one ``get`` and one encoding.
+``read_row`` is the way of a read of one row by its whole key from this node's store: one ``get`` and one
+encoding.
 
-Everything else is a ``Read``, a small state object that is stepped: each ``step`` does a slice of work and answers
-PAUSE, or None when the page is complete, so that a long scan never holds the loop. A read takes a stream of live rows
-(of one partition after the other, or of a run of them), drops those that don't pass the filter, puts groups together,
-and stops when the page, LIMIT or a bound on bytes is reached. Pages end between result rows, which with GROUP BY means
-between groups; the next page goes on after the last row that went into the page before.
+Everything else is a ``Read``, a small state object that is stepped: each ``step`` does a slice of work and
+answers PAUSE, or None when the page is complete, so that a long scan never holds the loop. A read takes a
+stream of live rows (of one partition after the other, or of a run of them), drops those that don't pass the
+filter, puts groups together, and stops when the page, LIMIT or a bound on bytes is reached. Pages end between
+result rows, which with GROUP BY means between groups; the next page goes on after the last row that went into
+the page before.
 
-On this storey all rows are this node's own. ``TableRows`` is the seam where replicas will be asked.
+Where rows come from is no matter of this module: from this node's store (``TableRows``), or from as many
+replicas as the consistency level asks for (``ReplicatedRows``). While the latter wait for a chunk the stream
+pauses too.
 
-Promises: the pages of a result, whatever their sizes, are together the rows that the unpaged statement gives, as long
-as nobody writes meanwhile. Memory is bounded by ``limits.PAGE_BYTES_MAX``, or ``RESULT_BYTES_MAX`` for what can't be
-paged.
+Promises: the pages of a result, whatever their sizes, are together the rows that the unpaged statement gives,
+as long as nobody writes meanwhile. Memory is bounded by ``limits.PAGE_BYTES_MAX``, or ``RESULT_BYTES_MAX``
+for what can't be paged.
 
 Sources: Apache Cassandra 5, ``SelectStatement.process``, ``GroupMaker``, ``DataLimits``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 from ourodb import limits
 from ourodb.cql.analysis.selection.selectable import GroupState
@@ -29,6 +33,7 @@ from ourodb.cql.plan.select import UNLIMITED, ReadCommand, SelectPlan, encode_gr
 from ourodb.cql.wire.primitives import Value
 from ourodb.errors import ProtocolError, ReadFailure
 from ourodb.replication.coordinator.paging import INVALID, PagingSeal, PagingState
+from ourodb.replication.coordinator.rows import AnyFetch, ReplicatedRows
 from ourodb.storage.keys import after_row, next_position
 from ourodb.storage.row import PAUSE, LivePartition, LiveRow, Pause, Wait
 from ourodb.storage.rows import TableRows
@@ -44,6 +49,23 @@ PARTITIONS_PER_STEP: Final = 64
 """Partitions that a read opens before it lets others go on."""
 
 
+ChooseRows: TypeAlias = Callable[[ReadCommand], TableRows | ReplicatedRows]
+
+
+def rows_wanted(command: ReadCommand) -> int:
+    """How many rows a page will look at, where that can be told beforehand, and one more to see whether that's all."""
+    if (
+        command.test is not None
+        or command.sort is not None
+        or command.groups is not None
+        or command.one_per_partition
+        or command.per_partition_limit != UNLIMITED
+    ):
+        return limits.CHUNK_ROWS_MAX
+    page = command.page_size or limits.CHUNK_ROWS_MAX
+    return min(page, command.limit, limits.CHUNK_ROWS_MAX - 1) + 1
+
+
 def read_row(
     plan: SelectPlan, values: Sequence[Value], options: ExecuteOptions, rows: TableRows
 ) -> bytes | Wait | None:
@@ -57,10 +79,15 @@ def read_row(
     point = plan.point
     assert point is not None
     position, clustering_key = point.key(values, options)
-    row = rows.get_row(position, clustering_key, options.now_s)
+    return encoded_row(plan, rows.get_row(position, clustering_key, options.now_s))
+
+
+def encoded_row(plan: SelectPlan, row: LiveRow | Wait | None) -> bytes | Wait | None:
+    """The result row of a plan with ``point``."""
+    assert plan.point is not None
     if row is None or row.__class__ is Wait:
         return row
-    return point.encode(row)  # type: ignore[arg-type]
+    return plan.point.encode(row)  # type: ignore[arg-type]
 
 
 class Read:
@@ -98,13 +125,13 @@ class Read:
         plan: SelectPlan,
         values: Sequence[Value],
         options: ExecuteOptions,
-        rows: TableRows,
+        choose_rows: ChooseRows,
         seal: PagingSeal,
         address: bytes = LOOPBACK,
     ) -> None:
         """
         Args:
-            rows: of the plan's table.
+            choose_rows: where the rows of the command are to be read; may refuse.
             address: this node's, packed; a failure names it.
         Raises:
             InvalidRequest: a value is missing or wrong.
@@ -115,7 +142,7 @@ class Read:
         self.paging_state: bytes | None = None
         self._plan = plan
         self._command = command
-        self._table_rows = rows
+        self._table_rows = choose_rows(command)
         self._seal = seal
         self._address = address
         self._consistency = options.consistency
@@ -136,6 +163,12 @@ class Read:
             state = seal.open(command.paging_state, plan.hash)
             self._limit_left = min(self._limit_left, state.remaining)
         self._stream = self._open(command, state)
+
+    @property
+    def waiting(self) -> AnyFetch | None:
+        """What the read waits for; None when it can be stepped on."""
+        rows = self._table_rows
+        return rows.waiting if isinstance(rows, ReplicatedRows) else None
 
     @property
     def row_count(self) -> int:
@@ -229,7 +262,11 @@ class Read:
         command = self._command
         yield from first
         opened = 0
-        for position in positions:
+        rows = self._table_rows
+        for index, position in enumerate(positions):
+            if isinstance(rows, ReplicatedRows):
+                following = positions[index : index + limits.RANGES_AT_ONCE_MAX]
+                rows.expect(following, command.now_s, command.slices, command.reverse)
             yield from self._table_rows.read(
                 position,
                 command.now_s,

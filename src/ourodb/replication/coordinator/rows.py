@@ -1,20 +1,23 @@
-"""The rows of a table as its replicas have them: what ``TableRows`` is for this node, at any consistency level.
+"""The rows of a table as its replicas have them: what ``TableRows`` is for this node, at any consistency
+level.
 
-``read`` and ``scan`` give the same streams of live rows. Behind them chunks of stored records are fetched from
-replicas, merged, and resolved by the very code that reads the local store. While a chunk is on its way the stream gives
-PAUSE, and ``waiting`` is the fetch that whoever steps the stream should wait for.
+``read`` and ``scan`` give the same streams of live rows. Behind them chunks of stored records are fetched
+from replicas, merged, and resolved by the very code that reads the local store. While a chunk is on its way
+the stream gives PAUSE, and ``waiting`` is the fetch that whoever steps the stream should wait for.
 
-A scan goes along the ring in token order, one token range after the other; as long as ranges give few rows, the next
-ones are fetched at the same time.
+A scan goes along the ring in token order, one token range after the other; as long as ranges give few rows,
+the next ones are fetched at the same time.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import TypeAlias
 
 from ourodb import limits
 from ourodb.replication.coordinator.fetch import Fetch, FetchContext
+from ourodb.replication.paxos.proposer import SerialFetch
 from ourodb.replication.replica.reads import RangeCommand, ReadCommand, SlicesCommand
 from ourodb.replication.routes import KeyspaceRoutes, Route
 from ourodb.storage.chunk import Chunk, rows_of
@@ -22,7 +25,10 @@ from ourodb.storage.keys import ALL_ROWS, FIRST, LAST, Slice, after_row, interse
 from ourodb.storage.row import PAUSE, LivePartition, LiveRow, Pause
 from ourodb.storage.rows import TableRows
 
-StartFetch = Callable[[ReadCommand, Route], Fetch]
+AnyFetch: TypeAlias = Fetch | SerialFetch
+
+FirstFetch = Callable[[SlicesCommand, Route], SerialFetch]
+"""Begins the first chunk of a read in another way than the others."""
 
 
 class ReplicatedRows:
@@ -40,13 +46,16 @@ class ReplicatedRows:
         rows: TableRows,
         level: int,
         rows_max: int = limits.CHUNK_ROWS_MAX,
+        first: FirstFetch | None = None,
     ) -> None:
         """
         Args:
             rows: the table's on this node.
             rows_max: how many rows the reader will want at most, as far as it knows.
+            first: for a serial read: its first chunk goes through Paxos, which makes sure that what was agreed before
+                is on a quorum.
         """
-        self.waiting: Fetch | None = None
+        self.waiting: AnyFetch | None = None
         self.fetched = 0
         self.keys = rows.keys
         self._context = context
@@ -54,7 +63,8 @@ class ReplicatedRows:
         self._rows = rows
         self._level = level
         self._rows_max = min(rows_max, limits.CHUNK_ROWS_MAX)
-        self._started: dict[bytes, Fetch] = {}
+        self._first = first
+        self._started: dict[bytes, AnyFetch] = {}
         """Fetches of whole partitions that were begun before their turn."""
 
     def expect(self, positions: Sequence[bytes], now_s: int, slices: Sequence[Slice], reverse: bool) -> None:
@@ -98,12 +108,16 @@ class ReplicatedRows:
         """Read a partition, of which rows may have been given already."""
         route = self._routes.find(position)
         while True:
-            fetch = self._started.pop(position, None)
+            fetch: AnyFetch | None = self._started.pop(position, None)
             if fetch is None:
                 command = SlicesCommand(
                     self._rows, position, slices, now_s, reverse=reverse, rows_max=self._rows_max
                 )
-                fetch = self._start(command, route)
+                if self._first is not None:
+                    fetch = self._first(command, route)
+                    self._first = None
+                else:
+                    fetch = self._start(command, route)
             chunk = yield from self._await(fetch)
             covered = slices
             rest: Sequence[Slice] = ()
@@ -228,7 +242,7 @@ class ReplicatedRows:
         self.fetched += 1
         return Fetch(self._context, command, route, self._level, route.read_nodes(self._level)).start()
 
-    def _await(self, fetch: Fetch) -> Generator[Pause, None, Chunk]:
+    def _await(self, fetch: AnyFetch) -> Generator[Pause, None, Chunk]:
         while not fetch.is_done:
             self.waiting = fetch
             yield PAUSE

@@ -1,9 +1,9 @@
 """A write: to every replica of its partition, acknowledged at its consistency level.
 
-The mutation is encoded once; every live replica gets the same message, this node applies it, and for each replica that
-is down a hint is left at once. The client hears of it as soon as enough have acknowledged. The operation lives on
-until all have answered or the time is up: whoever hasn't by then gets a hint too, so that every replica has the
-write in the end whatever level it was made at.
+The mutation is encoded once; every live replica gets the same message, this node applies it, and for each
+replica that is down a hint is left at once. The client hears of it as soon as enough have acknowledged. The
+operation lives on until all have answered or the time is up: whoever hasn't by then gets a hint too, so that
+every replica has the write in the end whatever level it was made at.
 
 A write of several partitions (a batch) is several such operations and one count.
 

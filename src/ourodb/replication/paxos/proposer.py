@@ -144,9 +144,9 @@ class Proposer:
         "_decide",
         "_decision",
         "_done",
+        "_in_doubt",
         "_is_read",
         "_level",
-        "_lost",
         "_nodes",
         "_phase",
         "_position",
@@ -211,7 +211,7 @@ class Proposer:
         self._refusals = 0
         self._proposal = b""
         self._decision: Decision | None = None
-        self._lost: list[Ballot] = []
+        self._in_doubt: list[Ballot] = []
         """Ballots under which our proposal may have been accepted by somebody; ascending."""
         self._contentions = 0
 
@@ -338,16 +338,16 @@ class Proposer:
         newest = max(promises, key=lambda promise: promise.accepted)
         unfinished = newest.proposal is not None and newest.accepted > committed
         if self._phase is Phase.RESOLVING:
-            if committed in self._lost:
+            if committed in self._in_doubt:
                 self._chosen_elsewhere()
                 return
-            if unfinished and (newest.accepted in self._lost or newest.proposal == self._proposal):
+            if unfinished and (newest.accepted in self._in_doubt or newest.proposal == self._proposal):
                 self._propose(self._proposal, Phase.PROPOSING)
                 return
-            if committed > self._lost[-1] or newest.accepted > self._lost[-1]:
+            if committed > self._in_doubt[-1] or newest.accepted > self._in_doubt[-1]:
                 self._unknown()
                 return
-            self._lost = []
+            self._in_doubt = []
             self._phase = Phase.PREPARING
         if unfinished:
             assert newest.proposal is not None
@@ -410,11 +410,11 @@ class Proposer:
             self._end(None, error)
 
     def _begin_again(self, error: RequestError | None) -> None:
+        self._phase = Phase.PREPARING
         if error is not None:
             self._give_up()
-            return
-        self._phase = Phase.PREPARING
-        self.prepare()
+        else:
+            self.prepare()
 
     def _chosen_elsewhere(self) -> None:
         """Our proposal was chosen, and committed by somebody else."""
@@ -472,7 +472,7 @@ class Proposer:
         context = self._context
         if self._phase is Phase.PROPOSING and (self._answered or self._refusals < len(self._nodes)):
             # Not everybody refused it, so somebody may have accepted it.
-            self._lost.append(self._ballot)
+            self._in_doubt.append(self._ballot)
         if not self._refusals:
             # Nobody is ahead of us: replicas are gone.
             self._give_up()
@@ -486,7 +486,7 @@ class Proposer:
             context.peers.end(self._request)
             self._request = 0
         self._waiting = {}
-        self._phase = Phase.RESOLVING if self._lost else Phase.PREPARING
+        self._phase = Phase.RESOLVING if self._in_doubt else Phase.PREPARING
         most_ms = min(BACKOFF_MS_MAX, 4 << min(self._contentions, 4))
         context.scheduler.after(1 + context.random.below(most_ms), self.prepare)
 
@@ -511,7 +511,7 @@ class Proposer:
     def _unknown(self) -> None:
         if self._proposed_nothing():
             # Whatever became of the empty proposal, it changed nothing: decide anew, or run out of time.
-            self._lost = []
+            self._in_doubt = []
             self._phase = Phase.PREPARING
             if self._context.peers.now_ms() - self._begun_ms > limits.CAS_TIMEOUT_MS:
                 self._give_up()
@@ -533,3 +533,44 @@ class Proposer:
 
 def _ignore(result: object, error: RequestError | None) -> None:
     """Somebody was answered already."""
+
+
+class SerialFetch:
+    """A chunk read at a serial level; looks like a ``Fetch`` to whoever waits for it.
+
+    Attributes: as there.
+    """
+
+    __slots__ = ("chunk", "error", "is_done", "wake")
+
+    def __init__(
+        self, context: PaxosContext, route: Route, command: SlicesCommand, serial_level: int
+    ) -> None:
+        """Begin.
+
+        Raises:
+            Unavailable: too few replicas are up.
+        """
+        self.chunk: Chunk | None = None
+        self.error: RequestError | None = None
+        self.is_done = False
+        self.wake: Callable[[], None] | None = None
+        Proposer(
+            context,
+            route,
+            command,
+            lambda chunk, timestamp: Decision(None, chunk),
+            self._ended,
+            serial_level=serial_level,
+            level=serial_level,
+            is_read=True,
+        ).prepare()
+
+    def _ended(self, result: object, error: RequestError | None) -> None:
+        self.is_done = True
+        self.error = error
+        if error is None:
+            assert isinstance(result, Chunk)
+            self.chunk = result
+        if self.wake is not None:
+            self.wake()

@@ -1,0 +1,314 @@
+"""Counters: increments led by one replica, which adds them to its own shard.
+
+An increment isn't idempotent, so nothing inside repeats one. The coordinator sends it once to a leader, the
+nearest live replica (itself, where it is one). The leader reads its shard, adds, writes and syncs, all in one
+step; only then does it send the shard's new value, which may be merged any number of times, to the other
+replicas, and answers when as many have it as the consistency level asks for. Where the answer doesn't come
+the client is told that nobody knows.
+
+Source: ``storage.counter``; Cassandra's ``CounterMutation``, CASSANDRA-6504.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from ourodb.cql.plan.modification import CounterDelta
+from ourodb.errors import OuroError, RequestError, WriteFailure, WriteTimeout
+from ourodb.peer.messages import FAILED, Verb
+from ourodb.ports import DATA, Clock, Link, NodeId
+from ourodb.replication.coordinator.write import Together, WriteContext, WriteOperation
+from ourodb.replication.messages import client_code, decode_failure, encode_failure
+from ourodb.replication.peers import RequestClass
+from ourodb.replication.replica.replica import Handler, Replica
+from ourodb.replication.replica.writes import Done, as_request_error
+from ourodb.replication.routes import Route
+from ourodb.schema.model import Column
+from ourodb.storage.counter import increment
+from ourodb.storage.keys import TableKeys
+from ourodb.storage.mutation import Mutation, MutationBuilder
+from ourodb.storage.row import Wait
+from ourodb.storage.rows import Rows
+
+log = structlog.get_logger()
+
+MICROS = 1_000_000
+
+FindRoute = Callable[[str, bytes], Route]
+"""(keyspace, position) -> route."""
+
+
+class Shards:
+    """The shards that one incarnation of this node adds to."""
+
+    def __init__(self, rows: Rows, clock: Clock, node: bytes, incarnation: int) -> None:
+        """
+        Args:
+            node: 16 bytes, the host id.
+            incarnation: grows after each unclean stop, since the shard's last value may be lost.
+        """
+        self._rows = rows
+        self._clock = clock
+        self._node = node
+        self._incarnation = incarnation
+
+    def add(
+        self, deltas: Sequence[CounterDelta], others: Sequence[Mutation], timestamp: int, now_s: int
+    ) -> list[Mutation] | Wait:
+        """Add all deltas and apply the other mutations in one atomic write.
+
+        Returns:
+            What was written, or what it waits for, having done nothing.
+        """
+        rows: dict[tuple[bytes, bytes, tuple[bytes, ...] | None], dict[int, tuple[Column, int]]] = {}
+        keys: dict[bytes, TableKeys] = {}
+        for delta in deltas:
+            keys[delta.keys.incarnation] = delta.keys
+            row = rows.setdefault((delta.keys.incarnation, delta.position, delta.clustering), {})
+            _, sum_so_far = row.get(delta.column.id, (delta.column, 0))
+            row[delta.column.id] = (delta.column, sum_so_far + delta.delta)
+        builders: dict[tuple[bytes, bytes], MutationBuilder] = {}
+        for (incarnation, position, clustering), columns in rows.items():
+            table_keys = keys[incarnation]
+            clustering_key = None if clustering is None else table_keys.clustering(clustering)
+            shards = self._rows.of(table_keys.table).get_shards(position, clustering_key, now_s)
+            if isinstance(shards, Wait):
+                return shards
+            builder = builders.get((incarnation, position))
+            if builder is None:
+                builder = builders[incarnation, position] = MutationBuilder(
+                    table_keys, position, timestamp, now_s
+                )
+            built = builder.static_row() if clustering is None else builder.row(clustering)
+            clock = self._clock.wall_us()
+            for column, sum_of_deltas in columns.values():
+                stored = shards.get(column.id)
+                built.counter(column, increment(stored, self._node, self._incarnation, clock, sum_of_deltas))
+        made = [builder.build() for builder in builders.values()]
+        mutations = [*others, *(mutation for mutation in made if mutation is not None)]
+        wait = self._rows.apply_many(mutations, now_s)
+        return mutations if wait is None else wait
+
+
+class _Delta(msgspec.Struct, array_like=True):
+    incarnation: int
+    clustering: tuple[bytes, ...] | None
+    column: int
+    delta: int
+
+
+class _Increments(msgspec.Struct, array_like=True):
+    """COUNTER: increments of one partition.
+
+    Attributes:
+        timestamp: microseconds, of the cells.
+    """
+
+    level: int
+    timestamp: int
+    keyspace: str
+    position: bytes
+    deltas: list[_Delta]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(_Increments).decode
+
+
+class Counters:
+    """The coordinator's and the leader's side."""
+
+    def __init__(
+        self, shards: Shards, context: WriteContext, rows: Rows, replica: Replica, find_route: FindRoute
+    ) -> None:
+        self._shards = shards
+        self._context = context
+        self._rows = rows
+        self._replica = replica
+        self._find_route = find_route
+
+    def handlers(self) -> dict[int, Handler]:
+        """By verb."""
+        return {Verb.COUNTER: self._on_increments}
+
+    def add(
+        self,
+        deltas: Sequence[tuple[str, CounterDelta]],
+        others: Sequence[tuple[str, Mutation]],
+        level: int,
+        timestamp: int,
+        now_s: int,
+        done: Done,
+    ) -> None:
+        """Carry out the increments, of (keyspace, delta), and the deletions of a counter statement or batch.
+
+        Raises:
+            Unavailable, InvalidRequest: nothing was done.
+        """
+        by_partition: dict[tuple[str, bytes], list[CounterDelta]] = {}
+        for keyspace, delta in deltas:
+            by_partition.setdefault((keyspace, delta.position), []).append(delta)
+        routes = {key: self._find_route(*key) for key in by_partition}
+        other_routes = [self._find_route(keyspace, mutation.position) for keyspace, mutation in others]
+        needs = [route.write_need(level) for route in other_routes]
+        for route in routes.values():
+            route.write_need(level)
+        if all(route.alone for route in (*routes.values(), *other_routes)):
+            self._add_alone(
+                [delta for _, delta in deltas], [one for _, one in others], timestamp, now_s, done
+            )
+            return
+        together = Together(len(by_partition) + len(others), done)
+        for (_, mutation), route, need in zip(others, other_routes, needs, strict=True):
+            WriteOperation(self._context, mutation, route, need, "COUNTER", together).start(now_s)
+        for key, partition in by_partition.items():
+            self._add(key, partition, routes[key], level, timestamp, now_s, together)
+
+    def _add_alone(
+        self,
+        deltas: Sequence[CounterDelta],
+        others: Sequence[Mutation],
+        timestamp: int,
+        now_s: int,
+        done: Done,
+    ) -> None:
+        def step() -> Wait | None:
+            outcome = self._shards.add(deltas, others, timestamp, now_s)
+            return outcome if isinstance(outcome, Wait) else None
+
+        self._context.writes.run(step, done, sync=True)
+
+    def _add(
+        self,
+        key: tuple[str, bytes],
+        deltas: Sequence[CounterDelta],
+        route: Route,
+        level: int,
+        timestamp: int,
+        now_s: int,
+        done: Done,
+    ) -> None:
+        if route.local:
+            self._lead(deltas, route, level, timestamp, now_s, done)
+            return
+        keyspace, position = key
+        body = _encode(
+            _Increments(
+                level,
+                timestamp,
+                keyspace,
+                position,
+                [
+                    _Delta(delta.keys.table.incarnation, delta.clustering, delta.column.id, delta.delta)
+                    for delta in deltas
+                ],
+            )
+        )
+        _Led(self._context, route, level, done).start(body)
+
+    def _lead(
+        self,
+        deltas: Sequence[CounterDelta],
+        route: Route,
+        level: int,
+        timestamp: int,
+        now_s: int,
+        done: Done,
+    ) -> None:
+        """Add here, then replicate."""
+        need = route.write_need(level)
+        written: list[Mutation] = []
+
+        def step() -> Wait | None:
+            outcome = self._shards.add(deltas, (), timestamp, now_s)
+            if isinstance(outcome, Wait):
+                return outcome
+            written.extend(outcome)
+            return None
+
+        def added(error: RequestError | None) -> None:
+            if error is not None:
+                done(error)
+                return
+            (mutation,) = written
+            operation = WriteOperation(self._context, mutation, route, need, "COUNTER", done)
+            operation.send_as(Verb.WRITE, mutation.encode(), lambda written_here: written_here(None))
+
+        self._context.writes.run(step, added, sync=True)
+
+    def _on_increments(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        peers = self._context.peers
+
+        def done(error: Exception | None) -> None:
+            if error is None:
+                peers.reply(link, Verb.COUNTER, request)
+            else:
+                peers.fail(link, Verb.COUNTER, request, encode_failure(error))
+
+        again = lambda: self._on_increments(link, node, request, epoch, body)  # noqa: E731
+        increments = _decode(body)
+        deltas = []
+        for one in increments.deltas:
+            if not self._replica.knows(one.incarnation, epoch, again, done):
+                return
+            keys = self._rows.known(one.incarnation).keys
+            column = keys.table.by_id.get(one.column)
+            if column is None:
+                done(OuroError(f"no column {one.column}"))
+                return
+            deltas.append(CounterDelta(keys, increments.position, one.clustering, column, one.delta))
+        now_s = self._context.clock.wall_us() // MICROS
+        try:
+            route = self._find_route(increments.keyspace, increments.position)
+            self._lead(deltas, route, increments.level, increments.timestamp, now_s, done)
+        except OuroError as error:
+            done(as_request_error(error))
+
+
+class _Led:
+    """Increments that another node leads, and the wait for its answer."""
+
+    __slots__ = ("_context", "_done", "_leader", "_level", "_route", "started_ms")
+
+    def __init__(self, context: WriteContext, route: Route, level: int, done: Done) -> None:
+        self.started_ms = 0
+        self._context = context
+        self._route = route
+        self._level = level
+        self._done = done
+        self._leader, _ = route.remote[0]
+
+    def start(self, body: bytes) -> None:
+        peers = self._context.peers
+        request = peers.begin(RequestClass.COUNTER, self)
+        _, link = self._route.remote[0]
+        if not link.send(DATA, peers.message(Verb.COUNTER, body, request)):
+            peers.end(request)
+            peers.later(self.on_expired)
+
+    def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
+        if not flags & FAILED:
+            self._done(None)
+            return True
+        reason, text = decode_failure(body)
+        required = self._route.write_need(self._level).required
+        reasons = {self._context.peers.packed_address(node): client_code(reason)}
+        log.warning("a counter's leader failed", leader=node, reason=text)
+        self._done(WriteFailure(self._level, 0, required, reasons, "COUNTER"))
+        return True
+
+    def on_expired(self) -> None:
+        required = self._route.replicas.total // 2 + 1
+        self._done(WriteTimeout(self._level, 0, required, "COUNTER"))
+
+    def on_lost(self, node: NodeId) -> bool:
+        if node != self._leader:
+            return False
+        self.on_expired()
+        return True
+
+    def on_tick(self, waited_ms: int) -> bool:
+        return False
