@@ -518,6 +518,9 @@ METADATA_SUBMIT_MS: Final = 1_800
 METADATA_NO_MAJORITY_MS: Final = 400
 """A change fails this early if there is no leader and the failure detector knows of no majority that could choose one."""
 
+METADATA_UNKNOWN_MS: Final = 3_000
+"""For so long after its start a node takes the others for alive until it hears more."""
+
 METADATA_RETRY_MS: Final = 250
 """A proposal that nobody answered is sent again after this, to another if need be."""
 

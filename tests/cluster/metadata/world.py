@@ -267,11 +267,12 @@ class World:
         return made
 
     def ring(self, count: int) -> list[WorldNode]:
-        """A ring of so many nodes, joined at once, with the voters that it is to have."""
+        """A ring of so many nodes, whose ids are their numbers, with the voters that it is to have."""
         nodes = [self.node() for _ in range(count)]
         nodes[0].found()
-        joined = [node.join(nodes[0]) for node in nodes[1:]]
-        self.until(lambda: all(joined))
+        for node in nodes[1:]:
+            joined = node.join(nodes[0])
+            self.until(lambda joined=joined: joined)
         wanted = 1 if count < 3 else 3 if count < 7 else 5
         self.until(lambda: all(len(node.running.voters) == wanted for node in nodes), 60_000)
         self.until(lambda: len({node.running.epoch for node in nodes}) == 1)

@@ -129,12 +129,11 @@ class EntryLog:
         applied = self._read(APPLIED_KEY)
         if applied is not None and len(applied) == _INDEX.size:
             (self.applied,) = _INDEX.unpack(applied)
-        # An index before the snapshot's may be left by a crash between two batches of an older version; it is skipped.
+        if self._snapshot is None and (state is not None or applied is not None):
+            raise StoreDamaged(f"The snapshot that the metadata log starts from is missing. {_RESTORE}")
         start, end = entry_key(self._first), ENTRY_PREFIX + b"\xff" * 9
         for key, encoded in self._store.scan(LOG, start, end):
             self._entries.append(_replayed(self.last_index + 1, key, encoded))
-        if self._snapshot is None and self._entries:
-            raise StoreDamaged(f"The snapshot that the metadata log starts from is missing. {_RESTORE}")
         if self._snapshot is not None and self.last_index < self.applied:
             raise StoreDamaged(f"Entry {self.last_index + 1} of the metadata log is missing. {_RESTORE}")
         self.applied = max(self.applied, self._first - 1)

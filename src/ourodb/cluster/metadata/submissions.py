@@ -119,13 +119,14 @@ class _Submission:
 class Submissions:
     """This node's changes."""
 
-    __slots__ = ("_catch_up", "_consensus", "_peers", "_proposing", "_random", "_spreading")
+    __slots__ = ("_begun_ms", "_catch_up", "_consensus", "_peers", "_proposing", "_random", "_spreading")
 
     def __init__(self, consensus: Consensus, peers: Peers, catch_up: CatchUp, random: Random) -> None:
         self._consensus = consensus
         self._peers = peers
         self._catch_up = catch_up
         self._random = random
+        self._begun_ms = consensus.now_ms
         self._proposing: dict[bytes, _Submission] = {}
         self._spreading: list[_Submission] = []
 
@@ -228,12 +229,16 @@ class Submissions:
                 submission.asked.add(request)
 
     def _next_target(self, submission: _Submission) -> NodeId:
-        """The leader; when nobody knows one, or it doesn't answer, the voters in turn."""
+        """The leader; when nobody knows one, or it doesn't answer, the live voters in turn.
+
+        Never one that is taken for dead: nobody could tell afterwards whether it heard.
+        """
         consensus = self._consensus
-        if consensus.leader and consensus.leader not in (consensus.me, submission.target):
-            return consensus.leader
-        voters = [v for v in consensus.view.voters if v != consensus.me and v in consensus.view.members]
-        live = [voter for voter in voters if self._peers.is_up(voter)] or voters
+        leader = consensus.leader
+        if leader not in (_NOBODY, consensus.me, submission.target):
+            if consensus.hears_leader or self._may_be_up(leader):
+                return leader
+        live = [voter for voter in consensus.view.voters if voter != consensus.me and self._may_be_up(voter)]
         if not live:
             return _NOBODY
         return next((voter for voter in live if voter > submission.target), live[0])
@@ -400,7 +405,12 @@ class Submissions:
         return not self._live((self._consensus.leader,)) and len(self._live(voters)) < majority(voters)
 
     def _live(self, voters: tuple[NodeId, ...]) -> list[NodeId]:
-        return [voter for voter in voters if voter == self._consensus.me or self._peers.is_up(voter)]
+        return [voter for voter in voters if voter == self._consensus.me or self._may_be_up(voter)]
+
+    def _may_be_up(self, node: NodeId) -> bool:
+        """Alive as far as is known; a node that has just begun to run knows nothing yet."""
+        is_new = self._consensus.now_ms - self._begun_ms < limits.METADATA_UNKNOWN_MS
+        return self._peers.is_up(node) or (is_new and node in self._consensus.view.members)
 
     def _give_up(self, submission: _Submission) -> None:
         if submission.is_settled:

@@ -78,16 +78,18 @@ def next_voters(
 def _better(
     members: Mapping[NodeId, Member], voters: Sequence[NodeId], able: Sequence[NodeId], leader: NodeId
 ) -> tuple[NodeId, ...] | None:
-    """One voter more, if by then dropping another one leads to a better spread."""
+    """One voter more, if with it the others can be spread better than they are, when one of them leaves."""
     present = crowding(members[voter] for voter in voters)
+    leaving = [voter for voter in voters if voter != leader]
+
+    def best_with(newcomer: NodeId) -> tuple[int, int, int]:
+        grown = (*voters, newcomer)
+        return min(crowding(members[voter] for voter in grown if voter != leaver) for leaver in leaving)
+
     # Nodes in the same place are as good as each other.
     places = {(members[n].data_center, members[n].rack, members[n].host): n for n in reversed(able)}
-    newcomer = _least_crowding(members, voters, sorted(places.values()))
-    grown = (*voters, newcomer)
-    leaver = _most_crowding(members, grown, [voter for voter in voters if voter != leader])
-    if crowding(members[voter] for voter in grown if voter != leaver) < present:
-        return _sorted(grown)
-    return None
+    newcomer = min(places.values(), key=lambda node: (best_with(node), node))
+    return _sorted((*voters, newcomer)) if best_with(newcomer) < present else None
 
 
 def _least_crowding(
@@ -117,12 +119,14 @@ def _sorted(voters: Iterable[NodeId]) -> tuple[NodeId, ...]:
 class VoterUpkeep:
     """The leader's eye on the voters."""
 
-    __slots__ = ("_consensus", "_down_since_ms", "_peers")
+    __slots__ = ("_consensus", "_down_since_ms", "_peers", "_settled")
 
     def __init__(self, consensus: Consensus, peers: Peers) -> None:
         self._consensus = consensus
         self._peers = peers
         self._down_since_ms: dict[NodeId, int] = {}
+        # For which members, voters and losses nothing was to be changed.
+        self._settled: tuple[object, object, object] = (None, None, None)
 
     @property
     def is_needed(self) -> bool:
@@ -146,6 +150,10 @@ class VoterUpkeep:
             for node in down
             if node not in voters or now_ms - self._down_since_ms[node] >= limits.VOTER_DOWN_MS
         ]
+        if self._settled[0] is members and self._settled[1:] == (voters, lost):
+            return
         after = next_voters(members, voters, lost, consensus.me)
-        if after is not None:
+        if after is None:
+            self._settled = (members, voters, lost)
+        else:
             consensus.change_voters(after)

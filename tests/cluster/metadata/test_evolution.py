@@ -1,0 +1,333 @@
+"""Entries applied one by one: what fits, what is refused, and that nothing else has a say in it.
+
+If these failed, nodes that have the same log would disagree on the schema or the ring, or a node would be let in (or
+out) at the price of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.cluster.metadata.changes import (
+    applied,
+    founded,
+    keyspace,
+    newcomer,
+    ring_of,
+    schema_change,
+    table,
+)
+
+from ourodb import limits
+from ourodb.cluster.metadata.commands import AddMember, Command, FoundCluster, RemoveMember, UpdateMember
+from ourodb.cluster.metadata.evolution import Outcome, apply, schema_events
+from ourodb.cluster.metadata.refusals import decode_refusal, encode_refusal
+from ourodb.cluster.metadata.snapshot import decode_view, encode_view
+from ourodb.cluster.metadata.view import ClusterView, node_info
+from ourodb.cluster.raft.messages import Entry, EntryKind, encode_voters
+from ourodb.errors import (
+    AlreadyExists,
+    ConfigurationException,
+    InvalidRequest,
+    NotSupported,
+    Overloaded,
+    StoreDamaged,
+)
+from ourodb.ports import NodeId
+from ourodb.schema.changes import AlterKeyspace, DropKeyspace, SchemaChangeEvent, TruncateTable
+from ourodb.schema.keyspaces import SIMPLE
+
+
+def grown(view: ClusterView, *commands: Command) -> ClusterView:
+    for command in commands:
+        view, outcome = applied(view, command)
+        assert outcome.error is None, outcome.error
+    return view
+
+
+def refused(view: ClusterView, command: Command, match: str) -> None:
+    after, outcome = applied(view, command)
+    assert outcome.error is not None
+    assert isinstance(outcome.error, InvalidRequest)
+    assert match in outcome.error.message
+    assert replace(after, epoch=view.epoch, recent=view.recent) == view
+
+
+def with_table(view: ClusterView) -> ClusterView:
+    return grown(view, schema_change(keyspace("app")), schema_change(table("t")))
+
+
+def test_the_founder_is_the_first_member_and_votes() -> None:
+    view = founded()
+    assert view.cluster_name == "ring"
+    assert list(view.members) == [1]
+    assert view.voters == (1,)
+    assert len(view.members[NodeId(1)].tokens) == 4
+    assert view.epoch == 1
+    refused(view, FoundCluster(UUID(int=1), "other", newcomer(2)), "was founded already")
+
+
+def test_members_get_ids_once_and_tokens_of_their_own() -> None:
+    """Two nodes with one id, or with a token in common, would each think that a range is theirs."""
+    view = ring_of(5)
+    assert list(view.members) == [1, 2, 3, 4, 5]
+    tokens = [token for member in view.members.values() for token in member.tokens]
+    assert len(set(tokens)) == len(tokens) == 20
+    assert list(view.ring.members) == [1, 2, 3, 4, 5]
+    view = grown(view, RemoveMember(newcomer(5).host_id), AddMember(newcomer(6)))
+    assert list(view.members) == [1, 2, 3, 4, 6]
+
+
+def test_a_member_that_asks_again_stays_as_it_is() -> None:
+    """The answer to its first request may have got lost."""
+    view = ring_of(2)
+    after, outcome = applied(view, AddMember(newcomer(2)))
+    assert outcome.error is None
+    assert after.members is view.members
+    assert after.ring is view.ring
+
+
+def test_a_removed_node_is_refused_with_what_to_do() -> None:
+    view = grown(ring_of(3), RemoveMember(newcomer(3).host_id))
+    assert list(view.members) == [1, 2]
+    refused(view, AddMember(newcomer(3)), "wipe its data folder and join afresh")
+
+
+def test_no_two_members_have_one_address() -> None:
+    """Messages and clients would reach one of them or the other, as it happens."""
+    view = ring_of(2)
+    twin = newcomer(3)
+    refused(view, AddMember(msg(twin, peer=("10.0.0.2", 7000))), "belongs to node 2")
+    refused(view, AddMember(msg(twin, native=("10.0.0.1", 9042))), "belongs to node 1")
+    refused(view, UpdateMember(newcomer(1).host_id, ("10.0.0.2", 7000), ("10.0.0.1", 9042)), "node 2")
+    refused(view, UpdateMember(UUID(int=5), ("10.0.0.9", 7000), ("10.0.0.9", 9042)), "no member")
+    # Not bound yet: no address at all.
+    unbound = grown(founded(msg(newcomer(1), native=("127.0.0.1", 0))))
+    grown(unbound, AddMember(msg(newcomer(2), native=("127.0.0.1", 0))))
+
+
+def msg(member: Any, **fields: Any) -> Any:
+    return type(member)(**{name: getattr(member, name) for name in member.__struct_fields__} | fields)
+
+
+def test_a_member_may_move() -> None:
+    view = ring_of(2)
+    after = grown(view, UpdateMember(newcomer(2).host_id, ("10.0.0.7", 7000), ("10.0.0.7", 9042)))
+    moved = after.members[NodeId(2)]
+    assert moved.peer == ("10.0.0.7", 7000)
+    assert moved.tokens == view.members[NodeId(2)].tokens
+    assert after.ring.members[NodeId(2)] is moved
+
+
+def test_the_ring_stays_as_it_is_while_it_holds_tables() -> None:
+    """Until rows can move, a newcomer would be asked for rows that it doesn't have."""
+    view = with_table(ring_of(3))
+    refused(view, AddMember(newcomer(4)), "start the node before creating tables")
+    refused(view, RemoveMember(newcomer(3).host_id), "isn't possible yet")
+    emptied = grown(view, schema_change(DropKeyspace("app")))
+    grown(emptied, AddMember(newcomer(4)))
+    grown(founded(), schema_change(keyspace("app")), AddMember(newcomer(2)))
+
+
+def test_the_only_voter_and_the_last_member_stay() -> None:
+    refused(founded(), RemoveMember(newcomer(1).host_id), "last member")
+    refused(ring_of(2), RemoveMember(newcomer(1).host_id), "alone decides")
+    refused(ring_of(2), RemoveMember(UUID(int=9)), "no member has the host id")
+
+
+def test_replication_of_a_keyspace_with_tables_changes_on_a_node_alone_only() -> None:
+    """On a ring the copies that the new factor promises wouldn't be there."""
+    alter = schema_change(AlterKeyspace("app", SIMPLE, {"replication_factor": "3"}))
+    same = schema_change(AlterKeyspace("app", SIMPLE, {"replication_factor": "1"}, durable_writes=False))
+    grown(with_table(founded()), alter)
+    ring = ring_of(2)
+    refused(with_table(ring), alter, "changing the replication of keyspace app")
+    grown(with_table(ring), same)
+    grown(ring, schema_change(keyspace("app")), alter)
+    traces = AlterKeyspace("system_traces", SIMPLE, {"replication_factor": "3"})
+    grown(ring, schema_change(traces))
+
+
+def test_bounds_of_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MEMBERS_MAX", 2)
+    refused(ring_of(2), AddMember(newcomer(3)), "more than 2 members")
+    refused(
+        founded(),
+        AddMember(msg(newcomer(2), token_count=limits.TOKENS_PER_NODE_MAX + 1)),
+        "a member has between 1 and",
+    )
+    refused(founded(), AddMember(msg(newcomer(2), token_count=0)), "a member has between 1 and")
+
+
+def test_a_change_that_no_longer_fits_is_refused_with_cassandras_error() -> None:
+    view = grown(founded(), schema_change(keyspace("app")))
+    after, outcome = applied(view, schema_change(keyspace("app")), proposal=b"x" * 16)
+    assert isinstance(outcome.error, AlreadyExists)
+    assert after.schema is view.schema
+    assert after.epoch == view.epoch + 1
+    again = decode_refusal(after.recent[b"x" * 16])
+    assert isinstance(again, AlreadyExists)
+    assert (again.keyspace, again.message) == ("app", outcome.error.message)
+
+
+def test_a_proposal_that_comes_twice_is_carried_out_once() -> None:
+    """Its submitter sent it again to the next leader; both copies were committed."""
+    view = with_table(founded())
+    truncate = schema_change(TruncateTable("app", "t"))
+    once, first = applied(view, truncate, proposal=b"y" * 16)
+    twice, second = applied(once, truncate, proposal=b"y" * 16)
+    assert first.proposal == b"y" * 16
+    assert second == Outcome()
+    assert twice == replace(once, epoch=once.epoch + 1)
+    # A refusal stands, too: its submitter was told.
+    no, refusal = applied(view, schema_change(keyspace("app")), proposal=b"z" * 16)
+    gone = grown(no, schema_change(DropKeyspace("app")))
+    after, outcome = applied(gone, schema_change(keyspace("app")), proposal=b"z" * 16)
+    assert refusal.error is not None
+    assert outcome == Outcome()
+    assert "app" not in after.schema.keyspaces
+
+
+def test_a_proposal_that_comes_when_its_first_copy_may_be_forgotten_is_refused() -> None:
+    """Else a message that was late by hours would carry a change out a second time."""
+    view, _ = applied(founded(), schema_change(keyspace("app")), proposal=b"y" * 16)
+    for _ in range(limits.METADATA_RECENT_MAX):
+        view, _ = applied(view, UpdateMember(newcomer(1).host_id, ("10.0.0.1", 7000), ("10.0.0.1", 9042)))
+    assert len(view.recent) == limits.METADATA_RECENT_MAX
+    assert b"y" * 16 not in view.recent
+    view = grown(view, schema_change(DropKeyspace("app")))
+    after, outcome = applied(view, schema_change(keyspace("app")), proposal=b"y" * 16, since=1)
+    assert isinstance(outcome.error, Overloaded)
+    assert "app" not in after.schema.keyspaces
+
+
+def test_entries_of_consensus_change_the_epoch_and_the_voters_alone() -> None:
+    view = ring_of(3)
+    noop, outcome = apply(view, Entry(view.epoch + 1, 2, EntryKind.NOOP, b""))
+    assert outcome == Outcome()
+    assert noop == replace(view, epoch=view.epoch + 1)
+    voters = encode_voters((NodeId(3), NodeId(1), NodeId(2)))
+    after, _ = apply(noop, Entry(noop.epoch + 1, 2, EntryKind.VOTERS, voters))
+    assert after == replace(view, epoch=view.epoch + 2, voters=(1, 2, 3))
+    assert after.ring is view.ring
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (EntryKind.COMMAND, b"\xc1"),
+        (EntryKind.COMMAND, b"\x83\xa2id\xc4\x01x\xa5since\x00\xa7command\x81\xa7command\xa5grow?"),
+        (EntryKind.VOTERS, b"\x80"),
+    ],
+)
+def test_an_entry_that_cant_be_read_stops_the_node(kind: EntryKind, payload: bytes) -> None:
+    """Skipping it would make this node's view another one than that of the nodes that can read it."""
+    with pytest.raises(StoreDamaged, match="Entry 2 of the metadata log can't be applied"):
+        apply(founded(), Entry(2, 1, kind, payload))
+
+
+def test_refusals_keep_their_class_and_text() -> None:
+    """A driver tells an application by the class whether its table is there already."""
+    for error in (
+        InvalidRequest("no"),
+        ConfigurationException("bad"),
+        AlreadyExists("app", "t"),
+        AlreadyExists("app"),
+        Overloaded("full"),
+        NotSupported("this"),
+    ):
+        again = decode_refusal(encode_refusal(error))
+        assert isinstance(error, type(again))
+        assert (again.code, again.message) == (error.code, error.message)
+    with pytest.raises(StoreDamaged):
+        decode_refusal(b"\xc1")
+
+
+def test_a_jump_over_entries_is_told_as_the_changes_that_it_amounts_to() -> None:
+    """Drivers would keep a schema that is no more."""
+    before = grown(with_table(founded()), schema_change(keyspace("old")), schema_change(keyspace("same")))
+    after = grown(
+        before,
+        schema_change(DropKeyspace("old")),
+        schema_change(keyspace("new")),
+        schema_change(table("u", "new")),
+        schema_change(TruncateTable("app", "t")),
+        schema_change(AlterKeyspace("same", durable_writes=False)),
+    )
+    assert schema_events(before.schema, after.schema) == (
+        SchemaChangeEvent("UPDATED", "TABLE", "app", "t"),
+        SchemaChangeEvent("CREATED", "KEYSPACE", "new"),
+        SchemaChangeEvent("CREATED", "TABLE", "new", "u"),
+        SchemaChangeEvent("DROPPED", "KEYSPACE", "old"),
+        SchemaChangeEvent("UPDATED", "KEYSPACE", "same"),
+    )
+    assert schema_events(after.schema, after.schema) == ()
+
+
+def test_what_clients_see_of_a_member() -> None:
+    view = ring_of(2)
+    member = view.members[NodeId(2)]
+    info = node_info(view, member, generation=7, listen=("0.0.0.0", 7001))
+    assert info.cluster_name == "ring"
+    assert (info.host_id, info.data_center, info.rack) == (member.host_id, "dc1", "r1")
+    assert info.tokens == tuple(str(token) for token in member.tokens)
+    assert (info.native_address, info.native_port) == ("10.0.0.2", 9042)
+    assert (info.broadcast_address, info.broadcast_port) == ("10.0.0.2", 7000)
+    assert (info.listen_address, info.listen_port, info.generation) == ("0.0.0.0", 7001, 7)
+
+
+def commands() -> st.SearchStrategy[Command]:
+    """Commands of which some fit, depending on what came before."""
+    numbers = st.integers(2, 5)
+    names = st.sampled_from(["a", "b"])
+    changes = st.one_of(
+        names.map(keyspace),
+        names.map(DropKeyspace),
+        st.tuples(st.sampled_from("tu"), names).map(lambda pair: table(*pair)),
+        names.map(lambda name: TruncateTable(name, "t")),
+        names.map(lambda name: AlterKeyspace(name, SIMPLE, {"replication_factor": "3"})),
+    )
+    return st.one_of(
+        changes.map(schema_change),
+        numbers.map(lambda number: AddMember(newcomer(number, rack=f"r{number % 3}"))),
+        numbers.map(lambda number: RemoveMember(newcomer(number).host_id)),
+        st.tuples(numbers, numbers).map(
+            lambda pair: UpdateMember(
+                newcomer(pair[0]).host_id, newcomer(pair[1]).peer, newcomer(pair[1]).native
+            )
+        ),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(commands(), max_size=25), st.integers(0, 25))
+def test_a_snapshot_stands_for_the_entries_before_it(steps: list[Command], at: int) -> None:
+    """A node that began from a snapshot must not come to differ from one that applied every entry."""
+    view = other = founded()
+    for number, command in enumerate(steps):
+        if number == at:
+            other = decode_view(encode_view(view))
+            assert other == view
+            assert other.ring.tokens == view.ring.tokens
+        view, outcome = applied(view, command)
+        other, same = applied(other, command)
+        assert other == view
+        assert (outcome.events, str(outcome.error)) == (same.events, str(same.error))
+    assert encode_view(view) == encode_view(other)
+    assert decode_view(encode_view(view)) == view
+
+
+def test_a_snapshot_that_cant_be_read_is_told() -> None:
+    encoded = encode_view(ring_of(2))
+    for damaged, match in (
+        (b"", "format nothing"),
+        (b"\x09" + encoded[1:], "format 9"),
+        (encoded[:40], "read"),
+    ):
+        with pytest.raises(StoreDamaged, match=match):
+            decode_view(damaged)
