@@ -152,13 +152,17 @@ class Leadership:
         """Hand leadership to a peer as soon as it has all entries; try for an election timeout."""
         self.transfer_to = to
         self._transfer_until_ms = now_ms + self._timing.election_ms
-        self.hand_over(to)
+        self._hand_over()
         self.replicate(now_ms, commit)
 
-    def hand_over(self, to: NodeId) -> None:
-        """Let the peer campaign at once, if it has all entries."""
-        if self.peers[to].match == self._log.last_index:
-            self._send(to, TimeoutNow(self._term))
+    def abdicate(self) -> None:
+        """The leader isn't a voter any more: whoever has most campaigns at once."""
+        best = max(self._log.voters, key=lambda voter: self.peers[voter].match)
+        self._send(best, TimeoutNow(self._term))
+
+    def _hand_over(self) -> None:
+        if self.transfer_to is not None and self.peers[self.transfer_to].match == self._log.last_index:
+            self._send(self.transfer_to, TimeoutNow(self._term))
 
     # --- replication
 
@@ -194,7 +198,7 @@ class Leadership:
             peer.told = 0
             peer.is_awaited = False
         if sender == self.transfer_to:
-            self.hand_over(sender)
+            self._hand_over()
 
     def on_snapshot_reply(self, now_ms: int, sender: NodeId, index: int) -> None:
         """As ``on_append_reply``."""

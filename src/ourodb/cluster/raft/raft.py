@@ -517,8 +517,7 @@ class Raft:
                 leadership.voters_committed(self.commit)
         leadership.replicate(now_ms, self.commit)
         if self._me not in self.voters and self._log.voters_index <= self.commit:
-            best = max(self.voters, key=lambda voter: leadership.peers[voter].match)
-            leadership.hand_over(best)
+            leadership.abdicate()
             self._follow(self.term, None)
 
     # --- all
