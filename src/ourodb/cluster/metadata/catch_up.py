@@ -172,7 +172,7 @@ class _Waiter:
 
 
 class Waiters:
-    """Peers that want to know when this node has applied an epoch."""
+    """Peers that want to know when this node has applied an epoch, and won't forget it."""
 
     __slots__ = ("_consensus", "_peers", "_waiting")
 
@@ -186,17 +186,17 @@ class Waiters:
 
     def on_await(self, link: Link, request: int, asked: AwaitEpoch) -> None:
         """Answer now or later; not at all when too many wait, or it takes too long: they ask again."""
-        if self._consensus.view.epoch >= asked.epoch:
+        if self._consensus.kept_epoch >= asked.epoch:
             self._answer(link, request)
         elif len(self._waiting) < limits.METADATA_WAITERS_MAX:
             until_ms = self._consensus.now_ms + limits.METADATA_SPREAD_MS
             self._waiting.append(_Waiter(asked.epoch, link, request, until_ms))
 
-    def on_progress(self) -> None:
-        """The epoch has grown."""
+    def on_kept(self) -> None:
+        """What this node has for certain has grown."""
         if not self._waiting:
             return
-        epoch = self._consensus.view.epoch
+        epoch = self._consensus.kept_epoch
         waiting, self._waiting = self._waiting, []
         for waiter in waiting:
             if waiter.epoch <= epoch:
@@ -210,5 +210,5 @@ class Waiters:
 
     def _answer(self, link: Link, request: int) -> None:
         self._peers.answer(
-            link, Verb.AWAIT_EPOCH, request, encode_body(AwaitEpoch(self._consensus.view.epoch))
+            link, Verb.AWAIT_EPOCH, request, encode_body(AwaitEpoch(self._consensus.kept_epoch))
         )

@@ -70,6 +70,9 @@ class Observer(Protocol):
     def on_progress(self) -> None:
         """The epoch has grown, for now as far as it could."""
 
+    def on_kept(self) -> None:
+        """``Consensus.kept_epoch`` has grown."""
+
     def on_leader(self) -> None:
         """There is another leader, or none any more."""
 
@@ -89,15 +92,16 @@ class Consensus:
 
     Attributes:
         view: after the last entry applied.
+        kept_epoch: up to here it will be applied when the node starts again, whatever happens.
         me: this node's id; 0 while it is no member.
         fault: why nothing can be decided on or applied any more until the node is started again.
         refusal: why the store took no writes when it was last tried.
     """
 
     __slots__ = (
-        "_carrying", "_checkpoint", "_heard_leader", "_hint", "_host_id", "_listeners", "_observer", "_peers",
-        "_ports", "_queue", "_raft", "_resume", "_run", "_timer", "_timer_ms", "_timing", "_told_epoch", "_writing",
-        "fault", "log", "me", "refusal", "view",
+        "_carrying", "_checkpoint", "_heard_leader", "_hint", "_host_id", "_is_keeping", "_listeners",
+        "_observer", "_peers", "_ports", "_queue", "_raft", "_resume", "_run", "_timer", "_timer_ms",
+        "_timing", "_told_epoch", "_writing", "fault", "kept_epoch", "log", "me", "refusal", "view",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +115,7 @@ class Consensus:
         self._listeners: list[Listener] = []
         self.log = EntryLog(ports.store)
         self.view = blank_view()
+        self.kept_epoch = 0
         self.me = NodeId(0)
         self.fault: OuroError | None = None
         self.refusal: OuroError | None = None
@@ -118,6 +123,7 @@ class Consensus:
         self._hint = NodeId(0)
         self._heard_leader: tuple[NodeId, int] = (NodeId(0), 0)
         self._told_epoch = 0
+        self._is_keeping = False
         self._checkpoint: ClusterView | None = None
         # What is to be done, in order. While ``_writing``, the rest waits for an fsync; ``_run`` tells those of the
         # machine that was stopped from those of the present one.
@@ -206,6 +212,7 @@ class Consensus:
         """Take part, if this node is to."""
         if self._votes:
             self._make_machine()
+        self._keep()
 
     def stop(self) -> None:
         """Carry out nothing more."""
@@ -390,6 +397,7 @@ class Consensus:
                 if self.view.epoch != self._told_epoch:
                     self._told_epoch = self.view.epoch
                     self._observer.on_progress()
+                    self._keep()
                     continue
                 if self._writing or self._is_stopped:
                     break
@@ -495,6 +503,38 @@ class Consensus:
             self._feed(raft.tick(now_ms))
         else:
             self._arm()
+
+    def _keep(self) -> None:
+        """See to it that what was applied will be known as committed after a crash of the machine, too."""
+        epoch, run = self.view.epoch, self._run
+        if self.kept_epoch >= epoch or self._is_keeping or self._is_stopped:
+            return
+        if self.voters == (self.me,):
+            # For a sole voter, being on disk is being committed.
+            self._on_kept(epoch)
+            return
+        if self.log.applied < epoch:
+            try:
+                self.log.mark_applied(epoch)
+            except OuroError as error:
+                self._on_refused(error)
+                return
+        self._is_keeping = True
+        self._ports.store.sync(lambda error: self._on_mark_synced(run, epoch, error))
+
+    def _on_mark_synced(self, run: int, epoch: int, error: Exception | None) -> None:
+        self._is_keeping = False
+        if error is not None and run == self._run:
+            self._on_refused(error)
+            return
+        if error is None:
+            self._on_kept(epoch)
+        self._keep()
+
+    def _on_kept(self, epoch: int) -> None:
+        if epoch > self.kept_epoch:
+            self.kept_epoch = epoch
+            self._observer.on_kept()
 
     # Views
 

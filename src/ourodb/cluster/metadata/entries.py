@@ -12,9 +12,9 @@ METADATA ``raft/applied/`` + group           index (u64): entries up to it are k
 LOG ``raft/`` + group + index (u64)          format byte, term (u64), kind (u8), payload
 ===========================================  =====================================================================
 
-A store without a snapshot belongs to no cluster: founding and joining one begin with writing it. ``applied`` is written
-without a sync, since it says what consensus would tell again: a crash of the machine may take it back, and then the
-node starts with an older view, and catches up.
+A store without a snapshot belongs to no cluster: founding and joining one begin with writing it. ``applied`` says what
+consensus would tell again: when a crash of the machine takes it back, the node starts with an older view and catches
+up. So an entry may be applied before ``applied`` is synced, but nobody may be told that this node has it.
 """
 
 from __future__ import annotations
@@ -190,8 +190,8 @@ class EntryLog:
         Raises:
             StoreError, Overloaded: it wasn't written.
         """
-        self.applied = index
         self._store.apply([(METADATA, APPLIED_KEY, _INDEX.pack(index))])
+        self.applied = index
 
     def _read(self, key: bytes) -> bytes | None:
         """The value, by a scan, which never answers LATER."""

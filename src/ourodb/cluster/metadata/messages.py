@@ -5,7 +5,7 @@ verb            asks                                                 answers
 ==============  ===================================================  ==================================================
 PROPOSE         append this proposal                                 when it is applied: ``Settled``; or who leads
 PULL            the entries after mine                               ``Pulled``: entries, or a snapshot
-AWAIT_EPOCH     tell when you have applied this                      ``AwaitEpoch`` again, once it is so
+AWAIT_EPOCH     tell when you have applied this, for good            ``AwaitEpoch`` again, once it is so
 JOIN            make me a member                                     ``Joined``: the log to start from; or why not
 ==============  ===================================================  ==================================================
 

@@ -320,7 +320,6 @@ class Metadata:
     def on_epoch_seen(self, node: NodeId, epoch: int) -> None:
         """A message, or gossip, says that the node has applied ``epoch``. Worth calling only for new epochs."""
         self._catch_up.on_seen(node, epoch)
-        self._submissions.on_seen(node, epoch)
         self._arm()
 
     def _on_join(self, link: Link, request: int, flags: int, body: bytes) -> None:
@@ -343,7 +342,9 @@ class Metadata:
             elif verb is Verb.PULL:
                 self._catch_up.on_reply(sender, request, body)
             elif verb is Verb.AWAIT_EPOCH:
-                self.on_epoch_seen(sender, decode_body(AwaitEpoch, body).epoch)
+                kept = decode_body(AwaitEpoch, body).epoch
+                self._catch_up.on_seen(sender, kept)
+                self._submissions.on_kept(sender, kept)
         elif verb is Verb.PROPOSE:
             self._proposals.on_propose(link, request, body)
         elif verb is Verb.PULL:
@@ -364,13 +365,16 @@ class Metadata:
         self._submissions.on_restored()
 
     def on_progress(self) -> None:
-        self._waiters.on_progress()
         self._catch_up.on_progress()
         view = self._consensus.view
         if (view.members, view.voters) != self._checked:
             self._checked = (view.members, view.voters)
             self._check_ms = 0
         self._arm()
+
+    def on_kept(self) -> None:
+        self._waiters.on_kept()
+        self._submissions.on_kept(self._consensus.me, self._consensus.kept_epoch)
 
     def on_leader(self) -> None:
         self._upkeep.on_leader()

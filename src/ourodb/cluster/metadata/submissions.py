@@ -324,11 +324,11 @@ class Submissions:
         submission.until_ms = now_ms + limits.METADATA_SPREAD_MS
         if submission.spreads:
             for node in consensus.view.members:
-                if (
-                    node != consensus.me
-                    and self._catch_up.epoch_of(node) < submission.epoch
-                    and self._peers.is_up(node)
-                ):
+                if node == consensus.me:
+                    is_missing = consensus.kept_epoch < submission.epoch
+                else:
+                    is_missing = self._peers.is_up(node)
+                if is_missing:
                     submission.waits_for[node] = 0
         if not submission.waits_for:
             self._finish(submission)
@@ -340,11 +340,11 @@ class Submissions:
         submission.next_ms = now_ms + limits.METADATA_SPREAD_RETRY_MS
         term = self._consensus.log.term_at(submission.epoch) or 0
         body = encode_body(AwaitEpoch(submission.epoch, term))
-        for node in submission.waits_for:
+        for node in [node for node in submission.waits_for if node != self._consensus.me]:
             submission.waits_for[node] = self._peers.ask(node, Verb.AWAIT_EPOCH, body)
 
-    def on_seen(self, node: NodeId, epoch: int) -> None:
-        """The node has applied ``epoch``."""
+    def on_kept(self, node: NodeId, epoch: int) -> None:
+        """The node has applied ``epoch`` and won't forget it."""
         for submission in [s for s in self._spreading if node in s.waits_for and s.epoch <= epoch]:
             self._is_there(submission, node)
 
@@ -395,7 +395,8 @@ class Submissions:
 
     def _is_excused(self, node: NodeId) -> bool:
         """Whether a node isn't waited for any more: it went down, or isn't a member now."""
-        return node not in self._consensus.view.members or not self._peers.is_up(node)
+        consensus = self._consensus
+        return node not in consensus.view.members or not (node == consensus.me or self._peers.is_up(node))
 
     def _is_hopeless(self, submission: _Submission, now_ms: int) -> bool:
         """Whether it is known already that nobody can decide."""
