@@ -15,7 +15,7 @@ speaks to many at once. At its start a node holds all others to be DOWN.
 than their link's, rumours of nodes that aren't members, generations from the future, leaps of beats and
 versions that can't be. A rumour about this node itself that is newer than the truth (it was restarted within
 the same second, its clock was set back, or somebody lies) can't be ended by refusing it, since others may
-believe it: the node takes greater numbers than the rumour's, which overrides it everywhere.
+believe it: the node takes a greater generation than the rumour's, which overrides it everywhere.
 
 Everything is a plain call with the time in it; what is to be sent comes back in an ``Output``.
 
@@ -95,7 +95,6 @@ class Gossip:
 
     __slots__ = (
         "_asked_last",
-        "_beats_before",
         "_born_ms",
         "_born_s",
         "_generation_max",
@@ -145,7 +144,6 @@ class Gossip:
         self._states: dict[NodeId, NodeState] = {me: self._own}
         self.states: Mapping[NodeId, NodeState] = MappingProxyType(self._states)
         self._asked_last = 0
-        self._beats_before = 0
         self._is_burst_due = False
         self._is_stopping = False
         self.rounds = 0
@@ -311,8 +309,7 @@ class Gossip:
             self._is_burst_due = True
 
     def _beat(self, now_ms: int) -> None:
-        own = self._own
-        own.beat = max(own.beat + 1, self._beats_before + (now_ms - self._born_ms) // GOSSIP_BEAT_MS)
+        self._own.beat = max(self._own.beat + 1, (now_ms - self._born_ms) // GOSSIP_BEAT_MS)
 
     # --- speaking --------------------------------------------------------------------------------------------
 
@@ -388,7 +385,7 @@ class Gossip:
             return
         newer: list[Entry] = []
         wanted: list[Entry] = []
-        lacking: list[tuple[int, int]] = []
+        lacking = self._contradictions(peer, syn.own)
         states = self._states
         for entry in entries:
             node, generation, beat, version = entry
@@ -396,23 +393,18 @@ class Gossip:
             if state is None:
                 self.refusals["unknown node"] += 1
                 continue
-            if generation == state.generation:
-                if beat == state.beat and version == state.version:
-                    continue
-                if state is self._own:
-                    self._hear_of_me(generation, beat, version)
-                elif beat > state.beat:
+            if state is self._own:
+                self._hear_of_me(generation, beat, version)  # The answer says all of us anyhow.
+            elif generation == state.generation:
+                if beat > state.beat:
                     self._hear_beat(now_ms, node, generation, beat, rumoured)
-                if beat < state.beat:
+                elif beat < state.beat:
                     newer.append((node, generation, state.beat, 0))
                 if version > state.version:
                     wanted.append((node, generation, 0, state.version))
                 elif version < state.version:
                     lacking.append((node, version))
             elif generation < state.generation:
-                lacking.append((node, 0))
-            elif state is self._own:
-                self._hear_of_me(generation, beat, version)
                 lacking.append((node, 0))
             elif generation > self._generation_max:
                 self.refusals["future generation"] += 1
@@ -423,20 +415,20 @@ class Gossip:
             syn.asked_ms,
             self._own.delta(self._me, 0),
             Digest.of(newer),
-            self._deltas([(node, since) for node, since in lacking if node != self._me]),
+            self._deltas(lacking),
             Digest.of(wanted),
         )
         self._say(peer, ack, output)
 
     def _on_ack(self, now_ms: int, peer: Peer, ack: Ack, rumoured: list[Peer], output: Output) -> None:
         newer, wanted = ack.newer.entries(), ack.wanted.entries()
-        said = self._own.generation, self._own.version
+        generation = self._own.generation
         if not self._hear(now_ms, peer, ack.own, ack.asked_ms, output):
             return
         for node, of_generation, beat, _ in newer:
             self._hear_beat(now_ms, node, of_generation, beat, rumoured)
         self._take_deltas(now_ms, ack.deltas, rumoured, output)
-        lacking = []
+        lacking = self._contradictions(peer, ack.own)
         for node, of_generation, _, version in wanted:
             state = self._states.get(NodeId(node))
             if state is not None and state.generation >= of_generation:
@@ -444,9 +436,16 @@ class Gossip:
         deltas = self._deltas(lacking)
         if deltas:
             self._say(peer, Ack2(self._me, deltas), output)
-        if (self._own.generation, self._own.version) != said:
+        if self._own.generation != generation:
             # Until the peer hears what overrides the rumour, it may hold us to be DOWN.
             self._ask(now_ms, peer, output)
+
+    def _contradictions(self, peer: Peer, own: Delta) -> list[tuple[int, int]]:
+        """The peer itself, if it doesn't say what is known of it under the same numbers: another process of it had them
+        before, and it must hear of that to end the confusion."""
+        state = peer.state
+        is_same = own.generation == state.generation and own.version == state.version
+        return [(peer.node, 0)] if is_same and own.fields != state.fields else []
 
     def _deltas(self, lacking: list[tuple[int, int]]) -> list[Delta]:
         """What changed of these nodes since these versions, as far as it fits; who goes first is left to chance."""
@@ -493,7 +492,12 @@ class Gossip:
     def _take_deltas(self, now_ms: int, deltas: list[Delta], rumoured: list[Peer], output: Output) -> None:
         for delta in deltas:
             if delta.node == self._me:
-                self._hear_of_me(delta.generation, delta.beat, delta.version)
+                own = self._own
+                is_same = delta.generation == own.generation and delta.version == own.version
+                if is_same and not delta.since and delta.fields != own.fields:
+                    self._override(delta.generation)
+                else:
+                    self._hear_of_me(delta.generation, delta.beat, delta.version)
                 continue
             peer = self._liveness.peers.get(NodeId(delta.node))
             if peer is None:
@@ -551,17 +555,13 @@ class Gossip:
         return True
 
     def _hear_of_me(self, generation: int, beat: int, version: int) -> None:
-        """A rumour of this node: if it says more than the truth, make the truth say more than it."""
+        """A rumour of this node."""
         own = self._own
-        if generation < own.generation:
-            return
-        if generation == own.generation and beat <= own.beat and version <= own.version:
-            return
+        if generation > own.generation or (generation == own.generation and (beat > own.beat or version > own.version)):
+            self._override(generation)
+
+    def _override(self, generation: int) -> None:
+        """A rumour of this node isn't true: say everything anew under a greater generation."""
         self.refusals["rumour about me"] += 1
-        if generation > self._generation_max:
-            return
-        if generation > own.generation or max(beat - own.beat, version - own.version) > GOSSIP_LEAP_MAX:
-            own.renew(generation + 1, 1, 1)
-        else:
-            own.renew(generation, max(own.beat, beat) + 1, max(own.version, version) + 1)
-        self._beats_before = own.beat - (self._now_ms - self._born_ms) // GOSSIP_BEAT_MS
+        if generation <= self._generation_max:
+            self._own.generation = generation + 1

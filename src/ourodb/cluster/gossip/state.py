@@ -1,10 +1,10 @@
 """What a node says of itself.
 
 A state is a generation (the second in which the node's process started: a new process is a new generation), a
-beat (one more each round: nothing but proof of life) and a map of small fields: the epoch of the metadata log
+beat (how long that process has run: proof of life) and a map of small fields: the epoch of the metadata log
 that it has applied, its load, the hints that wait on it, and words for display. Each change of a field gets
 the next version. Only the node itself makes new beats and versions; everybody else passes them on, so of two
-states of a node that of the greater generation, then each field of the greater version, is the newer, and in
+states of a node that of the greater generation, then that of the greater version, is the newer, and in
 whatever order they are heard all end at the same.
 
 A delta holds the fields whose version is greater than ``since``. Whoever has everything up to ``since`` has
@@ -152,16 +152,9 @@ class NodeState:
         self.version, self.fields = version, fields
         return True
 
-    def renew(self, generation: int, beat: int, version: int) -> None:
-        """Only for a node's own state: say everything anew under these numbers."""
-        self.generation, self.beat, self.version = generation, beat, version
-        self.fields = {name: (version, value) for name, (_, value) in self.fields.items()}
-
     def delta(self, node: int, since: int) -> Delta:
         """What changed after version ``since`` of this generation."""
-        fields = self.fields
-        if since:
-            fields = {name: field for name, field in fields.items() if field[0] > since}
+        fields = {name: told for name, told in self.fields.items() if told[0] > since}
         return Delta(node, self.generation, self.beat, since, self.version, fields)
 
     def merge(self, delta: Delta) -> bool:
@@ -180,9 +173,7 @@ class NodeState:
         if is_newer:
             self.beat = delta.beat
         if delta.since <= self.version < delta.version:
-            for name, told in delta.fields.items():
-                if told[0] > self.fields.get(name, (0, 0))[0]:
-                    self.fields[name] = told
+            self.fields.update(delta.fields)
             self.version = delta.version
             is_newer = True
         return is_newer
