@@ -200,12 +200,7 @@ class Nemesis:
     def reset(self) -> Script:
         """Connections break, now this one and then that one."""
         for _ in range(self._chance.between(1, 20)):
-            connections = [
-                connection
-                for machine in self._world.machines
-                if machine.process is not None
-                for connection in machine.process.transport.connections()
-            ]
+            connections = self._world.network.connections()
             if connections:
                 self._chance.choice(connections).reset()
             yield self._wait(10, 500)

@@ -64,11 +64,16 @@ class Operation:
 
 
 class History:
-    """The operations of a run, in the order of their invocation."""
+    """The operations of a run, in the order of their invocation.
+
+    Attributes:
+        on_complete: is told of each operation that is completed.
+    """
 
     def __init__(self, now_ns: Callable[[], int]) -> None:
         self._now_ns = now_ns
         self.operations: list[Operation] = []
+        self.on_complete: Callable[[Operation], None] = lambda operation: None
 
     def __iter__(self) -> Iterator[Operation]:
         return iter(self.operations)
@@ -89,6 +94,7 @@ class History:
         operation.error = error
         if outcome is not Outcome.UNKNOWN:
             operation.completed_ns = self._now_ns()
+        self.on_complete(operation)
 
     def counts(self) -> Counter[str]:
         """Operations by outcome."""

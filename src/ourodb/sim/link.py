@@ -94,10 +94,13 @@ class Call:
 
     def _connected(self, connection: Connection) -> None:
         """In a pass of this end."""
-        if self._lane.is_called_by(self):
+        if not self._lane.is_called_by(self):
+            connection.abandon()
+        elif connection.is_open:
             self._lane.connected(connection)
         else:
-            connection.abandon()
+            # It broke as soon as it was there.
+            self._fail(refused=False)
 
     def _on_refusal(self, target: Machine) -> None:
         if self._network.is_open(target.index, self._lane.process.index):

@@ -152,6 +152,10 @@ class Network:
         """It is open no more."""
         self._connections[source, target].pop(connection, None)
 
+    def connections(self) -> list[Connection]:
+        """Those that are open."""
+        return [connection for path in self._connections.values() for connection in path]
+
     def _tell_cut(self, source: int, target: int) -> None:
         for path in ((source, target), (target, source)):
             for connection in list(self._connections.get(path, ())):

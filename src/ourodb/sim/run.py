@@ -16,7 +16,7 @@ from ourodb.sim.chance import Chance
 from ourodb.sim.checkers.linearizability import TooTangled
 from ourodb.sim.client import CqlClient
 from ourodb.sim.faults import Nemesis
-from ourodb.sim.history import History
+from ourodb.sim.history import History, Operation, Outcome
 from ourodb.sim.logs import captured
 from ourodb.sim.machine import Build
 from ourodb.sim.tasks import Promise, S
@@ -108,6 +108,7 @@ class SimStage:
     def __init__(self, world: World) -> None:
         self.random: Chance = world.chance.child("workload")
         self.history = History(lambda: world.loop.now_ns)
+        self.history.on_complete = self._tell
         self.replication_factor = min(3, len(world.machines))
         self.is_over = False
         self._world = world
@@ -121,6 +122,10 @@ class SimStage:
 
     def sleep(self, seconds: float) -> Promise[None]:
         return self._world.sleep(seconds)
+
+    def _tell(self, operation: Operation) -> None:
+        if operation.outcome is not Outcome.DONE:
+            self._world.tell("client", f"{operation} {operation.error}")
 
 
 def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:

@@ -1,0 +1,283 @@
+"""Whole runs, on toys: from a seed to a verdict.
+
+If this fails, a failing seed can't be replayed, a cluster that is right is called wrong, or one that is wrong is called
+right.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.sim.toy import Bugs, build_toy, toy_world
+
+from ourodb.cql.wire.codes import Consistency
+from ourodb.errors import InvalidRequest, WriteTimeout
+from ourodb.sim.client import CqlClient
+from ourodb.sim.faults import FAULTS, Nemesis, kinds_of
+from ourodb.sim.history import Outcome
+from ourodb.sim.run import Plan, Verdict, run
+from ourodb.sim.tasks import S
+from ourodb.sim.workloads import WORKLOADS
+from ourodb.sim.workloads import set as elements
+from ourodb.sim.workloads.stage import NoAnswer, NotSent, bigint, from_bigint
+
+ALL = tuple(FAULTS)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def short(seed: int, workload: str = "register", faults: tuple[str, ...] = ALL, **options: object) -> Plan:
+    return Plan(seed, workload, seconds=8, quiet_seconds=4, clients=5, faults=faults, **options)  # type: ignore[arg-type]
+
+
+def shown(verdict: Verdict) -> str:
+    return "\n".join([*verdict.problems, verdict.line()])
+
+
+# --- One seed, one run -----------------------------------------------------------------------------------------
+
+
+def test_a_seed_gives_one_run_and_another_seed_another() -> None:
+    first, again, other = (run(short(seed, story=True), build_toy(3)) for seed in (1, 1, 2))
+    assert first.is_ok, shown(first)
+    assert first.line() == again.line()
+    assert first.story == again.story
+    assert len(first.story) > 10
+    assert first.trace != other.trace
+
+
+def test_whether_the_story_is_told_makes_no_difference() -> None:
+    assert run(short(3, story=True), build_toy(3)).trace == run(short(3), build_toy(3)).trace
+
+
+def test_a_seed_gives_one_run_whatever_pythons_hash_seed() -> None:
+    program = (
+        "from tests.sim.test_runs import *\n"
+        "for workload in WORKLOADS: print(run(short(5, workload), build_toy(3)).line())"
+    )
+    lines = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={
+                **os.environ,
+                "PYTHONHASHSEED": hash_seed,
+                "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}",
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for hash_seed in ("0", "1", "4711")
+    ]
+    assert lines[0] == lines[1] == lines[2]
+    assert lines[0].count("verdict: ok") == len(WORKLOADS), lines[0]
+
+
+# --- What is right passes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workload", sorted(WORKLOADS))
+@pytest.mark.parametrize("seed", range(3))
+def test_a_cluster_that_is_right_passes_under_all_faults(workload: str, seed: int) -> None:
+    verdict = run(short(100 + seed, workload), build_toy(3))
+    assert verdict.is_ok, shown(verdict)
+    assert sum(verdict.struck.values()) > 0
+    assert sum(verdict.done.values()) > 500
+
+
+@pytest.mark.parametrize("fault", ALL)
+def test_each_fault_alone_strikes_and_heals(fault: str) -> None:
+    verdict = run(short(7, "register", (fault,), nodes=5), build_toy(5))
+    assert verdict.is_ok, shown(verdict)
+    assert verdict.struck[fault] > 0
+
+
+def test_two_data_centres() -> None:
+    verdict = run(short(1, "set", data_centers=2, nodes=4), build_toy(4))
+    assert verdict.is_ok, shown(verdict)
+
+
+def test_the_nemesis_heals_all() -> None:
+    world = toy_world(11, 5)
+    nemesis = Nemesis(world, ALL)
+    task = world.spawn(nemesis.run(world.loop.now_ns + 60 * S))
+    assert world.run_until(lambda: task.is_kept, 300)
+    assert set(nemesis.struck) > {"kill", "partition"}
+    for machine in world.machines:
+        assert machine.is_powered
+        assert machine.process is not None
+        assert not machine.process.is_paused
+        assert not machine.disk.conditions.is_full
+    indexes = range(5)
+    assert all(world.network.is_open(one, other) for one in indexes for other in indexes)
+    with pytest.raises(ValueError, match="no fault is called 'flood'"):
+        kinds_of("kill, flood")
+    assert kinds_of("all") == ALL
+    assert kinds_of("none") == ()
+
+
+# --- What is wrong is found ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("bug", "workload", "faults"),
+    [
+        ("quorum_off_by_one", "register", ()),
+        ("quorum_off_by_one", "set", ALL),
+        ("acknowledges_before_sync", "set", ("power",)),
+        ("forgets_promises", "register", ()),
+        ("reads_locally", "register", ("partition",)),
+        ("reads_locally", "set", ("partition",)),
+        ("reads_locally", "monotonic", ("partition",)),
+        ("retries_unknown", "register", ()),
+        ("retries_unknown", "counter", ()),
+    ],
+)
+def test_a_mistake_is_found_within_a_few_seeds(bug: str, workload: str, faults: tuple[str, ...]) -> None:
+    for seed in range(40):
+        verdict = run(short(seed, workload, faults), build_toy(3, Bugs(**{bug: True})))
+        if not verdict.is_ok:
+            assert "VIOLATION" in verdict.line()
+            return
+    pytest.fail(f"{bug} was never found by {workload}")
+
+
+def test_a_program_that_raises_fails_the_run() -> None:
+    def build(machine, ports):  # type: ignore[no-untyped-def]
+        toy = build_toy(3)(machine, ports)
+        ports.scheduler.after(2_000, lambda: 1 // 0)
+        return toy
+
+    verdict = run(short(1, faults=()), build)
+    assert any("ZeroDivisionError" in problem for problem in verdict.problems)
+
+
+def test_a_bug_that_is_logged_fails_the_run() -> None:
+    import structlog
+
+    log = structlog.get_logger()
+
+    def complain() -> None:
+        try:
+            raise KeyError("oh")
+        except KeyError:
+            log.exception("internal error", what="x")
+
+    def build(machine, ports):  # type: ignore[no-untyped-def]
+        toy = build_toy(3)(machine, ports)
+        ports.scheduler.after(2_000, complain)
+        ports.scheduler.after(2_000, lambda: log.warning("nothing to worry about"))
+        return toy
+
+    verdict = run(short(1, faults=(), story=True), build)
+    assert len(verdict.problems) == 3
+    assert "node1 has a bug: internal error what=x" in "\n".join(verdict.problems)
+    assert any("nothing to worry about" in line for line in verdict.story)
+
+
+def test_a_run_in_which_nothing_succeeds_proves_nothing() -> None:
+    def build(machine, ports):  # type: ignore[no-untyped-def]
+        toy = build_toy(3)(machine, ports)
+        toy.propose = lambda key, change, done: done(WriteTimeout(Consistency.QUORUM, 0, 2, "CAS"))
+        return toy
+
+    verdict = run(short(1, "counter", faults=()), build)
+    assert not verdict.is_ok
+
+
+def test_a_cluster_that_does_not_start_fails_the_run() -> None:
+    def build(machine, ports):  # type: ignore[no-untyped-def]
+        toy = build_toy(3)(machine, ports)
+        toy.start = lambda: None
+        return toy
+
+    verdict = run(short(1), build)
+    assert "not ready after" in verdict.problems[0]
+
+
+# --- The client ------------------------------------------------------------------------------------------------
+
+
+def test_a_client_prepares_once_and_decodes() -> None:
+    world = toy_world(1)
+    for version, compression in ((5, ""), (5, "lz4"), (4, ""), (3, "snappy")):
+        client = CqlClient(world, world.machines[:1], version=version, compression=compression)
+        reply = world.carry_out(_wait(client.execute(elements.INSERT, (bigint(1), bigint(2)))), 10)
+        assert reply.error is None
+        assert reply.rows == []
+        reply = world.carry_out(_wait(client.execute(elements.LOOK_UP, (bigint(1),))), 10)
+        assert reply.columns == ("id",)
+        assert from_bigint(reply.cell("id")) == 1
+        assert reply.cell("no such column") is None
+        reply = world.carry_out(_wait(client.execute("SELECT nonsense")), 10)
+        assert isinstance(reply.error, InvalidRequest)
+        assert reply.outcome is Outcome.REFUSED
+        assert client.wire is not None
+        assert sorted(client.wire.prepared) == sorted([elements.INSERT, elements.LOOK_UP, "SELECT nonsense"])
+
+
+def test_a_client_goes_to_another_node_when_its_own_dies() -> None:
+    world = toy_world(1)
+    client = CqlClient(world, world.machines, moves=False)
+    world.carry_out(_wait(client.execute(elements.INSERT, (bigint(1), bigint(2)))), 10)
+    assert client.wire is not None
+    first = client.wire.machine
+    promise = client.execute(elements.INSERT, (bigint(2), bigint(2)))
+    first.kill()
+    assert world.run_until(lambda: promise.is_kept, 1), "the client hears of it at once"
+    assert isinstance(promise.value.error, NoAnswer)
+    assert promise.value.outcome is Outcome.UNKNOWN
+    reply = world.carry_out(_wait(client.execute(elements.INSERT, (bigint(3), bigint(2)))), 10)
+    assert reply.error is None
+    assert client.wire is not None
+    assert client.wire.machine is not first
+
+
+def test_a_client_gives_up_in_time_and_late_answers_harm_nobody() -> None:
+    world = toy_world(1)
+    client = CqlClient(world, world.machines[:1], moves=False)
+    world.carry_out(_wait(client.execute(elements.INSERT, (bigint(1), bigint(2)))), 10)
+    world.machines[0].pause()
+    start_ns = world.loop.now_ns
+    reply = world.carry_out(_wait(client.execute(elements.INSERT, (bigint(2), bigint(2)), timeout_s=0.5)), 10)
+    assert isinstance(reply.error, NoAnswer)
+    assert world.loop.now_ns - start_ns == S // 2
+    world.machines[0].resume()
+    world.run_for(1)
+    reply = world.carry_out(_wait(client.execute(elements.LOOK_UP, (bigint(2),))), 10)
+    assert reply.rows, "what the client gave up has happened"
+
+
+def test_a_client_without_nodes_says_so() -> None:
+    world = toy_world(1)
+    for machine in world.machines:
+        machine.kill()
+    client = CqlClient(world, world.machines)
+    reply = world.carry_out(_wait(client.execute(elements.LOOK_UP, (bigint(1),))), 60)
+    assert isinstance(reply.error, NotSent)
+    assert reply.outcome is Outcome.REFUSED
+    for machine in world.machines:
+        machine.lose_power()
+    reply = world.carry_out(_wait(client.execute(elements.LOOK_UP, (bigint(1),))), 60)
+    assert isinstance(reply.error, NotSent)
+
+
+def test_a_session_is_closed_when_its_client_hangs_up() -> None:
+    world = toy_world(1)
+    sessions = []
+    toy = world.machines[0].program
+    open_session = toy.open_session
+    toy.open_session = lambda *arguments: sessions.append(open_session(*arguments)) or sessions[-1]
+    client = CqlClient(world, world.machines[:1])
+    world.carry_out(_wait(client.execute(elements.INSERT, (bigint(1), bigint(2)))), 10)
+    assert not sessions[0].is_closed
+    client.close()
+    world.run_for(0.1)
+    assert sessions[0].is_closed
+
+
+def _wait(promise):  # type: ignore[no-untyped-def]
+    return (yield promise)
