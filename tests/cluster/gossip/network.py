@@ -138,6 +138,12 @@ class Network:
         """Whether all others that run hold the node to be so."""
         return all(seen == is_up for seen in self.all_see_of(node))
 
+    def is_whole(self) -> bool:
+        """Whether all members run and hold each other to be UP."""
+        return len(self.processes) == len(self.members) and all(
+            process.gossip.is_up(node) for process in self.processes.values() for node in self.members
+        )
+
     def views(self) -> list[tuple[int, int]]:
         """(observer, node) of each that is held to be UP."""
         return [

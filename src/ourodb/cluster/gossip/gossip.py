@@ -102,7 +102,6 @@ class Gossip:
         "_is_stopping",
         "_liveness",
         "_me",
-        "_now_ms",
         "_own",
         "_random",
         "_round_ms",
@@ -139,7 +138,6 @@ class Gossip:
         self._generation_max = generation + GENERATION_AHEAD_SECONDS_MAX
         self._random = random
         self._round_ms = round_ms
-        self._now_ms = now_ms
         self._liveness = Liveness(now_ms, round_ms)
         self._states: dict[NodeId, NodeState] = {me: self._own}
         self.states: Mapping[NodeId, NodeState] = MappingProxyType(self._states)
@@ -304,7 +302,6 @@ class Gossip:
     # --- time ------------------------------------------------------------------------------------------------
 
     def _listen(self, now_ms: int) -> None:
-        self._now_ms = now_ms
         if self._liveness.listen(now_ms):
             self._is_burst_due = True
 
@@ -557,7 +554,9 @@ class Gossip:
     def _hear_of_me(self, generation: int, beat: int, version: int) -> None:
         """A rumour of this node."""
         own = self._own
-        if generation > own.generation or (generation == own.generation and (beat > own.beat or version > own.version)):
+        if generation > own.generation or (
+            generation == own.generation and (beat > own.beat or version > own.version)
+        ):
             self._override(generation)
 
     def _override(self, generation: int) -> None:
