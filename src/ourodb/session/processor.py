@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
+import structlog
+
 from ourodb import limits
 from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.cluster.metadata.submissions import Applied
@@ -28,6 +30,7 @@ from ourodb.cql.plan.options import ExecuteOptions
 from ourodb.cql.plan.select import SelectPlan
 from ourodb.cql.syntax import ast
 from ourodb.cql.syntax.parser import parse
+from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.primitives import UNSET, Value
 from ourodb.cql.wire.requests import Batch, Execute, Query, QueryParameters
 from ourodb.cql.wire.responses import (
@@ -40,6 +43,7 @@ from ourodb.errors import (
     InvalidRequest,
     NotSupported,
     OuroError,
+    RequestError,
     Unprepared,
 )
 from ourodb.ports import Clock, Random
@@ -57,11 +61,14 @@ from ourodb.session.plans import DdlPlan, DescribePlan, Plan, UsePlan
 from ourodb.session.reads import Reads, outdated
 from ourodb.session.statements import PreparedStatement, PreparedStatements, StatementCache, statement_id
 from ourodb.storage.keys import TableKeys
+from ourodb.storage.mutation import Mutation
 from ourodb.storage.rows import Rows
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ourodb.session.session import Session
+
+log = structlog.get_logger()
 
 MICROS = 1_000_000
 
@@ -253,6 +260,18 @@ class QueryProcessor:
         check_batch(request.kind, [plan for plan, _ in bound])
         options = self._options(session, parameters, keyspace)
         self._modifications.run(bound, options, None, answer, request.kind)
+
+    def keep_trace(self, mutation: Mutation, now_s: int) -> None:
+        """Write rows of a trace; the request itself was carried out, and its trace is worth less than its answer."""
+
+        def kept(error: RequestError | None) -> None:
+            if error is not None:
+                log.warning("trace not kept", reason=str(error))
+
+        try:
+            self._coordinator.write("system_traces", mutation, Consistency.ANY, now_s, kept)
+        except RequestError as error:
+            kept(error)
 
     # Sessions
 

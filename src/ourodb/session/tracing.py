@@ -1,8 +1,8 @@
 """Tracing: what happened to one request, written to ``system_traces``.
 
 A client that sets the tracing flag gets an id with its answer and polls ``system_traces.sessions`` until the
-duration is there. The rows are written when the answer is made, in the pass of the loop in which it goes out,
-and live for a day (the tables' default TTL).
+duration is there. The rows are written when the answer is made, to whichever nodes keep them, and live for a day (the
+tables' default TTL).
 """
 
 from __future__ import annotations
@@ -10,20 +10,15 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
-import structlog
-
 from ourodb.cql.types import INET, INT, TEXT, TIMESTAMP
 from ourodb.cql.types.timeuuid import timeuuid
 from ourodb.cql.wire import codes
 from ourodb.cql.wire.requests import QueryParameters
-from ourodb.errors import OuroError
 from ourodb.schema.model import Table
 from ourodb.storage.mutation import Mutation, MutationBuilder, RowBuilder
 
 if TYPE_CHECKING:
     from ourodb.session.processor import QueryProcessor
-
-log = structlog.get_logger()
 
 STATEMENT_CHARACTERS_MAX = 1000
 THREAD = "loop"
@@ -86,11 +81,7 @@ class Trace:
         now_s = self._started_us // 1_000_000
         for mutation in (self._session_row(sessions, now_s), self._event_rows(events, now_s)):
             if mutation is not None:
-                try:
-                    self._processor.rows.apply(mutation, now_s)
-                except OuroError as error:
-                    # The request itself was carried out; its trace is worth less than its answer.
-                    log.warning("trace not kept", reason=str(error))
+                self._processor.keep_trace(mutation, now_s)
 
     def _session_row(self, table: Table, now_s: int) -> Mutation | None:
         builder = self._builder(table, now_s)
