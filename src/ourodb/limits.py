@@ -170,8 +170,11 @@ PENDING_WRITES_MAX: Final = 8_192
 PENDING_KEYS_PER_SCAN_MAX: Final = 64
 """Keys not written yet that a scan looks through; with more it has them written first."""
 
-FETCHES_PER_READ_MAX: Final = 64
-"""Keys that were not in memory which the reader thread asks for in one go."""
+FETCHES_AT_ONCE_MAX: Final = 64
+"""Keys that aren't in memory which a mutation asks for in one go."""
+
+FETCHED_BYTES_MAX: Final = 16 * MIB
+"""Values that weren't in memory which the store keeps after it read them, for those who wait for several."""
 
 SETTLE_WITHIN_MS: Final = 5
 """Writes that nobody settles are settled after this."""
@@ -505,6 +508,9 @@ REMOVED_HOSTS_MAX: Final = 10_000
 
 METADATA_RECENT_MAX: Final = 1_024
 """Proposals whose outcome the log remembers, so that one that is sent again is carried out once."""
+
+METADATA_VIEW_BYTES_MAX: Final = 256 * MIB
+"""A view as bytes, before it is deflated to what RAFT_SNAPSHOT_BYTES_MAX allows."""
 
 METADATA_SUBMISSIONS_MAX: Final = 256
 """Changes that wait on one node to be carried out; past it, clients are told OVERLOADED."""

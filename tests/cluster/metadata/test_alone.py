@@ -295,8 +295,11 @@ def test_an_entry_that_was_cut_out_is_told() -> None:
 def test_operators_see_the_last_entries() -> None:
     alone = Alone(MemoryStore())
     alone.submit(keyspace("app"))
-    shown = alone.metadata.last_entries(2)
-    assert [info.entry.index for info in shown] == [alone.metadata.epoch - 1, alone.metadata.epoch]
+    alone.submit(table("t"))
+    shown = alone.metadata.last_entries(3)
+    epoch = alone.metadata.epoch
+    assert [info.index for info in shown] == [epoch - 2, epoch - 1, epoch]
+    assert [info.text for info in shown] == ["new leader", "create_keyspace app", "create_table app.t"]
     assert all(info.is_applied for info in shown)
     assert len(alone.metadata.last_entries(10_000)) <= limits.METADATA_ENTRIES_SHOWN_MAX
 

@@ -6,6 +6,7 @@ out) at the price of rows.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -24,7 +25,14 @@ from tests.cluster.metadata.changes import (
 )
 
 from ourodb import limits
-from ourodb.cluster.metadata.commands import AddMember, Command, FoundCluster, RemoveMember, UpdateMember
+from ourodb.cluster.metadata.commands import (
+    AddMember,
+    Command,
+    FoundCluster,
+    RemoveMember,
+    UpdateMember,
+    summary,
+)
 from ourodb.cluster.metadata.evolution import Outcome, apply, schema_events
 from ourodb.cluster.metadata.refusals import decode_refusal, encode_refusal
 from ourodb.cluster.metadata.snapshot import decode_view, encode_view
@@ -269,6 +277,18 @@ def test_a_jump_over_entries_is_told_as_the_changes_that_it_amounts_to() -> None
     assert schema_events(after.schema, after.schema) == ()
 
 
+def test_commands_in_a_few_words() -> None:
+    for command, text in (
+        (FoundCluster(UUID(int=1), "ring", newcomer(1)), "found_cluster ring"),
+        (AddMember(newcomer(2)), "add_member 10.0.0.2:7000"),
+        (UpdateMember(UUID(int=1), ("10.0.0.9", 7000), ("10.0.0.9", 9042)), "update_member 10.0.0.9:7000"),
+        (RemoveMember(UUID(int=1)), "remove_member 00000000-0000-0000-0000-000000000001"),
+        (schema_change(TruncateTable("app", "t")), "truncate_table app.t"),
+        (schema_change(DropKeyspace("app")), "drop_keyspace app"),
+    ):
+        assert summary(command) == text
+
+
 def test_what_clients_see_of_a_member() -> None:
     view = ring_of(2)
     member = view.members[NodeId(2)]
@@ -324,10 +344,13 @@ def test_a_snapshot_stands_for_the_entries_before_it(steps: list[Command], at: i
 
 def test_a_snapshot_that_cant_be_read_is_told() -> None:
     encoded = encode_view(ring_of(2))
+    foreign = b"\x01" + zlib.compress(b"\x93\x01\x02\x03")
     for damaged, match in (
         (b"", "format nothing"),
         (b"\x09" + encoded[1:], "format 9"),
-        (encoded[:40], "read"),
+        (encoded[:40], "cut short"),
+        (encoded[:20] + b"\x00" + encoded[21:], "can't be read"),
+        (foreign, "can't be read"),
     ):
         with pytest.raises(StoreDamaged, match=match):
             decode_view(damaged)

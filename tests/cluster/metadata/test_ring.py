@@ -7,6 +7,7 @@ nodes could stop changing for longer than it must.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import pytest
 from tests.cluster.metadata.changes import keyspace, table
@@ -14,6 +15,7 @@ from tests.cluster.metadata.world import SILENCE_MS, Outcome, World, WorldNode
 
 from ourodb import limits
 from ourodb.cluster.metadata.commands import RemoveMember, UpdateMember
+from ourodb.cluster.metadata.messages import Pull, encode_body
 from ourodb.cluster.metadata.submissions import Applied, InDoubt
 from ourodb.errors import AlreadyExists, ConfigurationProblem, InvalidRequest, OuroError, Unavailable
 from ourodb.peer.messages import FAILED, REPLY, Verb
@@ -111,6 +113,10 @@ def test_a_node_that_was_removed_is_told_to_come_afresh() -> None:
     world.until(lambda: outcome)
     assert isinstance(outcome[0], Applied)
     world.until(lambda: all(len(node.running.view.members) == 3 for node in nodes[:3]))
+    # It hears so itself, and need not guess why nobody listens to it.
+    world.until(lambda: gone.running.is_removed)
+    gone.stop()
+    assert gone.boot().is_removed
     gone.stop()
     gone.disk = type(gone.disk)(world)
     again = gone.join(nodes[0])
@@ -231,7 +237,7 @@ def test_a_node_that_comes_back_late_gets_a_snapshot(away: int) -> None:
         world.until(lambda outcome=outcome: outcome)
     outcome = nodes[0].submit(keyspace("last"))
     world.until(lambda: outcome)
-    assert late.boot().epoch < nodes[0].running.last_entries(1)[0].entry.index - 100
+    assert late.boot().epoch < nodes[0].running.last_entries(1)[0].index - 100
     world.until(lambda: agreed(nodes), 5_000)
     told = [event for _, events in late.told for event in events]
     assert SchemaChangeEvent("CREATED", "KEYSPACE", "last") in told
@@ -461,7 +467,7 @@ def test_recovery_is_refused_where_less_is_known() -> None:
 
 
 def test_strangers_are_not_heard() -> None:
-    """A removed node, or one of another ring, must not vote, propose or read the log."""
+    """A removed node, or one of another ring, must not vote or propose, nor take over the log of a foreign one."""
     world = World()
     nodes = world.ring(3)
     stranger = world.node()
@@ -477,10 +483,31 @@ def test_strangers_are_not_heard() -> None:
         return original(source, to, verb, flags, request, body)
 
     world.send = send  # type: ignore[method-assign]
-    asked = [Verb.RAFT, Verb.PROPOSE, Verb.PULL, Verb.AWAIT_EPOCH]
+    link = stranger.link(nodes[0].address)
+    asked = [Verb.RAFT, Verb.PROPOSE, Verb.AWAIT_EPOCH]
     for verb in asked:
-        stranger.send(stranger.link(nodes[0].address), verb, 0, 7, b"\x81\xa5epoch\x01")
+        stranger.send(link, verb, 0, 7, b"\x81\xa5epoch\x01")
         world.run(10)
+    stranger.send(link, Verb.PULL, 0, 7, encode_body(Pull(0, 0, UUID(int=3))))
+    world.run(10)
     assert nodes[0].running.view == before
-    assert [verb for verb, _, _ in answers] == asked
-    assert all(flags == REPLY | FAILED and b"aren't a member" in body for _, flags, body in answers)
+    assert [verb for verb, _, _ in answers] == [*asked, Verb.PULL]
+    assert all(flags == REPLY | FAILED for _, flags, _ in answers)
+    assert all(b"aren't a member" in body for _, _, body in answers[:3])
+    assert answers[3][2] == b"this is another cluster"
+
+
+def test_a_node_that_stops_in_order_leaves_a_leader_behind() -> None:
+    """Else each restart of a leader would stop changes for an election."""
+    world = World()
+    nodes = world.ring(3)
+    world.run(1_000)
+    leader = leader_of(nodes)
+    rest = [node for node in nodes if node is not leader]
+    leader.running.hand_over()
+    world.run(30)
+    leader.stop()
+    assert has_leader(rest)
+    outcome = rest[0].submit(keyspace("app"))
+    world.until(lambda: outcome)
+    assert isinstance(outcome[0], Applied)

@@ -99,7 +99,8 @@ class CatchUp:
         term = self._consensus.log.term_at(view.epoch) or 0
         self._source = source
         self._not_before_ms = now_ms + limits.METADATA_PULL_RETRY_MS
-        self._asked = self._peers.ask(source, Verb.PULL, encode_body(Pull(view.epoch, term, view.recoveries)))
+        body = encode_body(Pull(view.epoch, term, view.cluster_id, view.recoveries))
+        self._asked = self._peers.ask(source, Verb.PULL, body)
 
     def on_reply(self, sender: NodeId, request: int, body: bytes) -> None:
         """What was asked for has come.
@@ -126,7 +127,7 @@ class CatchUp:
             self.look(self._consensus.now_ms, prefer=self._source)
 
     def on_pull(self, link: Link, request: int, body: bytes) -> None:
-        """Somebody lags.
+        """Somebody lags. He need not be a member any more: this is how he gets to know.
 
         Raises:
             ProtocolError: the request can't be read.
@@ -134,6 +135,9 @@ class CatchUp:
         pull = decode_body(Pull, body)
         view, log = self._consensus.view, self._consensus.log
         leader = self._consensus.leader
+        if pull.cluster_id != view.cluster_id or not self._consensus.me:
+            self._peers.refuse(link, Verb.PULL, request, "this is another cluster")
+            return
         if pull.recoveries == view.recoveries and pull.after >= view.epoch:
             answer = Pulled(view.epoch, leader)
         elif pull.recoveries == view.recoveries and log.term_at(pull.after) == pull.term:

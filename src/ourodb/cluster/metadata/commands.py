@@ -16,6 +16,7 @@ import msgspec
 
 from ourodb.errors import StoreDamaged
 from ourodb.ports import Address
+from ourodb.schema.changes import decode_change
 
 PROPOSAL_ID_BYTES: Final = 16
 
@@ -92,6 +93,21 @@ class Proposal(msgspec.Struct, frozen=True):
     id: bytes
     since: int
     command: Command
+
+
+def summary(command: Command) -> str:
+    """The command in a few words, for operators: ``create_table app.t``, ``add_member 10.0.0.3:7000``."""
+    if isinstance(command, ChangeSchema):
+        change = decode_change(command.change)
+        parts = [getattr(change, name, "") for name in ("keyspace", "table", "type")]
+        return f"{change.__struct_config__.tag} {'.'.join(part for part in parts if part)}"
+    tag = command.__struct_config__.tag
+    if isinstance(command, FoundCluster):
+        return f"{tag} {command.name}"
+    if isinstance(command, RemoveMember):
+        return f"{tag} {command.host_id}"
+    peer = command.member.peer if isinstance(command, AddMember) else command.peer
+    return f"{tag} {peer[0]}:{peer[1]}"
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")

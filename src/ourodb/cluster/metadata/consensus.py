@@ -275,6 +275,12 @@ class Consensus:
         self._feed(output)
         return index is not None
 
+    def hand_over(self) -> None:
+        """If this node leads: let another live voter lead, so that nobody waits for an election once it has stopped."""
+        live = [voter for voter in self.voters if voter != self.me and self._peers.is_up(voter)]
+        if self._raft is not None and self.is_leader and live and not self._is_stopped:
+            self._feed(self._raft.transfer(self.now_ms, live[0]))
+
     def note_committed(self, index: int, term: int) -> None:
         """Somebody has applied the entry at ``index``; what is in this node's log up to it needs no asking."""
         if index > self.view.epoch and self.log.term_at(index) == term and not self._is_stopped:
@@ -311,6 +317,8 @@ class Consensus:
         ours = (self.view.recoveries, self.view.epoch)
         if (view.recoveries, view.epoch) <= ours or self._is_stopped or not self.is_idle:
             return
+        if view.cluster_id != self.view.cluster_id:
+            raise StoreDamaged("a view of another cluster")
         if self.log.term_at(snapshot.index) == snapshot.term:
             self.note_committed(snapshot.index, snapshot.term)
             return
@@ -592,13 +600,15 @@ class Consensus:
         snapshot = self.log.snapshot
         assert snapshot is not None
         self._checkpoint = view
-        if mark.epoch <= snapshot.index:
+        if mark.epoch <= snapshot.index or (self._raft is not None and self._raft.commit < mark.epoch):
+            return
+        data = encode_view(mark)
+        if len(data) > limits.RAFT_SNAPSHOT_BYTES_MAX:
             return
         if self._raft is not None:
-            if self._raft.commit >= mark.epoch:
-                self._queue.extend(self._raft.compact(mark.epoch, encode_view(mark)).effects)
+            self._queue.extend(self._raft.compact(mark.epoch, data).effects)
             return
         term = self.log.term_at(mark.epoch)
         assert term is not None
-        made = Snapshot(mark.epoch, term, mark.voters, encode_view(mark))
+        made = Snapshot(mark.epoch, term, mark.voters, data)
         self._queue.append(Persist(self.log.term, self.log.vote, None, (), made))

@@ -48,10 +48,14 @@ class Settled(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Pull(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Attributes: after, term: the last entry that the sender has applied; recoveries: as in its view."""
+    """Attributes:
+    after, term: the last entry that the sender has applied.
+    cluster_id, recoveries: as in its view.
+    """
 
     after: int
     term: int
+    cluster_id: UUID
     recoveries: int = 0
 
 

@@ -35,7 +35,9 @@ from ourodb.cluster.metadata.commands import (
     Proposal,
     RemoveMember,
     UpdateMember,
+    decode_proposal,
     encode_proposal,
+    summary,
 )
 from ourodb.cluster.metadata.consensus import Consensus, Listener
 from ourodb.cluster.metadata.evolution import Outcome, apply
@@ -48,7 +50,7 @@ from ourodb.cluster.metadata.submissions import Done, Proposals, Submissions
 from ourodb.cluster.metadata.view import ClusterView, blank_view
 from ourodb.cluster.metadata.voters import VoterUpkeep
 from ourodb.cluster.raft.log import Stored, force_voters
-from ourodb.cluster.raft.messages import Entry, EntryKind, Snapshot
+from ourodb.cluster.raft.messages import Entry, EntryKind, Snapshot, decode_voters
 from ourodb.cluster.raft.raft import Timing
 from ourodb.errors import ConfigurationProblem, InvalidRequest, OuroError, ProtocolError, StoreDamaged
 from ourodb.peer.messages import FAILED, REPLY, Verb
@@ -150,7 +152,7 @@ class Metadata:
         log, epoch = self._consensus.log, self.epoch
         count = min(count, limits.METADATA_ENTRIES_SHOWN_MAX)
         return [
-            EntryInfo(entry, entry.index <= epoch)
+            EntryInfo(entry.index, entry.term, _summary(entry), entry.index <= epoch)
             for entry in log.between(max(log.last_index - count, 0), log.last_index)
         ]
 
@@ -179,6 +181,10 @@ class Metadata:
         """Take part in deciding, if this node votes; it is a member."""
         self._consensus.start()
         self._arm()
+
+    def hand_over(self) -> None:
+        """If this node leads, have another one lead. Worth doing a few milliseconds before ``stop``."""
+        self._consensus.hand_over()
 
     def stop(self) -> None:
         """Decide on nothing more, and answer nobody."""
@@ -301,7 +307,7 @@ class Metadata:
         """A message of one of ``VERBS``.
 
         Args:
-            sender: the member at the other end; None when it is none (yet). Only JOIN is heard from those.
+            sender: the member at the other end; None when it is none (yet). Of those only JOIN and PULL are heard.
 
         Raises:
             ProtocolError: it can't be read; the connection is no good.
@@ -309,6 +315,8 @@ class Metadata:
         try:
             if verb is Verb.JOIN:
                 self._on_join(link, request, flags, body)
+            elif verb is Verb.PULL and not flags & REPLY:
+                self._catch_up.on_pull(link, request, body)
             elif sender and sender in self.view.members:
                 self._on_member(link, sender, verb, request, flags, body)
             elif not flags & REPLY and request:
@@ -347,8 +355,6 @@ class Metadata:
                 self._submissions.on_kept(sender, kept)
         elif verb is Verb.PROPOSE:
             self._proposals.on_propose(link, request, body)
-        elif verb is Verb.PULL:
-            self._catch_up.on_pull(link, request, body)
         elif verb is Verb.AWAIT_EPOCH:
             asked = decode_body(AwaitEpoch, body)
             self._consensus.note_committed(asked.epoch, asked.term)
@@ -423,10 +429,28 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class EntryInfo:
-    """An entry for operators. Attributes: is_applied, on this node."""
+    """An entry for operators.
 
-    entry: Entry
+    Attributes:
+        text: what it says, in a few words.
+        is_applied: on this node.
+    """
+
+    index: int
+    term: int
+    text: str
     is_applied: bool
+
+
+def _summary(entry: Entry) -> str:
+    if entry.kind is EntryKind.NOOP:
+        return "new leader"
+    try:
+        if entry.kind is EntryKind.VOTERS:
+            return f"voters {', '.join(map(str, decode_voters(entry.payload)))}"
+        return summary(decode_proposal(entry.payload).command)
+    except (StoreDamaged, ProtocolError) as error:
+        return str(error)
 
 
 def _has_user_tables(schema: Schema) -> bool:

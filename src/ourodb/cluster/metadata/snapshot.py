@@ -1,17 +1,19 @@
 """A whole view as bytes: what a node starts from, and what one that is far behind is sent.
 
-Format: one byte of version, then msgpack; the schema is within as ``schema.snapshot`` writes it. Fields may be added
-with defaults; anything else is a new version.
+Format: one byte of version, then msgpack, deflated; the schema is within as ``schema.snapshot`` writes it. Fields may
+be added with defaults; anything else is a new version.
 """
 
 from __future__ import annotations
 
+import zlib
 from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
 import msgspec
 
+from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView, by_id
 from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.placement import Ring
@@ -51,7 +53,7 @@ _decoder = msgspec.msgpack.Decoder(_View)
 
 
 def encode_view(view: ClusterView) -> bytes:
-    """Views that the same entries led to give equal bytes."""
+    """Views that the same entries led to give equal bytes, on nodes of one version."""
     members = [
         _Member(
             member.id,
@@ -77,7 +79,7 @@ def encode_view(view: ClusterView) -> bytes:
         list(view.recent.items()),
         view.recoveries,
     )
-    return bytes([VERSION]) + _encoder.encode(written)
+    return bytes([VERSION]) + zlib.compress(_encoder.encode(written), 1)
 
 
 def decode_view(encoded: bytes) -> ClusterView:
@@ -93,8 +95,12 @@ def decode_view(encoded: bytes) -> ClusterView:
             "Start the version that wrote it, or restore a snapshot of this node's data."
         )
     try:
-        read = _decoder.decode(encoded[1:])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        inflater = zlib.decompressobj()
+        plain = inflater.decompress(encoded[1:], limits.METADATA_VIEW_BYTES_MAX)
+        if not inflater.eof:
+            raise ValueError("it is cut short or too long")
+        read = _decoder.decode(plain)
+    except (msgspec.MsgspecError, zlib.error, ValueError) as error:
         raise StoreDamaged(
             f"The snapshot of the metadata log can't be read: {error}. Restore a snapshot of this node's data."
         ) from error
