@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.cluster.ring.rings import joined, member, network, rings
 
-from ourodb.cluster.ring.allocation import choose_tokens
+from ourodb.cluster.ring.allocation import Allocation, choose_tokens
 from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.placement import Ring
 from ourodb.cql.types.murmur3 import TOKEN_MAX, TOKEN_MIN
@@ -142,6 +142,32 @@ def test_any_ring_can_be_joined(
     assert len(chosen) == count
     assert not set(chosen) & {token for each in members for token in each.tokens}
     assert all(TOKEN_MIN < token <= TOKEN_MAX for token in chosen)
+
+
+@given(rings(least=3, own_hosts=True), st.integers(1, 16))
+def test_what_a_split_moves_is_foreseen_exactly(members: list[Member], count: int) -> None:
+    """The shares that a choice goes by are those of the ring that it makes, though it only counts what changes."""
+    for racks in (1, 3):
+        local = [
+            member(each.id, each.tokens, rack=f"r{number % racks}") for number, each in enumerate(members)
+        ]
+        allocation = Allocation(local, "r0", "new", count)
+        assert allocation.is_replicated
+        tokens = allocation.run()
+        if len({*tokens, *(token for each in local for token in each.tokens)}) < count + sum(
+            len(each.tokens) for each in local
+        ):
+            continue
+        ring = Ring([*local, member(11, tokens, rack="r0")])
+        expected = [
+            *ring.ownership(network(dc1=1)).values(),
+            *ring.ownership(network(dc1=3)).values(),
+        ]
+        shares = [
+            (1 + deviation) * fair
+            for deviation, fair in zip(allocation.deviations, allocation.fair, strict=True)
+        ]
+        assert shares == pytest.approx(expected, abs=1e-9)
 
 
 def test_tokens_that_others_have_are_passed_over() -> None:

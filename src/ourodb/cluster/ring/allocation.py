@@ -70,7 +70,7 @@ def choose_tokens(
     taken = {token for member in members for token in member.tokens}
     local = [member for member in members if member.data_center == data_center]
     if local:
-        wanted = _Allocation(local, rack, host, count).run()
+        wanted = Allocation(local, rack, host, count).run()
     else:
         first = murmur3.token(data_center.encode())
         wanted = [wrapped(first + index * (TOKENS // count)) for index in range(count)]
@@ -112,13 +112,21 @@ def _fair_shares(weights: Mapping[int, int], copies: int) -> dict[int, float]:
     return shares
 
 
-class _Allocation:
+class Allocation:
     """The choice of one node's tokens.
 
     A *place* is a token that was there before; it stands for what is left of the range that ends there. Since only
     the newcomer's group gets new tokens, what each place has around it of the other groups is known from the start,
-    and the group's own tokens are in a sorted list. Deviations are in one list, two for each node: primary at
-    ``node``, replicated at ``node + nodes``, where a node is its index here and the newcomer has the last.
+    and the group's own tokens are in a sorted list.
+
+    Shares are in lists with two for each node: primary at ``node``, replicated at ``node + nodes``, where a node is
+        its
+    index here and the newcomer has the last.
+
+    Attributes:
+        fair: the part of all tokens that a node should hold.
+        deviations: share / fair - 1, as of the tokens added so far.
+        is_replicated: whether the replicated shares are looked at.
     """
 
     def __init__(self, members: Sequence[Member], rack: str, host: str, count: int) -> None:
@@ -128,7 +136,7 @@ class _Allocation:
         groups = [numbers.setdefault(group_of(member), len(numbers)) for member in members]
         groups.append(0)
         # While there are fewer groups than copies, everything gets a copy in the newcomer's: nothing to choose.
-        self._is_replicated = len(set(groups[:-1])) >= self._copies
+        self.is_replicated = len(set(groups[:-1])) >= self._copies
         self._count = count
         self._nodes = len(groups)
         self._newcomer = len(members)
@@ -138,8 +146,8 @@ class _Allocation:
         for group, weight in zip(groups, weights, strict=True):
             group_weights[group] += weight
         group_shares = _fair_shares(group_weights, self._copies)
-        self._fair = [weight / sum(weights) for weight in weights]
-        self._fair += [
+        self.fair = [weight / sum(weights) for weight in weights]
+        self.fair += [
             group_shares[group] * weight / group_weights[group]
             for group, weight in zip(groups, weights, strict=True)
         ]
@@ -164,7 +172,7 @@ class _Allocation:
             shares[self._owners[at]] += part
             for member_id in nodes:
                 shares[index_of[member_id] + self._nodes] += part
-        self._deviations = [share / fair - 1.0 for share, fair in zip(shares, self._fair, strict=True)]
+        self.deviations = [share / fair - 1.0 for share, fair in zip(shares, self.fair, strict=True)]
 
     def _look_around(self, groups: Sequence[int]) -> None:
         """Find, for each place, the nearest nodes of other groups than the newcomer's, one of each group.
@@ -238,7 +246,7 @@ class _Allocation:
 
     def _split(self, at: int, missing: float) -> tuple[float, float]:
         """(by how much the sum of squares grows when this range is split at its best point, that point)."""
-        deviations = self._deviations
+        deviations = self.deviations
         newcomers = (self._newcomer, self._newcomer + self._nodes)
         # The split of x * x into p * p and (1 - p) * (1 - p) parts of it adds 2 (p - 1) p of it.
         length = self._length(at) / TOKENS * self._nodes
@@ -272,12 +280,12 @@ class _Allocation:
             For each deviation that changes: by how much in any case, and by how much per part of the range that's
             split off.
         """
-        fair, newcomer, nodes = self._fair, self._newcomer, self._nodes
+        fair, newcomer, nodes = self.fair, self._newcomer, self._nodes
         own_behind = self._own_behind(at)
         part = min(self._lengths[at], own_behind) / TOKENS
         owner = self._owners[at]
         moves = {owner: (0.0, -part / fair[owner]), newcomer: (0.0, part / fair[newcomer])}
-        if not self._is_replicated:
+        if not self.is_replicated:
             return moves
         gained_whole = gained_part = 0.0
         ahead = self._in_order_from(at)
@@ -350,4 +358,4 @@ class _Allocation:
 
     def _change(self, at: int, point: float, sign: float) -> None:
         for key, (whole, part) in self._moves(at).items():
-            self._deviations[key] += sign * (whole + part * point)
+            self.deviations[key] += sign * (whole + part * point)
