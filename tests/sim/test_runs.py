@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 from tests.sim.toy import Bugs, build_toy, toy_world
 
 from ourodb.cql.wire.codes import Consistency
@@ -25,12 +26,14 @@ from ourodb.sim.workloads import WORKLOADS
 from ourodb.sim.workloads import set as elements
 from ourodb.sim.workloads.stage import NoAnswer, NotSent, bigint, from_bigint
 
+log = structlog.get_logger()
+
 ALL = tuple(FAULTS)
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def short(seed: int, workload: str = "register", faults: tuple[str, ...] = ALL, **options: object) -> Plan:
-    return Plan(seed, workload, seconds=8, quiet_seconds=4, clients=5, faults=faults, **options)  # type: ignore[arg-type]
+    return Plan(seed, workload, seconds=5, quiet_seconds=2, clients=3, faults=faults, **options)  # type: ignore[arg-type]
 
 
 def shown(verdict: Verdict) -> str:
@@ -70,9 +73,9 @@ def test_a_seed_gives_one_run_whatever_pythons_hash_seed() -> None:
             text=True,
             check=True,
         ).stdout
-        for hash_seed in ("0", "1", "4711")
+        for hash_seed in ("0", "4711")
     ]
-    assert lines[0] == lines[1] == lines[2]
+    assert lines[0] == lines[1]
     assert lines[0].count("verdict: ok") == len(WORKLOADS), lines[0]
 
 
@@ -80,17 +83,17 @@ def test_a_seed_gives_one_run_whatever_pythons_hash_seed() -> None:
 
 
 @pytest.mark.parametrize("workload", sorted(WORKLOADS))
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_cluster_that_is_right_passes_under_all_faults(workload: str, seed: int) -> None:
     verdict = run(short(100 + seed, workload), build_toy(3))
     assert verdict.is_ok, shown(verdict)
     assert sum(verdict.struck.values()) > 0
-    assert sum(verdict.done.values()) > 500
+    assert sum(verdict.done.values()) > 300
 
 
 @pytest.mark.parametrize("fault", ALL)
 def test_each_fault_alone_strikes_and_heals(fault: str) -> None:
-    verdict = run(short(7, "register", (fault,), nodes=5), build_toy(5))
+    verdict = run(short(7, "register", (fault,)), build_toy(3))
     assert verdict.is_ok, shown(verdict)
     assert verdict.struck[fault] > 0
 
@@ -103,9 +106,9 @@ def test_two_data_centres() -> None:
 def test_the_nemesis_heals_all() -> None:
     world = toy_world(11, 5)
     nemesis = Nemesis(world, ALL)
-    task = world.spawn(nemesis.run(world.loop.now_ns + 60 * S))
+    task = world.spawn(nemesis.run(world.loop.now_ns + 120 * S))
     assert world.run_until(lambda: task.is_kept, 300)
-    assert set(nemesis.struck) > {"kill", "partition"}
+    assert len(nemesis.struck) > len(ALL) // 2
     for machine in world.machines:
         assert machine.is_powered
         assert machine.process is not None
@@ -156,10 +159,6 @@ def test_a_program_that_raises_fails_the_run() -> None:
 
 
 def test_a_bug_that_is_logged_fails_the_run() -> None:
-    import structlog
-
-    log = structlog.get_logger()
-
     def complain() -> None:
         try:
             raise KeyError("oh")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from ourodb.sim.faults import FAULTS, kinds_of
+from ourodb.sim.ouro import build_node, inspect
 from ourodb.sim.run import Plan, Verdict, run
 from ourodb.sim.workloads import WORKLOADS
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--workload", choices=sorted(WORKLOADS), default="register")
     parser.add_argument("--seconds", type=float, default=60, help="of virtual time, with faults")
+    parser.add_argument("--quiet-seconds", type=float, default=15, help="of virtual time after that, healed")
     parser.add_argument(
         "--faults", type=kinds_of, default="all", help=f"all, none, or a list of: {', '.join(FAULTS)}"
     )
@@ -36,11 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         data_centers=chosen.dcs,
         clients=chosen.clients,
         seconds=chosen.seconds,
+        quiet_seconds=chosen.quiet_seconds,
         faults=chosen.faults,
         story=chosen.story,
     )
-    from ourodb.sim.ouro import build_node, inspect
-
     verdict = run(plan, build_node, inspect)
     sys.stdout.write("\n".join(told(verdict)) + "\n")
     return 0 if verdict.is_ok else 1

@@ -35,7 +35,7 @@ def captured(world: World) -> Iterator[list[str]]:
     before = structlog.get_config()
     structlog.configure(
         processors=[take],
-        wrapper_class=structlog.BoundLogger,
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
     )

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import InvalidRequest as _Invalid
-from ourodb.errors import IsBootstrapping, OuroError, RequestError, Unavailable
+from ourodb.errors import IsBootstrapping, OuroError, Overloaded, RequestError, ServerError, Unavailable
 from ourodb.ports import Random
 from ourodb.sim.history import History, Outcome
 
@@ -59,7 +59,11 @@ class Reply:
 
     @property
     def error_name(self) -> str:
-        return "" if self.error is None else type(self.error).__name__
+        """The error's class, and its message where the class says little."""
+        if self.error is None:
+            return ""
+        name = type(self.error).__name__
+        return f"{name} ({self.error})" if isinstance(self.error, ServerError | Overloaded) else name
 
     def cell(self, column: str, row: int = 0) -> bytes | None:
         """A cell of one row; None when it is null, or the result has no such column."""
