@@ -7,6 +7,7 @@ the purge may have let tombstones go, later writes are newer than all before, as
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -39,8 +40,13 @@ ttls = st.sampled_from([0, 0, 0, 10, 5_000])
 class LateStore:
     """Wraps a store: every third key that is asked for must be fetched first."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, wait_for: Callable[[list[Any]], None]) -> None:
+        """
+        Args:
+            wait_for: returns once there is something in the list.
+        """
         self.inner = store
+        self.wait_for = wait_for
         self.asked = 0
         self.fetched: set[bytes] = set()
         self.fetch = store.fetch
@@ -57,7 +63,9 @@ class LateStore:
 
     def complete(self, wait: Wait) -> None:
         self.fetched.add(wait.key)
-        self.inner.fetch(DATA, wait.key, lambda value: None)
+        heard: list[Any] = []
+        self.inner.fetch(DATA, wait.key, heard.append)
+        self.wait_for(heard)
 
 
 class RowsMachine(RuleBasedStateMachine):
@@ -73,10 +81,13 @@ class RowsMachine(RuleBasedStateMachine):
     def close_store(self, store: Store) -> None:
         pass
 
+    def wait_for(self, heard: list[Any]) -> None:
+        """A store in memory answers at once."""
+
     @initialize()
     def open(self) -> None:
         self.store = self.open_store()
-        self.late = LateStore(self.store)
+        self.late = LateStore(self.store, self.wait_for)
         self.rows = Rows(self.late)
         self.tables = {t.incarnation: t for t in TABLES.values()}
         self.models = {
@@ -103,7 +114,7 @@ class RowsMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.store = self.reopen_store(self.store)
-        self.late = LateStore(self.store)
+        self.late = LateStore(self.store, self.wait_for)
         self.rows = Rows(self.late)
         for t in self.tables.values():
             self.rows.of(t)

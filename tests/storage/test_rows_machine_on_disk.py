@@ -4,51 +4,54 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, settings
+from tests.durability.folders import HandScheduler
 from tests.storage.machine import RowsMachine
 
 from ourodb.ports import Store
 from ourodb.storage.rocks import RocksStore
 
 
-class NoTimer:
-    def cancel(self) -> None:
-        pass
-
-
-class CallingThread:
-    """A scheduler without a loop: what a thread hands over is run by that thread."""
-
-    def soon(self, callback: Callable[[], None]) -> None:
-        callback()
-
-    def after(self, delay_ms: int, callback: Callable[[], None]) -> NoTimer:
-        return NoTimer()
-
-    def from_thread(self, callback: Callable[[], None]) -> None:
-        callback()
-
-
 class RowsOnDisk(RowsMachine):
     def open_store(self) -> Store:
         self.path = Path(tempfile.mkdtemp(prefix="ouro-rows-"))
-        return RocksStore(self.path / "data", CallingThread())
+        return self._open()
 
     def reopen_store(self, store: Store) -> Store:
         assert isinstance(store, RocksStore)
         store.close()
-        return RocksStore(self.path / "data", CallingThread())
+        return self._open()
 
     def close_store(self, store: Store) -> None:
         assert isinstance(store, RocksStore)
         store.close()
         shutil.rmtree(self.path)
 
+    def wait_for(self, heard: list[Any]) -> None:
+        self.scheduler.run_until(lambda: bool(heard))
 
-TestRowsOnDisk = RowsOnDisk.TestCase
-TestRowsOnDisk.settings = settings(
+    def _open(self) -> RocksStore:
+        self.scheduler = HandScheduler()
+        return RocksStore(self.path / "data", self.scheduler)
+
+
+class ColdRowsOnDisk(RowsOnDisk):
+    """After each restart nothing is in memory, so that all keys are answered later, once or more often."""
+
+    def _open(self) -> RocksStore:
+        store = super()._open()
+        store.always_cold = True
+        store.check_disk(1 << 40, 1 << 40)
+        return store
+
+
+EXAMPLES = settings(
     max_examples=20, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
+TestRowsOnDisk = RowsOnDisk.TestCase
+TestRowsOnDisk.settings = EXAMPLES
+TestColdRowsOnDisk = ColdRowsOnDisk.TestCase
+TestColdRowsOnDisk.settings = EXAMPLES

@@ -9,10 +9,11 @@ there, a put. The rest goes through ``apply_all``, which takes mutations of any 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from ourodb.errors import StoreError
+from ourodb.limits import FETCHES_AT_ONCE_MAX
 from ourodb.ports import LATER, Later, Store, Write
 from ourodb.storage.expiry import FAR, entry, first_due
 from ourodb.storage.families import DATA, EXPIRY, METADATA, TABLE_USE
@@ -94,6 +95,7 @@ def apply_all(store: Store, changes: Sequence[tuple[TableUse, Mutation]], now_s:
     ranges: dict[bytes, tuple[TableUse, bytes, list[Fragment]]] = {}
     entries: list[tuple[TableUse, bytes]] = []
     first_headers: list[TableUse] = []
+    cold: dict[bytes, None] = {}
     for use, mutation in changes:
         prefix = use.incarnation + mutation.position
         foreign = mutation.stamped_at != now_s
@@ -115,7 +117,10 @@ def apply_all(store: Store, changes: Sequence[tuple[TableUse, Mutation]], now_s:
             if stored is None:
                 found = store.get(DATA, key)
                 if found is LATER:
-                    return Wait(key)
+                    cold[key] = None
+                    if len(cold) == FETCHES_AT_ONCE_MAX:
+                        return _wait_for(store, cold)
+                    continue
                 assert not isinstance(found, Later)
                 stored = found
             if stored is None:
@@ -127,6 +132,8 @@ def apply_all(store: Store, changes: Sequence[tuple[TableUse, Mutation]], now_s:
         if due_s != FAR:
             entries.append((use, entry(due_s, now_s, use.incarnation, mutation.position)))
 
+    if cold:
+        return _wait_for(store, cold)
     writes: list[Write] = [(DATA, key, record) for key, record in pending.items()]
     for base, (_, _, fragments) in ranges.items():
         writes.extend(_refragment(store, base, fragments))
@@ -144,6 +151,14 @@ def apply_all(store: Store, changes: Sequence[tuple[TableUse, Mutation]], now_s:
     for use, index_entry in entries:
         use.remember(index_entry)
     return None
+
+
+def _wait_for(store: Store, cold: Mapping[bytes, None]) -> Wait:
+    """Ask for all these keys at once, and wait for the last: it most likely comes last."""
+    *others, last = cold
+    for key in others:
+        store.fetch(DATA, key, lambda value: None)
+    return Wait(last)
 
 
 def _refragment(store: Store, base: bytes, arriving: Sequence[Fragment]) -> list[Write]:

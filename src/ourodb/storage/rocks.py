@@ -20,7 +20,8 @@ is read-only until the node is restarted.
 
 **Cold reads.** While the data files are smaller than half of the machine's memory they are taken to be in the
 page cache and read at once. Beyond that a key that the engine doesn't have in memory is answered LATER, and
-read by a thread.
+read by a thread. What the thread read is kept for a while, until it is written to: whoever waited for it finds it,
+also where it is too large for the engine's cache, or where many others are waited for as well.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class RocksStore:
     Attributes:
         read_only: why writes are refused, or None.
         damaged: reads that met damage, counted.
-        gets, puts, syncs, laters: counted since it was opened.
+        puts, syncs, laters: counted since it was opened.
+        always_cold: take the data files to be out of the page cache, however small they are; for tests.
         on_synced: called on the flusher thread after each fsync; for tests.
     """
 
@@ -107,6 +109,7 @@ class RocksStore:
         self.laters = 0
         self.puts = 0
         self.syncs = 0
+        self.always_cold = False
         self.on_synced: Callable[[], None] | None = None
         self._scheduler = scheduler
         self._sync_period_ms = sync_period_ms
@@ -124,6 +127,12 @@ class RocksStore:
         self._ranges: list[tuple[int, bytes, bytes]] = []
         self._dirty = False
         self._may_be_cold = False
+        self._fetching: dict[tuple[int, bytes], int] = {}
+        """Keys that the reader thread is asked for, and how often."""
+        self._overtaken: dict[tuple[int, bytes], None] = {}
+        """Those of them that were written to since: what the thread read may be out of date."""
+        self._fetched: dict[tuple[int, bytes], bytes | None] = {}
+        self._fetched_bytes = 0
         self._memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         try:
             self._check_format()
@@ -148,10 +157,14 @@ class RocksStore:
             return value  # type: ignore[no-any-return]
         try:
             if self._may_be_cold:
+                value = self._fetched.get((family, key), _MISSING)
+                if value is not _MISSING:
+                    return value  # type: ignore[no-any-return]
                 may_exist, found = self._columns[family].key_may_exist(key, True)
                 if not may_exist:
                     return None
-                if found is None:
+                if not found:
+                    # Empty is what the engine says as well where not even the index of a data file is in memory.
                     self.laters += 1
                     return LATER
                 return found  # type: ignore[no-any-return]
@@ -160,18 +173,53 @@ class RocksStore:
             raise self._told(error) from error
 
     def fetch(self, family: int, key: bytes, done: Callable[[bytes | None | Exception], None]) -> None:
+        named = (family, key)
+        self._fetching[named] = self._fetching.get(named, 0) + 1
+        if key in self._pending[family]:
+            self._overtaken[named] = None
+
         def read() -> None:
             result: bytes | None | Exception
             try:
                 result = self._gets[family](key)
             except Exception as error:
                 result = self._told(error)
-            self._scheduler.from_thread(lambda: done(result))
+            self._scheduler.from_thread(lambda: deliver(result))
+
+        def deliver(result: bytes | None | Exception) -> None:
+            if named not in self._overtaken and not isinstance(result, Exception):
+                self._keep(named, result)
+            self._fetching[named] -= 1
+            if not self._fetching[named]:
+                del self._fetching[named]
+                self._overtaken.pop(named, None)
+            done(result)
 
         if self._reader is None:
             self._reader = threading.Thread(target=self._read_loop, name="ouro-reader", daemon=True)
             self._reader.start()
         self._fetches.put(read)
+
+    def _keep(self, named: tuple[int, bytes], value: bytes | None) -> None:
+        """Keep what was fetched; what was fetched first goes first."""
+        self._forget_fetched(named)
+        self._fetched[named] = value
+        self._fetched_bytes += len(named[1]) + len(value or b"")
+        while self._fetched_bytes > limits.FETCHED_BYTES_MAX and len(self._fetched) > 1:
+            self._forget_fetched(next(iter(self._fetched)))
+
+    def _forget_fetched(self, named: tuple[int, bytes]) -> None:
+        value = self._fetched.pop(named, _MISSING)
+        if value is not _MISSING:
+            self._fetched_bytes -= len(named[1]) + len(value or b"")
+
+    def _overtake(self, writes: Iterable[Write]) -> None:
+        """What was fetched of these keys, or is being fetched, is out of date."""
+        for family, key, _ in writes:
+            named = (family, key)
+            self._forget_fetched(named)
+            if named in self._fetching:
+                self._overtaken[named] = None
 
     def scan(
         self, family: int, start: bytes, end: bytes, *, reverse: bool = False
@@ -217,6 +265,9 @@ class RocksStore:
     def apply(self, writes: Iterable[Write]) -> None:
         if self.read_only is not None:
             raise StoreReadOnly(f"this node is read-only: {self.read_only}")
+        if self._fetched or self._fetching:
+            writes = tuple(writes)
+            self._overtake(writes)
         pending = self._pending
         for family, key, value in writes:
             pending[family][key] = value
@@ -228,6 +279,7 @@ class RocksStore:
     def delete_range(self, family: int, start: bytes, end: bytes) -> None:
         if self._dirty:
             self._write_pending()
+        self._overtake([(*named, None) for named in (*self._fetched, *self._fetching)])
         self._columns[family].delete_range(start, end)
 
     def settle(self) -> None:
@@ -338,7 +390,7 @@ class RocksStore:
             self.read_only = None
             log.warning("store writable again", free_mib=free_bytes >> 20)
         files = self._columns[DATA].property_int_value("rocksdb.total-sst-files-size") or 0
-        self._may_be_cold = files > self._memory_bytes // 2
+        self._may_be_cold = self.always_cold or files > self._memory_bytes // 2
 
     def checkpoint(self, path: Path) -> None:
         """A copy of the store as it is now, in a folder that doesn't exist yet; files are linked, not
