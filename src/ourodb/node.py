@@ -67,9 +67,6 @@ from ourodb.storage.upkeep import Upkeep
 
 log = structlog.get_logger()
 
-LAST_KEY = b"\xff" * 5
-"""After every key of DATA."""
-
 MICROS = 1_000_000
 
 
@@ -306,7 +303,7 @@ class Node:
         tables = stored_tables(view.schema)
         for table in tables:
             self.rows.of(table)
-        self._sweep({table.incarnation for table in tables})
+        self._sweep({table.incarnation for table in tables}, view.schema.next_incarnation)
         self.writes = Writes(self.rows, store, group=config.durability == "group", arm=ports.arm)
         self.replica = Replica(self.rows, store, self.writes, peers, clock)
         self.hints = Hints(store, peers, clock, ports.arm)
@@ -315,7 +312,14 @@ class Node:
         self.coordinator = Coordinator(view, peers, store, self.writes, self.hints, clock, self.latencies)
         self.acceptor = Acceptor(self.rows, store, self.writes, peers, clock, self.replica)
         self.paxos = PaxosContext(
-            peers, self.acceptor, self.coordinator.writing, clock, random, scheduler, self.timestamps
+            peers,
+            self.acceptor,
+            self.coordinator.writing,
+            clock,
+            random,
+            scheduler,
+            self.timestamps,
+            self.generation,
         )
         shards = Shards(self.rows, clock, self.identity.host_id.bytes, self.identity.counter_incarnation)
         self.counters = Counters(
@@ -380,6 +384,14 @@ class Node:
         if not self.is_member:
             return
         self.peers.epoch = view.epoch
+        if self.metadata.is_removed:
+            log.error("this node was removed from the cluster")
+            self.on_refused(
+                ConfigurationProblem(
+                    "this node was removed from its cluster; to have it back, empty its data folder"
+                )
+            )
+            return
         members_changed = self._members is not view.members
         self.coordinator.view_changed(view)
         self.processor.view_changed(view, events)
@@ -538,11 +550,16 @@ class Node:
         tables = {table.incarnation: table for table in stored_tables(self.processor.schema)}
         return purge(self.rows, tables, now_s)
 
-    def _sweep(self, known: Set[int]) -> None:
-        """Delete rows of tables that are gone: a crash may have come between a DROP and the deletion of its rows."""
+    def _sweep(self, known: Set[int], next_incarnation: int) -> None:
+        """Delete rows of tables that are gone: a crash may have come between a DROP and the deletion of its rows.
+
+        Args:
+            next_incarnation: tables from this one on are only not known yet.
+        """
         store = self.ports.store
         start = b""
-        while (first := next(store.scan(DATA, start, LAST_KEY), None)) is not None:
+        end = next_incarnation.to_bytes(4, "big")
+        while (first := next(store.scan(DATA, start, end), None)) is not None:
             incarnation = int.from_bytes(first[0][:4], "big")
             if incarnation not in known:
                 self.rows.drop(incarnation)

@@ -75,7 +75,7 @@ class Acceptor:
             nonlocal reply
             key = _key(request.incarnation, request.position)
             state = self._load(key)
-            if request.ballot[0] <= state.promised[0]:
+            if request.ballot[0] <= state.promised[0] and request.ballot != state.promised:
                 reply = encode(Promise(state.promised))
                 return None
             command, _ = decode_command(Verb.READ_SLICES, request.read, self._rows)
@@ -85,7 +85,15 @@ class Acceptor:
             state.promised = request.ballot
             self._store.apply(((METADATA, key, encode(state)),))
             reply = encode(
-                Promise(request.ballot, state.accepted, state.proposal, state.committed, chunk.encode())
+                Promise(
+                    request.ballot,
+                    state.accepted,
+                    state.proposal,
+                    state.committed,
+                    chunk.encode(),
+                    state.origin,
+                    state.history,
+                )
             )
             return None
 
@@ -105,6 +113,7 @@ class Acceptor:
                 return
             state.promised = state.accepted = request.ballot
             state.proposal = request.proposal
+            state.origin = request.origin
             self._store.apply(((METADATA, key, encode(state)),))
             reply = encode(Accepted(request.ballot))
 
@@ -124,6 +133,7 @@ class Acceptor:
             if request.ballot <= state.committed:
                 return None
             state.committed = request.ballot
+            state.history = request.history
             state.promised = max(state.promised, request.ballot)
             if state.accepted <= request.ballot:
                 state.proposal = None

@@ -1,9 +1,9 @@
 """Ballots, what an acceptor remembers of a partition, and the messages between proposer and acceptor.
 
-A ballot is ``(microseconds, node)``. Its first part is the timestamp of what is written under it, so no two
-ballots that a replica promises may share it: a replica promises a ballot only if its microseconds exceed
-those of all before it. A proposer that hears of a higher ballot than its own goes beyond it, whatever its
-clock says; clocks make rounds short, not right.
+A ballot is ``(microseconds, proposer)``, the proposer being the node's id and its generation. Its first part
+is the timestamp of what is written under it, so no two ballots that a replica promises may share it: a
+replica promises a ballot only if its microseconds exceed those of all before it. A proposer that hears of a
+higher ballot than its own goes beyond it, whatever its clock says; clocks make rounds short, not right.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from typing import Final
 import msgspec
 
 Ballot = tuple[int, int]
-"""(microseconds since the epoch, node id)."""
+"""(microseconds since the epoch, node id << 32 | generation of the node)."""
 
 NO_BALLOT: Final[Ballot] = (0, 0)
+
+HISTORY_MAX: Final = 32
+"""Chosen proposals that are remembered by their origin, so that a proposer that lost its ballot finds out whether others
+finished what it began."""
 
 
 class PaxosState(msgspec.Struct, array_like=True):
@@ -26,12 +30,16 @@ class PaxosState(msgspec.Struct, array_like=True):
         accepted: ballot of the proposal that was accepted last.
         proposal: its mutation as bytes; b"" for an empty one, None when there is none.
         committed: the highest ballot whose commit was seen.
+        origin: the ballot under which the accepted proposal was first made; others may finish it under theirs.
+        history: origins of the last proposals that were chosen up to ``committed``, oldest first.
     """
 
     promised: Ballot = NO_BALLOT
     accepted: Ballot = NO_BALLOT
     proposal: bytes | None = None
     committed: Ballot = NO_BALLOT
+    origin: Ballot = NO_BALLOT
+    history: tuple[Ballot, ...] = ()
 
 
 class Prepare(msgspec.Struct, array_like=True):
@@ -54,15 +62,21 @@ class Propose(msgspec.Struct, array_like=True):
     incarnation: int
     position: bytes
     proposal: bytes
+    origin: Ballot
 
 
 class Commit(msgspec.Struct, array_like=True):
-    """PAXOS_COMMIT: what was accepted by a quorum; write it."""
+    """PAXOS_COMMIT: what was accepted by a quorum; write it.
+
+    Attributes:
+        history: as in ``PaxosState``, this proposal included unless it is empty.
+    """
 
     ballot: Ballot
     incarnation: int
     position: bytes
     proposal: bytes
+    history: tuple[Ballot, ...] = ()
 
 
 class Promise(msgspec.Struct, array_like=True):
@@ -78,6 +92,8 @@ class Promise(msgspec.Struct, array_like=True):
     proposal: bytes | None = None
     committed: Ballot = NO_BALLOT
     chunk: bytes = b""
+    origin: Ballot = NO_BALLOT
+    history: tuple[Ballot, ...] = ()
 
 
 class Accepted(msgspec.Struct, array_like=True):

@@ -36,6 +36,7 @@ from ourodb.replication.consistency import quorum, unavailable
 from ourodb.replication.coordinator.write import WriteContext, WriteOperation
 from ourodb.replication.paxos.acceptor import Acceptor
 from ourodb.replication.paxos.ballots import (
+    HISTORY_MAX,
     NO_BALLOT,
     Ballot,
     Commit,
@@ -95,6 +96,8 @@ class PaxosContext:
     """
 
     __slots__ = (
+        "_generation",
+        "_last_us",
         "acceptor",
         "clock",
         "contentions",
@@ -115,7 +118,14 @@ class PaxosContext:
         random: Random,
         scheduler: Scheduler,
         timestamps: Timestamps,
+        generation: int,
     ) -> None:
+        """
+        Args:
+            generation: of this run of the node: ballots of different runs differ, whatever the clock does.
+        """
+        self._last_us = 0
+        self._generation = generation & 0xFFFF_FFFF
         self.peers = peers
         self.acceptor = acceptor
         self.writing = writing
@@ -125,6 +135,11 @@ class PaxosContext:
         self.timestamps = timestamps
         self.contentions = 0
         self.unknown = 0
+
+    def next_ballot(self, above: Ballot) -> Ballot:
+        """A ballot that nobody ever had, higher than ``above``."""
+        self._last_us = max(self.timestamps.next_us(), above[0] + 1, self._last_us + 1)
+        return self._last_us, self.peers.me << 32 | self._generation
 
 
 class Proposer:
@@ -144,10 +159,12 @@ class Proposer:
         "_decide",
         "_decision",
         "_done",
+        "_history",
         "_in_doubt",
         "_is_read",
         "_level",
         "_nodes",
+        "_origin",
         "_phase",
         "_position",
         "_promises",
@@ -211,8 +228,11 @@ class Proposer:
         self._refusals = 0
         self._proposal = b""
         self._decision: Decision | None = None
-        self._in_doubt: list[Ballot] = []
-        """Ballots under which our proposal may have been accepted by somebody; ascending."""
+        self._origin: Ballot = NO_BALLOT
+        """Of what is proposed now."""
+        self._history: tuple[Ballot, ...] = ()
+        self._in_doubt = False
+        """Our proposal may have been accepted by somebody."""
         self._contentions = 0
 
     # Phases
@@ -220,8 +240,7 @@ class Proposer:
     def prepare(self) -> None:
         """Begin with a new ballot, higher than any that was heard of."""
         context = self._context
-        stamp = max(context.timestamps.next_us(), self._refused_by[0] + 1, self._ballot[0] + 1)
-        self._ballot = (stamp, context.peers.me)
+        self._ballot = context.next_ballot(self._refused_by)
         request = Prepare(
             self._ballot,
             self._command.rows.table.incarnation,
@@ -237,7 +256,9 @@ class Proposer:
         context = self._context
         self._phase = phase
         self._proposal = proposal
-        request = Propose(self._ballot, self._command.rows.table.incarnation, self._position, proposal)
+        request = Propose(
+            self._ballot, self._command.rows.table.incarnation, self._position, proposal, self._origin
+        )
         self._ask(
             Verb.PAXOS_PROPOSE, encode(request), lambda answer: context.acceptor.propose(request, answer)
         )
@@ -337,20 +358,22 @@ class Proposer:
         committed = max(promise.committed for promise in promises)
         newest = max(promises, key=lambda promise: promise.accepted)
         unfinished = newest.proposal is not None and newest.accepted > committed
+        self._history = max(promises, key=lambda promise: promise.committed).history
         if self._phase is Phase.RESOLVING:
-            if committed in self._in_doubt:
+            if self._origin in self._history:
                 self._chosen_elsewhere()
                 return
-            if unfinished and (newest.accepted in self._in_doubt or newest.proposal == self._proposal):
+            if unfinished and newest.origin == self._origin:
                 self._propose(self._proposal, Phase.PROPOSING)
                 return
-            if committed > self._in_doubt[-1] or newest.accepted > self._in_doubt[-1]:
+            if len(self._history) >= HISTORY_MAX and self._history[0] > self._origin:
                 self._unknown()
                 return
-            self._in_doubt = []
+            self._in_doubt = False
             self._phase = Phase.PREPARING
         if unfinished:
             assert newest.proposal is not None
+            self._origin = newest.origin
             self._propose(newest.proposal, Phase.FINISHING)
             return
         try:
@@ -360,6 +383,7 @@ class Proposer:
             self._end(None, error if isinstance(error, RequestError) else RequestError(str(error)))
             return
         self._decision = decision
+        self._origin = self._ballot
         proposal = b"" if decision.mutation is None else decision.mutation.encode()
         self._propose(proposal, Phase.PROPOSING)
 
@@ -437,7 +461,9 @@ class Proposer:
             self._request = 0
         self._phase = Phase.COMMITTING
         proposal = self._proposal
-        commit = Commit(self._ballot, self._command.rows.table.incarnation, self._position, proposal)
+        history = (*self._history, self._origin)[-HISTORY_MAX:] if proposal else self._history
+        incarnation = self._command.rows.table.incarnation
+        commit = Commit(self._ballot, incarnation, self._position, proposal, history)
         body = encode(commit)
         if level is None or not proposal:
             message = peers.message(Verb.PAXOS_COMMIT, body)
@@ -472,7 +498,7 @@ class Proposer:
         context = self._context
         if self._phase is Phase.PROPOSING and (self._answered or self._refusals < len(self._nodes)):
             # Not everybody refused it, so somebody may have accepted it.
-            self._in_doubt.append(self._ballot)
+            self._in_doubt = True
         if not self._refusals:
             # Nobody is ahead of us: replicas are gone.
             self._give_up()
@@ -511,7 +537,7 @@ class Proposer:
     def _unknown(self) -> None:
         if self._proposed_nothing():
             # Whatever became of the empty proposal, it changed nothing: decide anew, or run out of time.
-            self._in_doubt = []
+            self._in_doubt = False
             self._phase = Phase.PREPARING
             if self._context.peers.now_ms() - self._begun_ms > limits.CAS_TIMEOUT_MS:
                 self._give_up()
