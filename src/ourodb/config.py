@@ -31,8 +31,11 @@ def _option(
     least: int = 0,
     most: int = 2**31,
     empty: bool = False,
+    hidden: bool = False,
 ) -> Any:
-    metadata = {"help": help_text, "choices": choices, "least": least, "most": most, "empty": empty}
+    metadata = {
+        "help": help_text, "choices": choices, "least": least, "most": most, "empty": empty, "hidden": hidden,
+    }  # fmt: skip
     return field(default=default, metadata=metadata)
 
 
@@ -93,6 +96,12 @@ class Config:
         "info", "Least level that is logged.", choices=("debug", "info", "warning", "error")
     )
     log_format: str = _option("text", "How log lines look.", choices=("text", "json"))
+    faults: str = _option(
+        "off",
+        "Whether the admin API lets tests cut this node off from others.",
+        choices=("off", "on"),
+        hidden=True,
+    )
 
     @property
     def data_path(self) -> Path:
@@ -203,4 +212,6 @@ def _checked(name: str, value: object, source: str) -> object:
 
 
 def _known() -> str:
-    return ", ".join(name.replace("_", "-") for name in OPTIONS)
+    return ", ".join(
+        name.replace("_", "-") for name, option in OPTIONS.items() if not option.metadata["hidden"]
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
+import os
 import resource
 import secrets
 import shutil
@@ -90,6 +91,7 @@ class Daemon:
         self.admin = AdminServer(
             {
                 ("GET", "/status"): self._status,
+                ("POST", "/status"): self._status,
                 ("GET", "/ring"): lambda body: ring_report(self.node, body),
                 ("POST", "/ring"): lambda body: ring_report(self.node, body),
                 ("GET", "/gossip"): lambda body: gossip_report(self.node),
@@ -97,6 +99,7 @@ class Daemon:
                 ("POST", "/metadata/recover"): self._recover_metadata,
                 ("POST", "/snapshot"): self._snapshot,
                 ("GET", "/snapshots"): self._snapshots,
+                **({("POST", "/faults"): self._make_faults} if config.faults == "on" else {}),
             },
             self._metrics,
         )
@@ -219,12 +222,15 @@ class Daemon:
     def _check_disk(self) -> None:
         usage = shutil.disk_usage(self.config.data_path)
         self.store.check_disk(usage.free, usage.total)
+        if self.node.gossip is not None:
+            files = [entry.stat().st_size for entry in os.scandir(self.config.data_path) if entry.is_file()]
+            self.node.gossip.update(load_bytes=sum(files))
 
     # The admin API
 
     def _status(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            **status_report(self.node),
+            **status_report(self.node, body, read_only=self.store.read_only),
             "version": __version__,
             "data": str(self.config.data_path.resolve()),
             "clients": self.clients.connections,
@@ -233,6 +239,17 @@ class Daemon:
 
     def _recover_metadata(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return self.node.recover_metadata(confirmed=body.get("confirm") is True)
+
+    def _make_faults(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """For tests and demonstrations: ``{"cut": ["ADDRESS:PEER-PORT", ...]}`` parts this node from those alone."""
+        addresses = []
+        for text in body.get("cut", ()):
+            host, _, port = str(text).rpartition(":")
+            if not host or not port.isdigit():
+                raise InvalidRequest(f"'{text}' isn't ADDRESS:PEER-PORT")
+            addresses.append((host, int(port)))
+        self.transport.cut_off(addresses)
+        return {"cut": [f"{host}:{port}" for host, port in self.transport.cut]}
 
     async def _snapshot(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Copy the store as it is now, and seal the copy on a thread while requests go on."""

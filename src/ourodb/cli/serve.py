@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from argparse import SUPPRESS
 from collections.abc import Sequence
 
 from ourodb.config import OPTIONS, load
@@ -29,7 +30,9 @@ def parser() -> argparse.ArgumentParser:
         result.add_argument(
             f"--{name.replace('_', '-')}",
             metavar="|".join(option.metadata["choices"]) or ("N" if option.type == "int" else "TEXT"),
-            help=f"{option.metadata['help']} (default: {default})",
+            help=SUPPRESS
+            if option.metadata["hidden"]
+            else f"{option.metadata['help']} (default: {default})".replace("%", "%%"),
         )
     return result
 

@@ -307,6 +307,8 @@ class Lane:
         owner = link.owner
         try:
             async with asyncio.timeout(limits.PEER_CONNECT_MS_MAX / 1000):
+                if link.address in owner.cut:
+                    await asyncio.get_running_loop().create_future()
                 reached = await _reach(owner.loop, link.address, owner.bind_address)
             protocol = self._protocol = OutgoingProtocol(self, owner.call(link.address, self.number))
             await owner.loop.create_connection(lambda: protocol, sock=reached)
@@ -384,6 +386,13 @@ class PeerLink:
         """The peer has just connected to this node, so it can be reached."""
         self.peer = peer
         self._recover()
+
+    def sever(self) -> None:
+        """Lose all connections, those that are being made included."""
+        for lane in self.lanes:
+            if (protocol := lane.close()) is not None:
+                protocol.close(abort=True)
+        self.failed(False, None)
 
     def forget(self) -> list[OutgoingProtocol]:
         """Send nothing any more; returns the connections, for the caller to close."""

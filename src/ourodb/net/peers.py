@@ -10,12 +10,15 @@ a while. Of those in their handshake there may be ``PEER_UNAUTHENTICATED_CONNECT
 oldest: a peer, whose handshake takes milliseconds, gets in between strangers that wait.
 
 A peer that opens a lane again replaces its older connection, whose bytes must not come after newer ones.
+
+**Cut links**, for tests and demonstrations of partitions: to a peer that is cut off there is no connection either way,
+and every try takes as long, and ends as silently, as if the network swallowed it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -133,6 +136,7 @@ class PeerTransport:
         handshakes_refused: connections of others that came to nothing.
         connections_broken: of peers, ended by bytes that weren't frames.
         receive_failures: messages whose handling raised.
+        cut: the peers that are cut off.
     """
 
     def __init__(
@@ -168,6 +172,7 @@ class PeerTransport:
         self.handshakes_refused = 0
         self.connections_broken = 0
         self.receive_failures = 0
+        self.cut: dict[Address, None] = {}
         self._passes = passes
         self._secret = secret
         self.identity = identity
@@ -235,6 +240,18 @@ class PeerTransport:
         for incoming in [incoming for incoming in self._incoming.values() if incoming.link is link]:
             incoming.close()
 
+    def cut_off(self, addresses: Iterable[Address]) -> None:
+        """Part this node from these peers and no others: connections end now, and new ones don't come about."""
+        self.cut = dict.fromkeys(addresses)
+        for address in self.cut:
+            link = self._links.get(address)
+            if link is not None:
+                link.sever()
+        for incoming in [incoming for incoming in self._incoming.values() if incoming.link is not None]:
+            assert incoming.link is not None
+            if incoming.link.address in self.cut:
+                incoming.close()
+
     def links(self) -> list[PeerLink]:
         """All links, in the order in which they were first asked for."""
         return list(self._links.values())
@@ -298,9 +315,12 @@ class PeerTransport:
             oldest.give_up("too many others began a handshake after it")
         self._strangers[stranger] = None
 
-    def introduce(self, incoming: IncomingProtocol, peer: PeerIdentity, lane: int) -> PeerLink:
-        """A stranger has turned out to be a peer: the link to it."""
+    def introduce(self, incoming: IncomingProtocol, peer: PeerIdentity, lane: int) -> PeerLink | None:
+        """A stranger has turned out to be a peer: the link to it; None when it is cut off."""
         self._strangers.pop(incoming, None)
+        if peer.address in self.cut:
+            incoming.close()
+            return None
         older = self._incoming.get((peer.host_id, lane))
         if older is not None:
             older.close()
