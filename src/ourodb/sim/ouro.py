@@ -2,6 +2,8 @@
 
 The first machine founds the cluster, the others join it through any that is there. What ``daemon`` adds to a node in
 production is left out: sockets, RocksDB, signals, the admin API.
+
+``inspect`` looks at a healed cluster from inside, with the nodes' own code: views must agree, and replicas be equal.
 """
 
 from __future__ import annotations
@@ -10,17 +12,26 @@ from collections.abc import Callable
 from typing import Final
 
 from ourodb.config import Config
+from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.connection import ServerConnection
 from ourodb.errors import OuroError
 from ourodb.node import Node
-from ourodb.ports import Address, Link, Ports
+from ourodb.ports import Address, Link, NodeId, Ports
+from ourodb.schema.model import Table
 from ourodb.session.session import Session
+from ourodb.sim.checkers.convergence import check_convergence
+from ourodb.sim.clock import EPOCH_US
 from ourodb.sim.machine import Machine
 from ourodb.sim.process import Program
+from ourodb.sim.tasks import S
+from ourodb.sim.workloads.stage import KEYSPACE, Script, Stage, read_all
 from ourodb.sim.world import World
+from ourodb.storage.chunk import digest, read_range
 
 CLUSTER_NAME: Final = "simulated"
 SECRET: Final = b"of the simulated cluster"
+EVERYTHING: Final = 1 << 40
+"""Rows, bytes or keys: no bound."""
 
 
 class Refused(Exception):
@@ -93,6 +104,74 @@ def build_node(machine: Machine, ports: Ports) -> Program:
     return OuroProgram(machine, ports)
 
 
-def inspect(world: World) -> list[str]:
-    """What is wrong with a healed cluster, seen from inside."""
-    return []
+def inspect(world: World, stage: Stage) -> Script[list[str]]:
+    """What is wrong with a healed cluster, seen from inside.
+
+    Nodes that don't agree on what the cluster is; replicas that differ after everything was read at ALL.
+    """
+    problems = disagreements(world)
+    stale = [
+        problem for table in tables(world) for problem in check_convergence(copies(world, table), "partition")
+    ]
+    world.tell("world", f"before everything is read at ALL: {'; '.join(stale) or 'all replicas are equal'}")
+    for table in tables(world):
+        yield from read_all(
+            stage, f"SELECT * FROM {table.keyspace}.{table.name}", consistency=Consistency.ALL
+        )
+    yield stage.sleep(1)
+    for table in tables(world):
+        problems += check_convergence(copies(world, table), f"{table.name}, partition")
+    return problems
+
+
+def nodes(world: World) -> dict[NodeId, Node]:
+    """The nodes by their ids."""
+    return {machine.program.node.peers.me: machine.program.node for machine in world.machines}
+
+
+def tables(world: World) -> list[Table]:
+    """The tables that workloads made."""
+    node: Node = world.machines[0].program.node
+    keyspace = node.view.schema.keyspaces.get(KEYSPACE)
+    return [] if keyspace is None else list(keyspace.tables.values())
+
+
+def disagreements(world: World) -> list[str]:
+    """Nodes that see another cluster than the others, or take one that is up for down."""
+    problems = []
+    views = {node.view.epoch: node.view.schema.version for node in nodes(world).values()}
+    if len(views) > 1:
+        problems.append(f"nodes don't know the same epoch: {views}")
+    for me, node in nodes(world).items():
+        down = [other for other, is_up in node.peers.up.items() if not is_up]
+        if down:
+            problems.append(f"node {me} takes these for down: {down}")
+    return problems
+
+
+def copies(world: World, table: Table) -> dict[str, dict[bytes, bytes]]:
+    """What each node's copies of the partitions that it is a replica of mean, by position.
+
+    A partition that a replica doesn't have means the same as one without rows.
+    """
+    now_s = world.loop.now_ns // S + EPOCH_US // 1_000_000
+    found: dict[NodeId, dict[bytes, bytes]] = {}
+    empty = digest([], None, now_s, table.options.gc_grace_seconds)
+    everybody = nodes(world)
+    for me, node in everybody.items():
+        chunk = read_range(
+            node.rows.of(table), b"", None, rows_max=EVERYTHING, bytes_max=EVERYTHING, keys_max=EVERYTHING
+        )
+        found[me] = {
+            partition.position: digest([partition], None, now_s, table.options.gc_grace_seconds)
+            for partition in chunk.partitions
+        }
+    positions = sorted({position for held in found.values() for position in held})
+    route_of = everybody[min(everybody)].coordinator.route_of
+    owners = {position: route_of(table.keyspace, position).replicas.nodes for position in positions}
+    return {
+        f"node {me}": {
+            position: held.get(position, empty) for position in positions if me in owners[position]
+        }
+        for me, held in found.items()
+    }

@@ -22,7 +22,7 @@ from ourodb.sim.machine import Build
 from ourodb.sim.tasks import Promise, S
 from ourodb.sim.trace import WORLD, Kind
 from ourodb.sim.workloads import WORKLOADS
-from ourodb.sim.workloads.stage import NeverDone, Workload
+from ourodb.sim.workloads.stage import NeverDone, Script, Stage, Workload
 from ourodb.sim.world import World
 
 START_SECONDS_MAX = 120
@@ -30,8 +30,8 @@ SET_UP_SECONDS_MAX = 120
 FINISH_SECONDS_MAX = 300
 """Of virtual time: for the machines to be ready, for the tables, for the last reads."""
 
-Inspect = Callable[[World], list[str]]
-"""Looks at the healed cluster from inside; says what is wrong."""
+Inspect = Callable[[World, Stage], Script[list[str]]]
+"""Looks at the healed cluster from inside; gives what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
             _play(world, plan, stage, workload, nemesis)
             verdict.problems += workload.problems()
             if inspect is not None:
-                verdict.problems += inspect(world)
+                verdict.problems += world.carry_out(inspect(world, stage), FINISH_SECONDS_MAX)
         except (TimeoutError, NeverDone) as error:
             verdict.problems.append(f"the cluster doesn't get anywhere: {error}")
         except TooTangled as error:

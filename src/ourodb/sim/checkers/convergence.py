@@ -12,21 +12,19 @@ TOLD_MAX: Final = 5
 def check_convergence(copies: Mapping[str, Mapping[bytes, bytes]], what: str = "key") -> list[str]:
     """
     Args:
-        copies: what each replica of the same data has.
+        copies: what each node has of each key that it is a replica of. A key that it should have and doesn't must be
+            there as well, with some value that says so.
+        what: the keys are, for people.
     Returns:
         what was wrong.
     """
     keys = sorted({key for copy in copies.values() for key in copy})
-    different = [key for key in keys if len({copy.get(key) for copy in copies.values()}) > 1]
+    different = [key for key in keys if len({copy[key] for copy in copies.values() if key in copy}) > 1]
     problems = [
         f"replicas differ in {what} {key.hex()}: "
-        + ", ".join(f"{name} has {_shown(copy.get(key))}" for name, copy in copies.items())
+        + ", ".join(f"{name} has {copy[key].hex()}" for name, copy in copies.items() if key in copy)
         for key in different[:TOLD_MAX]
     ]
     if len(different) > TOLD_MAX:
         problems.append(f"and in {len(different) - TOLD_MAX} more")
     return problems
-
-
-def _shown(value: bytes | None) -> str:
-    return "nothing" if value is None else value.hex()
