@@ -57,6 +57,9 @@ SECRET = "secret"
 
 SECRET_BYTES = 32
 
+HAND_OVER_S = 0.05
+"""Time for the leadership of the metadata log to go to another node, before this one stops."""
+
 GC_ALLOCATIONS = 50_000
 """Objects more between two collections of the youngest; requests leave no cycles, so there is little to find."""
 
@@ -139,6 +142,7 @@ class Daemon:
         ports = Ports(SystemClock(), random, self.scheduler, self.store, self.transport, self.passes.arm)
         self.node = node = Node(config, ports, peer, (address, self.cql_port), secret)
         node.check_disk = self._check_disk
+        node.load_bytes = self.store.size_bytes
         node.client_infos = self._client_infos
         member: asyncio.Future[None] = self.loop.create_future()
 
@@ -155,6 +159,7 @@ class Daemon:
         node.on_cluster_known = self._know_cluster
         self.transport.identity = replace(identity, host_id=node.identity.host_id, address=peer)
         self.transport.receive = node.receive
+        self.transport.admit = lambda peer, called: node.admit(peer.host_id, peer.address)
         self.transport.on_connected = node.peer_connected
         self.transport.on_disconnected = node.peer_disconnected
         self.transport.on_fault = self._on_peer_fault
@@ -170,7 +175,12 @@ class Daemon:
         """Answer what was asked, close connections, bring the store to rest."""
         self._stopping = True
         if hasattr(self, "node"):
+            if self.node.is_member and len(self.node.view.members) > 1:
+                self.node.hand_over()
+                await asyncio.sleep(HAND_OVER_S)
             self.node.stop()
+            self.passes.arm()
+            await asyncio.sleep(0)
         await self.admin.stop()
         await self.clients.stop()
         if hasattr(self, "transport"):

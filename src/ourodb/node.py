@@ -81,6 +81,7 @@ class Node:
         on_refused: called with the reason when the cluster doesn't take it.
         on_cluster_known: called with the cluster's id as soon as it is known, for handshakes.
         client_infos: who is connected now; set by whoever knows.
+        load_bytes: how much the store holds; set by whoever can tell.
         check_disk: looks at the room left on the disk; set by whoever can.
     """
 
@@ -103,6 +104,7 @@ class Node:
         self.on_refused: Callable[[OuroError], None] = lambda error: None
         self.on_cluster_known: Callable[[UUID], None] = lambda cluster_id: None
         self.client_infos: Callable[[], list[ClientInfo]] = list
+        self.load_bytes: Callable[[], int] = lambda: 0
         self.check_disk: Callable[[], None] = lambda: None
         self.identity = load_identity(ports.store, ports.random)
         self.timestamps = Timestamps(ports.clock)
@@ -168,6 +170,11 @@ class Node:
             cluster_id = UUID(bytes=self.ports.random.bytes(16), version=4)
             self._become_member(self.metadata.found(config.cluster_name, me, cluster_id))
 
+    def hand_over(self) -> None:
+        """The node will stop in a moment: another one may lead the metadata log."""
+        if self.is_member:
+            self.metadata.hand_over()
+
     def stop(self) -> None:
         """Say goodbye, and note that the run ended in order."""
         self._stopped = True
@@ -215,6 +222,8 @@ class Node:
         peers = self.peers
         if epoch > peers.epoch and node:
             self.metadata.on_epoch_seen(node, epoch)
+        if node and self.gossip is not None:
+            self.gossip.mark_seen(peers.now_ms(), node)
         if flags & REPLY and verb < Verb.GOSSIP:
             if node:
                 peers.on_reply(node, request, flags, body)
@@ -236,6 +245,26 @@ class Node:
                 self.metadata.receive(link, node or None, VERBS[verb], request, flags, body)
             except OuroError as error:
                 log.warning("a message that can't be read", verb=verb, peer=link.address, reason=str(error))
+
+    def admit(self, host_id: UUID, address: Address) -> str | None:
+        """A peer has proved that it knows the secret, and says who it is: why this node won't speak with it, or None."""
+        view = self.metadata.view
+        if host_id in view.removed:
+            return (
+                "this node was removed from the cluster; to have it back, stop it, empty its data folder, and let it"
+                " join afresh"
+            )
+        member = view.member_of_host(host_id)
+        if member is None:
+            there = self._nodes.get(address)
+            if there is not None:
+                return (
+                    f"{address[0]}:{address[1]} is the address of member {there}, which has another host id"
+                )
+        elif member.peer != address and member.id != self.peers.me:
+            # It was started elsewhere, and is about to say so.
+            self._nodes[address] = member.id
+        return None
 
     def peer_connected(self, address: Address) -> None:
         """The transport has a connection to a peer."""
@@ -427,6 +456,7 @@ class Node:
                     self.processor.tell_topology("NEW_NODE", member)
         self.coordinator.view_changed(view)
         assert self.gossip is not None
+        self.skews.keep(view.members)
         self.gossip.update(epoch=view.epoch)
         self._gossiped(self.gossip.set_members(peers.now_ms(), list(view.members)))
         if len(view.members) > 1 and self._rounds is None:
@@ -444,7 +474,7 @@ class Node:
         self._rounds = self.ports.scheduler.after(self.config.gossip_ms, self._round)
         peers.epoch = self.metadata.epoch
         self.replica.epoch_applied(peers.epoch)
-        gossip.update(epoch=peers.epoch, hints=self.hints.total)
+        gossip.update(epoch=peers.epoch, hints=self.hints.total, load_bytes=self.load_bytes())
         self._gossiped(gossip.tick(peers.now_ms(), self.ports.clock.wall_us()))
         self.coordinator.reachability_changed()
         self.hints.deliver()

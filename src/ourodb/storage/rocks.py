@@ -392,6 +392,13 @@ class RocksStore:
         files = self._columns[DATA].property_int_value("rocksdb.total-sst-files-size") or 0
         self._may_be_cold = self.always_cold or files > self._memory_bytes // 2
 
+    def size_bytes(self) -> int:
+        """Rows in data files and in memory, as the engine counts them."""
+        data = self._columns[DATA]
+        files: int = data.property_int_value("rocksdb.total-sst-files-size") or 0
+        memory: int = data.property_int_value("rocksdb.cur-size-all-mem-tables") or 0
+        return files + memory
+
     def checkpoint(self, path: Path) -> None:
         """A copy of the store as it is now, in a folder that doesn't exist yet; files are linked, not
         copied."""
