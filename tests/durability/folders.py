@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import random
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,11 @@ class HandScheduler:
 
     def from_thread(self, callback: Callable[[], None]) -> None:
         self._handed.put(callback)
+
+    def wait_for_handed(self, count: int) -> None:
+        """Until threads have handed over so much, none of which is run."""
+        while self._handed.qsize() < count:
+            time.sleep(0.001)
 
     def run_waiting(self) -> None:
         """Run what was handed over until now."""
