@@ -247,7 +247,7 @@ class Node:
                 log.warning("a message that can't be read", verb=verb, peer=link.address, reason=str(error))
 
     def admit(self, host_id: UUID, address: Address) -> str | None:
-        """A peer has proved that it knows the secret, and says who it is: why this node won't speak with it, or None."""
+        """Why this node won't speak with a peer that has proved that it knows the secret; None: it will."""
         view = self.metadata.view
         if host_id in view.removed:
             return (

@@ -90,7 +90,7 @@ def test_fields_of_later_versions_are_skipped(message: Message, more: dict[str, 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_refused(text: bytes) -> None:
-    with pytest.raises(ProtocolError, match="^Not a message of consensus: "):
+    with pytest.raises(ProtocolError, match=r"^Not a message of consensus: "):
         decode_message(text)
 
 
