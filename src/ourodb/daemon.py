@@ -57,6 +57,9 @@ SECRET = "secret"
 
 SECRET_BYTES = 32
 
+HEAR_OF_OTHERS_S = 1.0
+"""How long a node waits at its start for those that may be down."""
+
 HAND_OVER_S = 0.05
 """Time for the leadership of the metadata log to go to another node, before this one stops."""
 
@@ -169,7 +172,17 @@ class Daemon:
         if not member.done():
             log.info("joining", seeds=config.join)
         await member
+        await self._hear_of_others()
         await self.clients.start()
+
+    async def _hear_of_others(self) -> None:
+        """A node that has just started takes all others for down: clients come when it has heard of them, or soon."""
+        node = self.node
+        deadline_s = self.loop.time() + HEAR_OF_OTHERS_S
+        while self.loop.time() < deadline_s:
+            if all(node.peers.up.get(other) for other in node.view.members):
+                return
+            await asyncio.sleep(HEAR_OF_OTHERS_S / 50)
 
     async def stop(self) -> None:
         """Answer what was asked, close connections, bring the store to rest."""
