@@ -70,4 +70,4 @@ def test_the_statement_that_is_timed_has_ten_literals_and_compiles(accept: Modul
     )
     plan = accept.compile_modification(accept.LITERALS, schema)
     assert len(plan.table.columns) == 10
-    assert plan.variables == ()
+    assert not plan.variables

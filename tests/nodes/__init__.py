@@ -26,7 +26,7 @@ class NodeProcess:
 
     Attributes:
         host, port: where CQL clients connect.
-        admin_port: of the admin API.
+        admin_port, peer_port: of the admin API, and for other nodes.
         output: what it printed, standard error included.
     """
 
@@ -35,6 +35,7 @@ class NodeProcess:
         self.host = "127.0.0.1"
         self.port = port or free_port()
         self.admin_port = free_port()
+        self.peer_port = free_port()
         self.options: Sequence[str] = options
         self.log_path = data.with_name(data.name + ".log")
         self.process: subprocess.Popen[bytes] | None = None
@@ -52,6 +53,8 @@ class NodeProcess:
             str(self.port),
             "--admin-port",
             str(self.admin_port),
+            "--peer-port",
+            str(self.peer_port),
             *self.options,
         ]
 

@@ -104,7 +104,7 @@ class Bench:
         self, plan: SelectPlan, values: Sequence[Any], page_size: int = 0, state: bytes | None = None
     ) -> tuple[list[list[bytes | None]], bytes | None]:
         """One page: its rows and the paging state."""
-        read = Read(plan, values, options(page_size, state), self.rows, SEAL)
+        read = Read(plan, values, options(page_size, state), lambda command: self.rows, SEAL)
         while read.step() is not None:
             pass
         return [split_row(row) for row in read.rows], read.paging_state
