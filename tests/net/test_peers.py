@@ -138,6 +138,24 @@ def test_connections_come_from_the_nodes_own_address() -> None:
     run(test)
 
 
+def test_nodes_may_live_at_addresses_of_ipv6() -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IPv6 here")
+
+    async def test() -> None:
+        ann, bob = await Node("::1").start(), await Node("::1").start()
+        ann.transport.link(bob.address).send(DATA, b"x")
+        await until(lambda: bob.messages == [b"x"])
+        assert bob.received[0][0].address == ann.address
+        await ann.stop()
+        await bob.stop()
+
+    run(test)
+
+
 def test_a_port_that_is_taken_is_told_in_one_line() -> None:
     async def test() -> None:
         ann = await Node().start()
@@ -280,6 +298,31 @@ def test_a_forgotten_peer_is_neither_sent_to_nor_heard() -> None:
         assert again is not link
         assert again.send(DATA, b"anew")
         await until(lambda: bob.messages == [b"x", b"anew"])
+        await ann.stop()
+        await bob.stop()
+
+    run(test)
+
+
+def test_a_peer_that_is_forgotten_while_it_is_called_is_not_reached() -> None:
+    """Else a removed node would get a connection that nobody knows of."""
+
+    async def test() -> None:
+        ann, bob = await Node("127.0.0.1").start(), await Node("127.0.0.2").start()
+        for passes in range(8):
+            # At each step of connecting.
+            ann.transport.link(bob.address).send(DATA, b"to be lost")
+            for _ in range(passes):
+                await asyncio.sleep(0)
+            ann.transport.forget(bob.address)
+            connected_before = list(ann.events)
+            await until(lambda: bob.transport.strangers == 0)
+            assert ann.events == connected_before
+        ann.events.clear()
+        ann.transport.link(bob.address).send(DATA, b"kept")
+        await until(lambda: b"kept" in bob.messages)
+        assert ann.events == [("connected", bob.address)]
+        await until(lambda: bob.transport.connections == 1 and bob.transport.strangers == 0)
         await ann.stop()
         await bob.stop()
 

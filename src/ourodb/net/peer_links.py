@@ -459,7 +459,8 @@ async def _reach(
         watch(reached)
         if bind_address is not None:
             reached.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            reached.setsockopt(socket.SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            if family == socket.AF_INET:
+                reached.setsockopt(socket.SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)
             reached.bind((bind_address, 0))
         await loop.sock_connect(reached, target)
         if reached.getsockname() == reached.getpeername():

@@ -107,7 +107,7 @@ class FrameDecoder:
         """Bytes received that don't yet make a frame."""
         return len(self._partial)
 
-    def decode(self, data: bytes) -> list[bytes]:
+    def decode(self, data: bytes | memoryview) -> list[bytes]:
         """The messages that ``data`` completes; sets ``error`` when what follows them is broken."""
         messages: list[bytes] = []
         if self.error is not None:
@@ -117,7 +117,7 @@ class FrameDecoder:
             partial += data
             if len(partial) < self._needed:
                 return messages
-            data = bytes(partial)
+            data = memoryview(partial)
             self._partial = bytearray()
         offset = 0
         size = len(data)
@@ -144,7 +144,7 @@ class FrameDecoder:
                     return self._break(messages, "a frame's body doesn't expand")
                 if len(body) != expanded:
                     return self._break(messages, "a frame's body doesn't expand to what it claims")
-            if not _split(body, messages):
+            if not _split(bytes(body), messages):
                 return self._break(messages, "a frame's messages don't fill it")
             self._chain = body_crc
             offset = end
