@@ -98,6 +98,13 @@ class Disk:
     def last_index(self) -> int:
         return max(self.entries, default=self.snapshot.index if self.snapshot else 0)
 
+    @property
+    def voters(self) -> tuple[NodeId, ...]:
+        named = [entry for entry in self.entries.values() if entry.kind is EntryKind.VOTERS]
+        if named and (self.snapshot is None or named[-1].index > self.snapshot.index):
+            return decode_voters(named[-1].payload)
+        return self.snapshot.voters if self.snapshot else ()
+
     def persist(self, effect: Persist) -> None:
         assert effect.term >= self.term, "a term goes back"
         assert effect.term > self.term or self.vote in (None, effect.vote), "a vote is changed"
@@ -158,12 +165,19 @@ class Laws:
             )
 
     def leads(self, me: NodeId, term: int, disk: Disk) -> None:
-        """Election safety, and leader completeness: what was committed in an earlier term is in the leader's log."""
+        """Election safety, and leader completeness: what was committed in an earlier term is in the leader's log.
+
+        And who leads has the votes of a majority.
+        """
         if term in self.leaders:
             assert self.leaders[term] == me, f"{self.leaders[term]} and {me} lead in term {term}"
             return
         self.leaders[term] = me
         self.seen["elected"] += 1
+        voters = disk.voters
+        given = sum(voter == me or self.votes.get((voter, term)) == me for voter in voters)
+        assert disk.vote == me
+        assert given > len(voters) / 2, f"{me} leads in term {term} with {given} of the votes of {voters}"
         snapshot_index = disk.snapshot.index if disk.snapshot else 0
         for entry, by_term, _ in self.committed:
             if by_term < term and entry.index > snapshot_index:
@@ -252,6 +266,9 @@ class Machine:
         effects: list[Effect | None] = list(output.effects)
         if self.up.role is Role.LEADER:
             effects.insert(kinds.count(0), None)
+            for effect in output.effects:
+                # The paper, 5.4.2: entries of earlier terms are committed along with one of the leader's own only.
+                assert not isinstance(effect, Apply) or effect.entries[-1].term == self.up.term
         self.queue.extend((effect, self.up.term) for effect in effects)
 
     def carry_out(self) -> Effect | None:

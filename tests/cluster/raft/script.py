@@ -251,6 +251,8 @@ class Script:
         sender, to = _pair(pair)
         message = eval(" ".join(words), dict(vars(messages)))
         self.group.letters.append((sender, to, encode_message(message)))
+        if isinstance(message, VoteReply) and message.is_granted:
+            self.group.laws.votes[sender, message.term] = to
         return []
 
     def do_cut(self, *words: str) -> list[str]:

@@ -5,7 +5,8 @@ most one ``Apply``. So nothing is said to others, and nothing is shown to the st
 
 The driver carries out one effect after another, one output after another, and waits for the fsync of each ``Persist``.
 Meanwhile it may hand the machine further events; what these lead to queues up behind. A driver that stops at any point,
-in the midst of an output too, loses nothing that anyone relies on.
+in the midst of an output too, loses nothing that anyone relies on. If a ``Persist`` fails, nobody knows what is on
+disk: drop the machine with all that is queued, and start it again from there.
 """
 
 from __future__ import annotations

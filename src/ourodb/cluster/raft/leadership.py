@@ -195,7 +195,6 @@ class Leadership:
             peer.next = max(
                 self._log.last_at_most(reply.conflict_index, reply.conflict_term) + 1, peer.match + 1
             )
-            peer.told = 0
             peer.is_awaited = False
         if sender == self.transfer_to:
             self._hand_over()

@@ -69,7 +69,7 @@ class Log:
     Attributes:
         snapshot: None at the start of a group.
         voters: those that count now; () while the machine has never heard who votes.
-        voters_index: of the entry, or of the snapshot, that names them.
+        voters_index: of the entry that names them, or of a snapshot that includes it.
     """
 
     __slots__ = ("_base_index", "_base_term", "_entries", "snapshot", "voters", "voters_index")
@@ -200,7 +200,6 @@ class Log:
         del self._entries[: base - self._base_index]
         self._base_index, self._base_term = base, base_term
         self.snapshot = snapshot
-        self.voters_index = max(self.voters_index, index)
         return snapshot
 
     def voters_at(self, index: int) -> tuple[tuple[NodeId, ...], int]:
