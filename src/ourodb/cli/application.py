@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import enum
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,9 +22,135 @@ application = typer.Typer(
 )
 
 
-@application.callback()
-def _about() -> None:
-    """A callback, so that commands are named even while there is only one."""
+Admin = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="Admin address of the node to ask.", show_default="127.0.0.1:7070"
+    ),
+]
+Data = Annotated[
+    str | None, typer.Option(metavar="DIR", help="Ask a node of the ring that `ouro up` made there.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
+Folder = Annotated[str, typer.Option(metavar="DIR", help="Folder of the ring.")]
+
+
+@application.command()
+def up(
+    serve_options: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- OPTION...]", help="Options for every node's `ouro serve`, after --."),
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(help="How many.", show_default="3")] = None,
+    data: Folder = "ouro-ring",
+    dcs: Annotated[
+        int | None, typer.Option(help="Data centres to spread them over.", show_default="1")
+    ] = None,
+    racks: Annotated[int | None, typer.Option(help="Racks in each data centre.", show_default="1")] = None,
+    cql_port: Annotated[int | None, typer.Option(help="For clients.", show_default="9042")] = None,
+    peer_port: Annotated[int | None, typer.Option(help="For the other nodes.", show_default="7000")] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(help="For the admin API and metrics.", show_default="7070")
+    ] = None,
+) -> None:
+    """Start a ring on this machine, in the background: nodes on 127.0.0.1, 127.0.0.2, ...
+
+    The folder keeps the ring: run again, the command starts those of its nodes that don't run.
+    """
+    from ourodb.cli.up import Asked
+    from ourodb.cli.up import up as bring_up
+
+    asked = Asked(nodes, dcs, racks, cql_port, peer_port, admin_port, tuple(serve_options or ()))
+    raise typer.Exit(bring_up(Path(data), asked))
+
+
+@application.command()
+def down(
+    data: Folder = "ouro-ring",
+    node: Annotated[int | None, typer.Option(help="Only this one: 1, 2, ...")] = None,
+    kill: Annotated[bool, typer.Option("--kill", help="At once, with SIGKILL.")] = False,
+) -> None:
+    """Stop a ring that `ouro up` started, or one of its nodes."""
+    from ourodb.cli.up import down as bring_down
+
+    raise typer.Exit(bring_down(Path(data), kill=kill, number=node))
+
+
+def _asking(admin: str | None, data: str | None, command: Callable[[list[str]], int]) -> None:
+    """Run a command that asks a node, and end with its exit code; what is wrong takes one line."""
+    from ourodb.cli.admin import AdminError, candidates
+
+    try:
+        code = command(list(candidates(admin, data)))
+    except AdminError as error:
+        sys.stderr.write(f"ouro: {error}\n")
+        code = 2
+    raise typer.Exit(code)
+
+
+@application.command()
+def status(
+    keyspace: Annotated[str | None, typer.Argument(help="Show how much of its rows each node has.")] = None,
+    admin: Admin = None,
+    data: Data = None,
+    json: AsJson = False,
+) -> None:
+    """Show the nodes of the ring, and what needs attention."""
+    from ourodb.cli.status import status as show
+
+    _asking(admin, data, lambda addresses: show(addresses, keyspace, as_json=json))
+
+
+@application.command(context_settings={"ignore_unknown_options": True})
+def ring(
+    keyspace: Annotated[str | None, typer.Argument(help="Whose replicas to show.")] = None,
+    table: Annotated[str | None, typer.Argument(help="Table of the key.")] = None,
+    key: Annotated[
+        list[str] | None, typer.Argument(help="Where this key is, and why: each column of the partition key.")
+    ] = None,
+    admin: Admin = None,
+    data: Data = None,
+    json: AsJson = False,
+) -> None:
+    """Show which nodes hold which token ranges, or one key."""
+    from ourodb.cli.ring import ring as show
+
+    _asking(admin, data, lambda addresses: show(addresses, keyspace, table, key or (), as_json=json))
+
+
+@application.command()
+def gossip(admin: Admin = None, data: Data = None, json: AsJson = False) -> None:
+    """Show what a node has heard of the others."""
+    from ourodb.cli.gossip import gossip as show
+
+    _asking(admin, data, lambda addresses: show(addresses, as_json=json))
+
+
+metadata_commands = typer.Typer(help="Show who decides on schema and members, and what was decided last.")
+application.add_typer(metadata_commands, name="metadata", invoke_without_command=True)
+
+
+@metadata_commands.callback()
+def metadata(context: typer.Context, admin: Admin = None, data: Data = None, json: AsJson = False) -> None:
+    """Show who decides on schema and members, and what was decided last."""
+    if context.invoked_subcommand is not None:
+        return
+    from ourodb.cli.metadata import metadata as show
+
+    _asking(admin, data, lambda addresses: show(addresses, as_json=json))
+
+
+@metadata_commands.command()
+def recover(
+    admin: Admin = None,
+    data: Data = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Give up a majority of voters that is lost for good: the node that is asked decides alone from then on."""
+    from ourodb.cli.metadata import recover as give_up
+
+    _asking(admin, data, lambda addresses: give_up(addresses, yes=yes, as_json=json))
 
 
 class Workload(enum.StrEnum):

@@ -1,0 +1,281 @@
+"""``ouro up`` and ``ouro down``: a ring on this machine, in the background.
+
+``up`` starts every node of the ring that doesn't run, waits until all see each other and have agreed, and leaves them
+to themselves. What it started for a ring that couldn't be formed it stops again, so that the next try begins afresh;
+nodes of a ring that was formed before go on without the one that can't, as the ring does when a node dies.
+
+Exit codes: 0; 1 when nodes didn't come up, or didn't go down; 2 when it couldn't begin.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from rich.live import Live
+from rich.table import Table
+
+from ourodb.cli.console import console, plain_table
+from ourodb.cli.local import layout
+from ourodb.cli.local.agreement import disagreement, look
+from ourodb.cli.local.layout import DEFAULT_FOLDER, LayoutError, NodePlan, RingPlan
+from ourodb.cli.local.ring import LocalRing, shown
+
+UP_SECONDS_MAX: Final = 120.0
+DOWN_SECONDS_MAX: Final = 60.0
+LOOK_EVERY_S: Final = 0.05
+LOG_LINES: Final = 3
+
+
+class UpError(Exception):
+    """The ring isn't up; the text says why, in as many lines as it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line said; None where it said nothing.
+
+    Attributes:
+        options: for every node's ``ouro serve``.
+    """
+
+    nodes: int | None = None
+    dcs: int | None = None
+    racks: int | None = None
+    cql_port: int | None = None
+    peer_port: int | None = None
+    admin_port: int | None = None
+    options: tuple[str, ...] = ()
+
+
+def up(folder: Path, asked: Asked) -> int:
+    """Start the ring of a folder; returns the exit code."""
+    started_s = time.monotonic()
+    try:
+        ring = LocalRing(folder, planned(folder.expanduser(), asked))
+        with ring.held():
+            running = [node for node in ring.nodes if ring.pid(node) is not None]
+            bring_up(ring)
+    except LayoutError as error:
+        sys.stderr.write(f"ouro up: {error}\n")
+        return 2
+    except UpError as error:
+        sys.stderr.write(f"ouro up: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write(f"ouro up: not waited for; stop the nodes with: ouro down --data {shown(folder)}\n")
+        return 130
+    tell(ring, running, time.monotonic() - started_s)
+    return 0
+
+
+def planned(folder: Path, asked: Asked) -> RingPlan:
+    """The ring's layout: the one it has, with what may be added to it, or a new one.
+
+    Raises:
+        LayoutError: what is asked contradicts the layout that is there.
+    """
+    ports = (asked.cql_port or 9042, asked.peer_port or 7000, asked.admin_port or 7070)
+    if len(set(ports)) < len(ports):
+        raise LayoutError("--cql-port, --peer-port and --admin-port have to differ")
+    if not (folder / layout.PLAN).exists():
+        dcs, racks = asked.dcs or 1, asked.racks or 1
+        count = asked.nodes or max(3, dcs * racks)
+        return layout.spread(count, dcs=dcs, racks=racks, ports=ports, options=asked.options)
+    plan = layout.load(folder)
+    first = plan.nodes[0]
+    for name, value, present in (
+        ("--dcs", asked.dcs, plan.dcs),
+        ("--racks", asked.racks, plan.racks),
+        ("--cql-port", asked.cql_port, first.cql_port),
+        ("--peer-port", asked.peer_port, first.peer_port),
+        ("--admin-port", asked.admin_port, first.admin_port),
+    ):
+        if value not in (None, present):
+            raise LayoutError(
+                f"the ring in {shown(folder)} was made with {name} {present}, which can't be changed"
+            )
+    if asked.options:
+        plan = replace(plan, options=asked.options)
+    count = asked.nodes or len(plan.nodes)
+    if count < len(plan.nodes):
+        raise LayoutError(f"the ring in {shown(folder)} has {len(plan.nodes)} nodes; it can't have fewer")
+    grown = layout.spread(
+        count,
+        dcs=plan.dcs,
+        racks=plan.racks,
+        first_address=first.address,
+        ports=(first.cql_port, first.peer_port, first.admin_port),
+    )
+    return replace(plan, nodes=(*plan.nodes, *grown.nodes[len(plan.nodes) :]))
+
+
+def bring_up(ring: LocalRing, *, quiet: bool = False) -> None:
+    """Start the nodes that don't run, and wait until all have agreed.
+
+    Args:
+        quiet: show no progress.
+    Raises:
+        LayoutError: a port is taken, or the folder can't be written.
+        UpError: a node ended, or they don't agree.
+    """
+    absent = [node for node in ring.nodes if ring.pid(node) is None]
+    taken = ring.taken_ports(absent)
+    if taken:
+        raise LayoutError("; ".join(taken))
+    before = layout.load(ring.folder) if (ring.folder / layout.PLAN).exists() else None
+    ring.prepare()
+    for node in absent:
+        ring.start(node)
+    try:
+        _wait(ring, absent, quiet=quiet)
+    except (UpError, KeyboardInterrupt):
+        if not ring.plan.is_formed:
+            ring.stop(absent, kill=True, timeout_s=DOWN_SECONDS_MAX)
+        elif before is not None and before.nodes != ring.plan.nodes:
+            # Nodes that the ring was to have in addition: without them it is the one that it was.
+            news = [node for node in absent if node not in before.nodes]
+            ring.stop(news, kill=True, timeout_s=DOWN_SECONDS_MAX)
+            layout.save(ring.folder, before)
+        raise
+    ring.formed()
+
+
+def _wait(ring: LocalRing, started: Sequence[NodePlan], *, quiet: bool) -> None:
+    output = console()
+    until = time.monotonic() + UP_SECONDS_MAX
+    missing = {node.name: "starts" for node in ring.nodes}
+    with (
+        Live(
+            _progress(ring, missing),
+            console=output,
+            transient=True,
+            refresh_per_second=10,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        if not quiet and output.is_terminal
+        else _Silent() as live
+    ):
+        while True:
+            missing = disagreement(ring.nodes, look(ring.nodes))
+            if not missing:
+                return
+            live.update(_progress(ring, missing))
+            ended = [(node, code) for node in started if (code := ring.exit_code(node)) is not None]
+            if ended:
+                raise UpError(_why_ended(ring, ended))
+            if time.monotonic() > until:
+                raise UpError(
+                    f"after {UP_SECONDS_MAX:.0f} s "
+                    + "; ".join(
+                        f"{name} {what} (log: {ring.folder / name}.log)" for name, what in missing.items()
+                    )
+                )
+            time.sleep(LOOK_EVERY_S)
+
+
+class _Silent:
+    """In place of ``Live`` where nobody looks."""
+
+    def __enter__(self) -> _Silent:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def update(self, table: Table) -> None:
+        pass
+
+
+def _progress(ring: LocalRing, missing: Mapping[str, str]) -> Table:
+    table = plain_table("node", "CQL", "")
+    for node in ring.nodes:
+        what = missing.get(node.name)
+        if what == "starts" and any("joining" in line for line in ring.last_words(node)):
+            what = "joins"
+        table.add_row(node.name, node.cql, "[green]up[/]" if what is None else f"[yellow]{what}[/]")
+    return table
+
+
+def _why_ended(ring: LocalRing, ended: Sequence[tuple[NodePlan, int]]) -> str:
+    lines = []
+    for node, code in ended:
+        words = ring.last_words(node)[-LOG_LINES:] or ["it said nothing"]
+        lines.append(f"{node.name} ended ({_how(code)}); the end of {shown(ring.log(node))}:")
+        lines += [f"    {line}" for line in words]
+    return "\n".join(lines)
+
+
+def _how(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+
+def tell(ring: LocalRing, running: Sequence[NodePlan], seconds: float) -> None:
+    """What there is now, and how to go on."""
+    output = console()
+    folder = shown(ring.folder)
+    option = "" if folder == DEFAULT_FOLDER else f" --data {folder}"
+    count = len(ring.nodes)
+    nodes = "1 node is" if count == 1 else f"{count} nodes are"
+    if len(running) == count:
+        output.print(f"{nodes} up; all ran already.")
+    else:
+        output.print(f"{nodes} up and agreed, after {seconds:.1f} s.")
+    table = plain_table("node", "CQL", "data centre", "rack", "process", "")
+    for node in ring.nodes:
+        already = "ran already" if node in running and len(running) < count else ""
+        table.add_row(node.name, node.cql, node.dc, node.rack, str(ring.pid(node) or "-"), already)
+    output.print(table)
+    first = ring.nodes[0]
+    points = ",".join(dict.fromkeys(node.address for node in ring.nodes[:3]))
+    output.print(f"\nContact points  {points}, port {first.cql_port}")
+    output.print(f"Connect with    [bold]{cqlsh()} {first.address} {first.cql_port}[/]")
+    output.print(f"Look at it with [bold]ouro status{option}[/], stop it with [bold]ouro down{option}[/]")
+
+
+def cqlsh() -> str:
+    """The command, as one would type it here."""
+    beside = Path(sys.executable).with_name("cqlsh")
+    if shutil.which("cqlsh") is None and beside.exists():
+        return shown(beside)
+    return "cqlsh"
+
+
+def down(folder: Path, *, kill: bool, number: int | None) -> int:
+    """Stop the ring of a folder, or one node of it; returns the exit code.
+
+    Args:
+        kill: with SIGKILL.
+        number: of the node, from 1 on; None stops all.
+    """
+    output = console()
+    try:
+        ring = LocalRing.load(folder)
+        if number is not None and not 0 < number <= len(ring.nodes):
+            raise LayoutError(
+                f"the ring in {shown(folder)} has nodes 1 to {len(ring.nodes)}, and no node {number}"
+            )
+        with ring.held():
+            nodes = list(ring.nodes) if number is None else [ring.nodes[number - 1]]
+            running = [node for node in nodes if ring.pid(node) is not None]
+            with output.status("stopping") if output.is_terminal else _Silent():
+                left = ring.stop(running, kill=kill, timeout_s=DOWN_SECONDS_MAX)
+    except LayoutError as error:
+        sys.stderr.write(f"ouro down: {error}\n")
+        return 2
+    if left:
+        names = ", ".join(f"{node.name} (process {ring.pid(node)})" for node in left)
+        sys.stderr.write(
+            f"ouro down: after {DOWN_SECONDS_MAX:.0f} s these still run: {names}; end them with --kill\n"
+        )
+        return 1
+    names = ", ".join(node.name for node in running)
+    how = "killed" if kill else "stopped"
+    output.print(f"{how} {names}" if names else "nothing ran")
+    return 0
