@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ourodb.sim.chance import Chance
+from ourodb.sim.checkers.availability import silent_seconds, success_share
 from ourodb.sim.checkers.convergence import check_convergence
 from ourodb.sim.checkers.counters import check_counters
 from ourodb.sim.checkers.linearizability import check_registers, first_unexplained
@@ -252,3 +253,16 @@ def test_convergence() -> None:
     different = {bytes([number]): b"x" for number in range(20)}
     problems = check_convergence({"a": different, "b": dict.fromkeys(different, b"y")})
     assert problems[-1] == "and in 15 more"
+
+
+def test_availability() -> None:
+    second = 1_000_000_000
+    history = [
+        op("read", None, number * second, number * second + 5, 1, UNKNOWN if number in (3, 4, 8) else DONE)
+        for number in range(10)
+    ]
+    assert success_share(history, [], 0) == (7, 10)
+    assert success_share(history, [3 * second], 2 * second) == (7, 8)
+    assert success_share(history, [3 * second, 8 * second], second) == (7, 8)
+    assert silent_seconds(history, 0, 10 * second) == [3, 4, 8]
+    assert silent_seconds(history, 2 * second, 5 * second) == [1, 2]

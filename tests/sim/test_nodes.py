@@ -13,10 +13,13 @@ import sys
 import pytest
 
 from ourodb.sim.__main__ import main
-from ourodb.sim.faults import FAULTS
+from ourodb.sim.checkers.availability import silent_seconds
+from ourodb.sim.faults import FAULTS, between
 from ourodb.sim.ouro import build_node, inspect
-from ourodb.sim.run import Plan, run
+from ourodb.sim.run import Plan, SimStage, run
 from ourodb.sim.workloads import WORKLOADS
+from ourodb.sim.workloads.set import SetWorkload
+from ourodb.sim.world import World
 
 
 @pytest.mark.parametrize("workload", sorted(WORKLOADS))
@@ -25,6 +28,40 @@ def test_nodes_keep_their_promises_under_all_faults(workload: str, seed: int) ->
     plan = Plan(seed, workload, seconds=8, quiet_seconds=5, clients=3, faults=tuple(FAULTS))
     verdict = run(plan, build_node, inspect)
     assert verdict.is_ok, "\n".join([*verdict.problems, verdict.line()])
+
+
+@pytest.mark.parametrize("fault", ["kill", "power", "pause", "isolate"])
+def test_no_second_passes_in_silence_when_one_of_three_is_gone(fault: str) -> None:
+    """Reads and writes at QUORUM go on, in every second after the first."""
+    world = World(1)
+    world.start(world.add_machines(3, build_node))
+    stage = SimStage(world)
+    workload = SetWorkload(stage)
+    world.carry_out(workload.set_up(), 10)
+    clients = [world.spawn(workload.run_client(number)) for number in range(6)]
+    world.run_for(2)
+    machine = world.machines[1]
+    paths = between([1], [0, 2])
+    start_ns = world.loop.now_ns
+    {"kill": machine.kill, "power": machine.lose_power, "pause": machine.pause, "isolate": lambda: None}[
+        fault
+    ]()
+    if fault == "isolate":
+        world.network.cut(paths)
+    world.run_for(12)
+    assert set(silent_seconds(stage.history, start_ns, world.loop.now_ns)) <= {0}
+    if fault == "isolate":
+        world.network.heal(paths)
+    elif fault == "pause":
+        machine.resume()
+    else:
+        machine.start()
+    world.run_for(5)
+    stage.is_over = True
+    assert world.run_until(lambda: all(client.is_kept for client in clients), 10)
+    world.carry_out(workload.finish(), 60)
+    assert workload.problems() == []
+    assert world.carry_out(inspect(world, stage), 60) == []
 
 
 def test_two_data_centres_without_faults() -> None:

@@ -57,6 +57,10 @@ def told(verdict: Verdict) -> list[str]:
     ):
         shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
         lines.append(f"{title}: {shown or 'none'}")
+    succeeded, counted = verdict.calm
+    lines.append(
+        f"in calm: {succeeded} of {counted} operations succeeded, {100 * succeeded / max(counted, 1):.2f} %"
+    )
     lines += [f"problem: {problem}" for problem in verdict.problems]
     lines.append(verdict.line())
     return lines

@@ -36,6 +36,10 @@ from ourodb.sim.world import World
 Script = Generator[Promise[Any], Any, Any]
 
 STREAMS: Final = 1 << 15
+HANDSHAKE_NS: Final = 1 * S
+"""Until a connection must be ready for requests."""
+AVOID_NS: Final = 5 * S
+"""A node that failed its client is tried last for so long."""
 MOVE_ONE_IN: Final = 100
 """So seldom does a client go to another node for no reason."""
 
@@ -64,6 +68,7 @@ class Wire:
         self._given_up: dict[int, None] = {}
         self._stream = 0
         self._end = ClientEnd(world.network, place, machine, self._on_open, self._on_bytes, self._on_lost)
+        self._loop.after(HANDSHAKE_NS, self._on_late)
 
     def ask(self, opcode: int, body: bytes, timeout_ns: int) -> Promise[Answer]:
         """Send a request; its answer, or ``NoAnswer``, or ``NotSent``."""
@@ -128,6 +133,11 @@ class Wire:
             self._end.close()
             self._lose(f"the handshake was answered with {message}")
 
+    def _on_late(self, _: object) -> None:
+        if not self.opened.is_kept:
+            self._end.close()
+            self._lose("the handshake took too long")
+
     def _on_lost(self) -> None:
         self._lose("the connection was lost")
 
@@ -176,6 +186,7 @@ class CqlClient:
         self._version = version
         self._compression = compression
         self._moves = moves
+        self._avoided_until_ns: dict[int, int] = {}
         self._chance: Chance = world.chance.child(f"client {self.place}")
 
     def execute(
@@ -210,7 +221,8 @@ class CqlClient:
         self, statement: str, parameters: QueryParameters, timeout_ns: int, is_prepared: bool
     ) -> Generator[Promise[Any], Any, Reply]:
         answer = yield from self._run(statement, parameters, timeout_ns, is_prepared)
-        if isinstance(answer, NoAnswer | NotSent):
+        if isinstance(answer, NoAnswer | NotSent) and self.wire is not None:
+            self._avoid(self.wire.machine)
             self.close()
         if isinstance(answer, RequestError | NoAnswer | NotSent):
             return Reply(answer)
@@ -252,10 +264,16 @@ class CqlClient:
         if self.wire is not None and self.wire.is_open:
             return self.wire
         self.close()
-        for machine in self._chance.shuffled(self._machines):
+        now_ns = self._world.loop.now_ns
+        machines = self._chance.shuffled(self._machines)
+        machines.sort(key=lambda machine: self._avoided_until_ns.get(machine.index, 0) > now_ns)
+        for machine in machines:
             wire = Wire(self._world, self.place, machine, self._version, self._compression)
             if (yield wire.opened):
                 self.wire = wire
                 return wire
-            wire.close()
+            self._avoid(machine)
         return None
+
+    def _avoid(self, machine: Machine) -> None:
+        self._avoided_until_ns[machine.index] = self._world.loop.now_ns + AVOID_NS

@@ -88,6 +88,7 @@ class Nemesis:
 
     Attributes:
         struck: how many faults of each kind there were.
+        disturbances_ns: when something broke or healed, ascending.
     """
 
     def __init__(self, world: World, kinds: Sequence[str]) -> None:
@@ -96,6 +97,7 @@ class Nemesis:
             kinds: of ``FAULTS``.
         """
         self.struck: dict[str, int] = {}
+        self.disturbances_ns: list[int] = []
         self._world = world
         self._kinds = list(kinds)
         self._chance = world.chance.child("faults")
@@ -116,10 +118,15 @@ class Nemesis:
             task = Task(FAULTS[kind](self))
             if not task.is_kept:
                 self.struck[kind] = self.struck.get(kind, 0) + 1
+                self._disturb()
+                task.then(self._disturb)
                 under_way.append(task)
                 if not chance.one_in(4):
                     yield task
         yield gather(under_way)
+
+    def _disturb(self, _: object = None) -> None:
+        self.disturbances_ns.append(self._world.loop.now_ns)
 
     # Waiting and choosing
 
@@ -145,29 +152,26 @@ class Nemesis:
 
     def kill(self) -> Script:
         """A process dies in the midst of whatever it does."""
+        yield from self._crash(Machine.kill, 50, 8_000)
+
+    def power(self) -> Script:
+        """A machine loses its power, and gets it back."""
+        yield from self._crash(Machine.lose_power, 500, 10_000)
+
+    def _crash(self, how: Callable[[Machine], None], least_ms: int, most_ms: int) -> Script:
         victim = self._take_victim()
         if victim is None:
             return
         process = victim.process
         assert process is not None
-        process.die_after(self._chance.below(100))
+        process.die_after(self._chance.below(100), with_machine=how is Machine.lose_power)
         for _ in range(20):
             yield self._wait(10, 10)
             if not process.is_alive:
                 break
         else:
-            victim.kill()
-        yield self._wait(50, 8_000)
-        victim.start()
-        self._release(victim)
-
-    def power(self) -> Script:
-        """A machine loses its power, and gets it back."""
-        victim = self._take_victim()
-        if victim is None:
-            return
-        victim.lose_power()
-        yield self._wait(500, 10_000)
+            how(victim)
+        yield self._wait(least_ms, most_ms)
         victim.start()
         self._release(victim)
 
@@ -237,6 +241,29 @@ class Nemesis:
         victim.disk.conditions.is_full = False
         self._world.tell(victim.name, "has room on its disk")
 
+    def fsync(self) -> Script:
+        """An fsync fails, after which a node writes nothing more until it is started again."""
+        victim = self._take_victim()
+        if victim is None:
+            return
+        self._world.tell(victim.name, "has a disk whose syncs fail")
+        victim.disk.conditions.fails_syncs = True
+        yield self._wait(500, 4_000)
+        victim.disk.conditions.fails_syncs = False
+        victim.kill()
+        yield self._wait(50, 1_000)
+        victim.start()
+        self._release(victim)
+
+    def stall(self) -> Script:
+        """A storage engine refuses what it would have to stall for, now and then."""
+        victim = self._chance.choice(self._world.machines)
+        victim.disk.conditions.refuses_settle_one_in = self._chance.between(2, 20)
+        self._world.tell(victim.name, "has a store that refuses writes now and then")
+        yield self._wait(500, 5_000)
+        victim.disk.conditions.refuses_settle_one_in = 0
+        self._world.tell(victim.name, "has a store that takes writes")
+
     def cpu(self) -> Script:
         """A process gets little of its processor."""
         victim = self._chance.choice(self._world.machines)
@@ -268,6 +295,7 @@ class Nemesis:
         self._world.tell("network", f"cut: {_shown(paths)}")
         network.cut(paths)
         yield self._wait(least_ms, most_ms)
+        self._disturb()
         network.heal(paths)
         self._world.tell("network", f"healed: {_shown(paths)}")
 
@@ -289,6 +317,8 @@ FAULTS: Final[dict[str, Callable[[Nemesis], Script]]] = {
     "reset": Nemesis.reset,
     "disk": Nemesis.disk,
     "full": Nemesis.full,
+    "fsync": Nemesis.fsync,
+    "stall": Nemesis.stall,
     "cpu": Nemesis.cpu,
     "clock": Nemesis.clock,
 }

@@ -164,6 +164,7 @@ class Process:
         self._busy_until_ns = world.loop.now_ns
         self._is_armed = False
         self._steps_left: int | None = None
+        self._dies_with_machine = False
         self._incoming: dict[tuple[Address, int], Connection] = {}
         self._clients: dict[ServerEnd, None] = {}
         self._unanswered: dict[ServerEnd, None] = {}
@@ -263,12 +264,20 @@ class Process:
             self._steps_left -= 1
             if self._steps_left < 0:
                 self._steps_left = None
-                self.machine.kill()
+                if self._dies_with_machine:
+                    self.machine.lose_power()
+                else:
+                    self.machine.kill()
         return self.is_alive
 
-    def die_after(self, steps: int) -> None:
-        """Be killed after so many more steps, in the midst of whatever pass that is."""
+    def die_after(self, steps: int, *, with_machine: bool = False) -> None:
+        """Die after so many more steps, in the midst of whatever pass that is.
+
+        Args:
+            with_machine: it loses its power; else the process is killed.
+        """
         self._steps_left = steps
+        self._dies_with_machine = with_machine
 
     # Clients and peers
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ourodb.sim.chance import Chance
+from ourodb.sim.checkers.availability import success_share
 from ourodb.sim.checkers.linearizability import TooTangled
 from ourodb.sim.client import CqlClient
 from ourodb.sim.faults import Nemesis
@@ -29,6 +30,9 @@ START_SECONDS_MAX = 120
 SET_UP_SECONDS_MAX = 120
 FINISH_SECONDS_MAX = 300
 """Of virtual time: for the machines to be ready, for the tables, for the last reads."""
+
+GRACE_NS = 2 * S
+"""So long after something broke or healed a cluster may fail to answer."""
 
 Inspect = Callable[[World, Stage], Script[list[str]]]
 """Looks at the healed cluster from inside; gives what is wrong."""
@@ -66,11 +70,10 @@ class Verdict:
     """What came of it.
 
     Attributes:
-        problems: what was wrong.
-        operations: by outcome.
-        done: successes of each kind of operation.
-        errors: by name.
-        struck: faults by kind.
+        problems: what was wrong. operations: by outcome. done: successes of each kind of operation. errors: by
+        name. struck: faults by kind. calm: of the operations that were invoked while nothing had changed for
+        ``GRACE_NS``: how many succeeded, how many
+            there were.
         trace: hash of all that happened.
         events: of the kernel.
         virtual_seconds: how long the run was.
@@ -83,6 +86,7 @@ class Verdict:
     done: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     struck: dict[str, int] = field(default_factory=dict)
+    calm: tuple[int, int] = (0, 0)
     trace: str = ""
     events: int = 0
     virtual_seconds: float = 0
@@ -164,6 +168,7 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     verdict.operations = dict(history.counts())
     verdict.errors = dict(history.errors())
     verdict.struck = dict(nemesis.struck)
+    verdict.calm = success_share(history, nemesis.disturbances_ns, GRACE_NS)
     for operation in history:
         # So that the hash also tells what clients concluded.
         world.trace.note(operation.completed_ns, WORLD, Kind.OPERATION, str(operation).encode())
