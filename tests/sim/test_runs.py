@@ -130,7 +130,7 @@ def test_the_nemesis_heals_all() -> None:
     [
         ("quorum_off_by_one", "register", ()),
         ("quorum_off_by_one", "set", ALL),
-        ("acknowledges_before_sync", "set", ("power",)),
+        ("acknowledges_before_sync", "set", ("blackout",)),
         ("forgets_promises", "register", ()),
         ("reads_locally", "register", ("partition",)),
         ("reads_locally", "set", ("partition",)),

@@ -4,7 +4,8 @@ Each kind of fault is a script: it chooses its victims, does its harm, waits, an
 nemesis runs one after the other, sometimes two at a time, drawn from its own stream of chance, so a seed always
 brings the same misfortune at the same moments. When its time is up it waits until all is healed.
 
-No more than a minority of the machines is ever down or stopped at once; partitions and slowness come on top.
+But for a blackout, no more than a minority of the machines is ever down or stopped at once; partitions and
+slowness come on top.
 """
 
 from __future__ import annotations
@@ -158,6 +159,20 @@ class Nemesis:
         """A machine loses its power, and gets it back."""
         yield from self._crash(Machine.lose_power, 500, 10_000)
 
+    def blackout(self) -> Script:
+        """All machines lose their power at one moment: what isn't on disk is nowhere."""
+        machines = self._world.machines
+        if self._victims:
+            return
+        self._victims.update(dict.fromkeys(machine.index for machine in machines))
+        for machine in machines:
+            machine.lose_power()
+        yield self._wait(100, 2_000)
+        for machine in self._chance.shuffled(machines):
+            machine.start()
+            yield self._wait(1, 500)
+            self._release(machine)
+
     def _crash(self, how: Callable[[Machine], None], least_ms: int, most_ms: int) -> Script:
         victim = self._take_victim()
         if victim is None:
@@ -310,6 +325,7 @@ def _shown(paths: Sequence[Path]) -> str:
 FAULTS: Final[dict[str, Callable[[Nemesis], Script]]] = {
     "kill": Nemesis.kill,
     "power": Nemesis.power,
+    "blackout": Nemesis.blackout,
     "pause": Nemesis.pause,
     "partition": Nemesis.partition,
     "one-way": Nemesis.one_way,
