@@ -7,7 +7,7 @@ and sends it anew, so nothing else need notice losses. What a peer lacks may be 
 snapshot, and heartbeats without consequence until it has it.
 
 Check-quorum: a leader that hasn't heard a majority for an election timeout gives up, since by then the others may have
-another one, and whoever waits for it had better know. Source: Ongaro's thesis, sections 6.2, 10.2; etcd raft.
+another one, and whoever waits for it had better know. Source: Ongaro's thesis, section 6.2; etcd raft.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ourodb.cluster.raft.messages import Append, AppendReply, InstallSnapshot, M
 from ourodb.ports import NodeId
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Timing:
     """Milliseconds.
 

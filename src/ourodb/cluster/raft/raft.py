@@ -141,7 +141,8 @@ class Raft:
 
     Attributes:
         role, term: now.
-        leader: of this term, as far as known; may be the machine itself.
+        leader: of this term, as far as known; may be the machine itself. A voter that hears nothing of him for an
+            election timeout, up to twice that, forgets him; a machine that doesn't vote has no timer and keeps him.
         commit: index of the last entry known to be committed.
     """
 
