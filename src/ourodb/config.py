@@ -69,6 +69,13 @@ class Config:
         " given.",
         empty=True,
     )
+    cores: int = _option(
+        1,
+        "Processes, each a member of the ring with ports of its own, counted up from those given, and a folder in"
+        " --data: how one machine uses all its cores.",
+        least=1,
+        most=limits.CORES_MAX,
+    )
     num_tokens: int = _option(16, "Tokens of this node on the ring.", least=1, most=1024)
     gossip_ms: int = _option(1000, "Time from one round of gossip to the next.", least=50, most=60_000)
     durability: str = _option(

@@ -1,8 +1,8 @@
 """Every bound in the system, with its unit last in its name.
 
-A queue, a frame, a batch or a page without a bound here is a bug. Bounds that depend on each other are asserted
-together at the end of their section. Plain constants, so that hot code can read them as module globals; what an
-operator may change has its default here and its name in ``config``.
+A queue, a frame, a batch or a page without a bound here is a bug. Bounds that depend on each other are
+asserted together at the end of their section. Plain constants, so that hot code can read them as module
+globals; what an operator may change has its default here and its name in ``config``.
 """
 
 from __future__ import annotations
@@ -581,3 +581,10 @@ assert METADATA_SUBMIT_MS + 2 * METADATA_TICK_MS <= CONTROL_TIMEOUT_MS
 assert 2 * RAFT_UNCOMMITTED_ENTRIES_MAX <= METADATA_RECENT_MAX
 assert METADATA_PULL_BYTES_MAX <= RAFT_MESSAGE_BYTES_MAX
 assert METADATA_PULL_GRACE_MS > 2 * RAFT_HEARTBEAT_MS
+
+
+# --- Processes of one machine --------------------------------------------------------------------------------------
+
+CORES_MAX: Final = 64
+"""Of ``ouro serve --cores``. The default ports of peers and of the admin API are 70 apart, and each core takes one more
+of both."""

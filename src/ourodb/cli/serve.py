@@ -1,4 +1,4 @@
-"""``ouro serve``: one node in the foreground.
+"""``ouro serve``: one node in the foreground, or several with ``--cores``.
 
 The options are those of ``Config``, read with the standard library's parser, which costs a serving node
 neither time nor memory. Exit codes: 0 after SIGTERM or SIGINT, 2 when the node can't start as it was asked
@@ -13,7 +13,7 @@ import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
 
-from ourodb.config import OPTIONS, load
+from ourodb.config import OPTIONS, Config, load
 from ourodb.errors import ConfigurationProblem, StoreError
 
 
@@ -43,9 +43,26 @@ def serve(arguments: Sequence[str]) -> int:
     file = parsed.pop("config")
     try:
         config = load(parsed, os.environ, file)
+        if config.cores > 1:
+            from ourodb.cli.cores import run as run_cores
+
+            return run_cores(config, parsed, file)
+        _check_folder(config)
         from ourodb.daemon import run
 
         return run(config)
     except (ConfigurationProblem, StoreError) as problem:
         print(f"ouro serve: {problem}", file=sys.stderr)
         return 2
+
+
+def _check_folder(config: Config) -> None:
+    """One node's data don't go among those of several.
+
+    Raises:
+        ConfigurationProblem: the data folder is a ring's.
+    """
+    if (config.data_path / "ring.json").exists():
+        raise ConfigurationProblem(
+            f"{config.data_path} holds several nodes: start them with `ouro serve --cores`, or `ouro up`, as before"
+        )

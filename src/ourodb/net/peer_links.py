@@ -191,6 +191,9 @@ class Lane:
         protocol = self._protocol
         if protocol is None or self.state is not LaneState.READY:
             return
+        if protocol.connection.state is not State.READY:
+            # The peer has hung up, and the loop has yet to say that the connection is lost.
+            return
         if self.is_paused:
             self.unsent_bytes = protocol.unsent_bytes
             return

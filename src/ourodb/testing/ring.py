@@ -102,8 +102,8 @@ class RingNode:
         """Start it, if it doesn't run, without waiting for it."""
         if self.is_running:
             return
-        arguments = self._ring.plan.command(self._ring.folder, self.plan)
-        arguments = arguments[arguments.index("serve") :]
+        plan = self._ring.plan
+        arguments = ["serve", *plan.options, *plan.arguments(self._ring.folder, self.plan)]
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         self._is_paused = False
         self._process = NURSERY.start(arguments, self.log_path, clean_environment(os.environ))

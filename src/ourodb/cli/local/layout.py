@@ -104,6 +104,10 @@ class RingPlan:
 
     def command(self, folder: Path, node: NodePlan) -> list[str]:
         """What starts a node."""
+        return [*PYTHON, "-m", "ourodb.cli", "serve", *self.options, *self.arguments(folder, node)]
+
+    def arguments(self, folder: Path, node: NodePlan) -> list[str]:
+        """A node's own options for ``ouro serve``."""
         first = self.nodes[0]
         others = [other.peer for other in self.nodes if other is not node]
         seeds = others if self.is_formed else [] if node is first else [first.peer]
@@ -117,8 +121,7 @@ class RingPlan:
             "--secret": f"@{folder / SECRET}",
             "--join": ",".join(seeds),
         }
-        words = [f"{option}={value}" for option, value in own.items()]
-        return [*PYTHON, "-m", "ourodb.cli", "serve", *self.options, *words]
+        return [f"{option}={value}" for option, value in own.items()]
 
 
 def spread(
