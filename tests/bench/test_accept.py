@@ -1,4 +1,4 @@
-"""Were these to fail, ``make accept`` would call a figure that is short of its target a pass, or compare unlike rows."""
+"""Were these to fail, ``make accept`` would call a figure short of its target a pass, or compare unlike rows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from ourodb.cql.types.murmur3 import token
 from ourodb.storage.keys import token_of
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "accept.py"
@@ -58,7 +59,7 @@ def test_the_engine_gets_the_rows_that_the_node_would_store(
     assert set(drawn) <= {key for key, _ in rows}
     key, record = rows[7]
     assert len(key) == 4 + 10 + 8 + 1
-    assert token_of(key[4:]) == 1634052884888577606 or isinstance(token_of(key[4:]), int)
+    assert token_of(key[4:]) == token((7).to_bytes(8, "big"))
     assert key.endswith((7).to_bytes(8, "big") + b"\x40")
     assert len(record) > accept.LOAD.row_bytes
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from datetime import UTC, date, datetime, time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.nodes import NodeProcess
 
 from ourodb.cql.analysis.ddl import analyse_ddl
 from ourodb.cql.analysis.modifications import analyse_modification
@@ -25,13 +27,17 @@ from ourodb.schema.system import initial_schema
 from ourodb.storage.keys import TableKeys
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
+MONTH = 2
+FLIGHTS_OF_MONTH = 24_951
+FLIGHTS_LOADED = 8_000
+ANSWERED_MIN = 10
 
 
 @pytest.fixture(autouse=True)
 def demo_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo is a script, whose folder is where its modules are found."""
     monkeypatch.syspath_prepend(str(DEMO))
-    for name in ("dataset", "questions"):
+    for name in ("dataset", "flights", "load", "questions"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -68,8 +74,8 @@ def test_every_question_fits_the_tables() -> None:
 def test_flights_are_read_as_the_file_has_them() -> None:
     import dataset  # type: ignore[import-not-found]
 
-    february = list(dataset.flights((2,)))
-    assert len(february) == 24_951
+    february = list(dataset.flights((MONTH,)))
+    assert len(february) == FLIGHTS_OF_MONTH
     assert {flight.day.month for flight in february} == {2}
     assert sum(flight.departed is None for flight in february) == 1_261
     first = next(dataset.flights((1,)))
@@ -88,3 +94,33 @@ def test_flights_are_read_as_the_file_has_them() -> None:
         distance_mi=1400,
         minutes_in_air=227,
     )
+
+
+def test_a_month_of_flights_answers_the_questions(node: NodeProcess) -> None:
+    """What ``make demo`` does, with few of the flights: questions about the others find nothing."""
+    import dataset
+    import flights  # type: ignore[import-not-found]
+    import load  # type: ignore[import-not-found]
+    from questions import QUESTIONS
+
+    rows = 0
+
+    def told(count: int) -> None:
+        nonlocal rows
+        rows += count
+
+    cluster = load.connect(node.host, node.port)
+    try:
+        session = cluster.connect()
+        flights.create_schema(cluster, session)
+        load.load_small_tables(session, told)
+        load._load(session, list(islice(dataset.flights((MONTH,)), FLIGHTS_LOADED)), told)
+        assert rows > 2 * FLIGHTS_LOADED
+        answered = 0
+        for question in QUESTIONS:
+            statement = session.prepare(question.cql)
+            answer = question.finish(session.execute(statement, question.values))
+            answered += bool(answer)
+        assert answered >= ANSWERED_MIN
+    finally:
+        cluster.shutdown()

@@ -110,6 +110,7 @@ def test_statement_of_ten_mib(address: Address) -> None:
         assert client.lives()
 
 
+@pytest.mark.timeout(1800)
 def test_distinct_prepared_statements(address: Address) -> None:
     """Old ones are forgotten and told so; one in use is kept."""
     with Raw(address) as client:
