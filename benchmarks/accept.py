@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 import timeit
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +49,7 @@ from ourodb.schema.evolution import apply
 from ourodb.schema.model import Schema
 from ourodb.schema.system import initial_schema
 from ourodb.storage.keys import TableKeys
+from ourodb.testing import cluster
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS_MAX = 60
@@ -87,6 +88,15 @@ FIGURES = {
     "parse_us": Figure("Parsing an INSERT of ten literals", "us", most=100),
     "first_query_s": Figure("From the start of a node to its first answer", "s", most=1),
     "idle_mib": Figure("Memory of an idle node", "MiB", most=80),
+    "ring_inserts": Figure("Three nodes, RF 3: QUORUM inserts, `periodic`", "/s", least=18_000),
+    "ring_reads": Figure("Three nodes, RF 3: QUORUM reads", "/s", least=18_000),
+    "ring_group_inserts": Figure("Three nodes, RF 3: QUORUM inserts, `group`", "/s", least=12_000),
+    "ring_start_s": Figure("From the start of three nodes until they agree", "s", most=3),
+    "ring_insert_us": Figure("Processor time of a QUORUM insert, on each node", "us"),
+    "ring_read_us": Figure("Processor time of a QUORUM read, on each node", "us"),
+    "ring_insert_p99_ms": Figure("p99 of those inserts at full speed", "ms"),
+    "ring_read_p99_ms": Figure("p99 of those reads at full speed", "ms"),
+    "ring_idle_mib": Figure("Memory of an idle node of three", "MiB"),
     "compile_us": Figure("Parsing and compiling that INSERT", "us"),
     "restart_s": Figure("From a start with the rows of a load to the first answer", "s"),
     "insert_p99_ms": Figure("p99 of those inserts at full speed", "ms"),
@@ -186,6 +196,49 @@ def measure_nodes(folder: Path, seconds: float) -> dict[str, float]:
         "restart_s": restart_s,
         "group_inserts": group_inserts,
     }
+
+
+def processor_s(pids: Sequence[int]) -> float:
+    """Processor time that these processes have used, in all."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure_ring(seconds: float) -> dict[str, float]:
+    """Three nodes on this machine, every row on all of them, every request at QUORUM."""
+    figures: dict[str, float] = {}
+    for durability in ("periodic", "group"):
+        started = time.perf_counter()
+        with cluster(nodes=3, options=["--durability", durability]) as ring:
+            start_s = time.perf_counter() - started
+            pids = [node.pid for node in ring.nodes]
+            options = replace(
+                LOAD,
+                hosts=tuple((host, ring.port) for host in ring.contact_points),
+                duration_s=seconds,
+                consistency="QUORUM",
+                replication="{'class': 'SimpleStrategy', 'replication_factor': 3}",
+            )
+            if durability == "group":
+                figures["ring_group_inserts"], _ = load(replace(options, reads=0.0))
+                continue
+            time.sleep(IDLE_SECONDS)
+            figures["ring_start_s"] = start_s
+            figures["ring_idle_mib"] = max(resident_mib(pid) for pid in pids)
+            load(replace(options, reads=0.0, duration_s=1.0))
+            # Neither preloading nor warming up, which would count as processor time but not as operations.
+            options = replace(options, drop=False, preload=False, warm_up_s=0.0)
+            for kind, reads in (("insert", 0.0), ("read", 1.0)):
+                before = processor_s(pids)
+                throughput, p99 = load(replace(options, reads=reads))
+                used_s = processor_s(pids) - before
+                figures[f"ring_{kind}s"] = throughput
+                figures[f"ring_{kind}_p99_ms"] = p99
+                figures[f"ring_{kind}_us"] = used_s / (throughput * seconds) / len(pids) * 1e6
+    return figures
 
 
 def measure_generator(seconds: float) -> dict[str, float]:
@@ -297,6 +350,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, list[float]]:
         with tempfile.TemporaryDirectory(prefix="ouro-accept-") as temporary:
             folder = Path(temporary)
             figures = measure_nodes(folder, arguments.seconds)
+            if not arguments.no_ring:
+                figures |= measure_ring(arguments.seconds)
             figures |= measure_engine(folder / "bare", rows, drawn)
             figures |= measure_language()
             figures |= measure_generator(min(arguments.seconds, 5))
@@ -363,6 +418,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure what OuroDB promises.")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each load")
+    parser.add_argument("--no-ring", action="store_true", help="leave out what three nodes do")
     parser.add_argument("--cassandra", metavar="HOST:PORT", help="measure this server too, for comparison")
     parser.add_argument("--reports", type=Path, default=ROOT / "reports", help="where the report goes")
     arguments = parser.parse_args()

@@ -519,10 +519,10 @@ METADATA_WAITERS_MAX: Final = 4_096
 """Peers' requests that wait on one node for an entry to be applied."""
 
 METADATA_SUBMIT_MS: Final = 1_800
-"""A change that no majority has confirmed by then has failed, or is in doubt. Below the two seconds that are promised."""
+"""A change that no majority has confirmed by then has failed, or is in doubt. Below the two seconds promised."""
 
 METADATA_NO_MAJORITY_MS: Final = 400
-"""A change fails this early if there is no leader and the failure detector knows of no majority that could choose one."""
+"""A change fails this early if there is no leader and the failure detector knows no majority that could elect one."""
 
 METADATA_UNKNOWN_MS: Final = 3_000
 """For so long after its start a node takes the others for alive until it hears more."""

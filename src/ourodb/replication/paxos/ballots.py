@@ -18,7 +18,7 @@ Ballot = tuple[int, int]
 NO_BALLOT: Final[Ballot] = (0, 0)
 
 HISTORY_MAX: Final = 32
-"""Chosen proposals that are remembered by their origin, so that a proposer that lost its ballot finds out whether others
+"""Chosen proposals that are remembered by their origin: a proposer that lost its ballot finds out whether others
 finished what it began."""
 
 
