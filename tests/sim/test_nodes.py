@@ -64,6 +64,20 @@ def test_no_second_passes_in_silence_when_one_of_three_is_gone(fault: str) -> No
     assert world.carry_out(inspect(world, stage), 60) == []
 
 
+@pytest.mark.parametrize(("workload", "is_kept"), [("set", False), ("register", True), ("counter", True)])
+def test_periodic_durability_loses_plain_writes_in_a_blackout_and_nothing_else(
+    workload: str, is_kept: bool
+) -> None:
+    """As it promises: conditional writes and counters are synced before they are acknowledged all the same."""
+    plan = Plan(
+        1, workload, seconds=8, quiet_seconds=4, clients=3, faults=("blackout",), sync_period_ms=1_000
+    )
+    verdict = run(plan, build_node, inspect)
+    assert verdict.is_ok == is_kept, "\n".join([*verdict.problems, verdict.line()])
+    if not is_kept:
+        assert "an acknowledged element" in verdict.problems[0]
+
+
 def test_two_data_centres_without_faults() -> None:
     plan = Plan(1, "set", nodes=4, data_centers=2, seconds=3, quiet_seconds=1, clients=3)
     verdict = run(plan, build_node, inspect)

@@ -16,7 +16,7 @@ import structlog
 from tests.sim.toy import Bugs, build_toy, toy_world
 
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import InvalidRequest, WriteTimeout
+from ourodb.errors import InvalidRequest, StoreReadOnly, WriteTimeout
 from ourodb.sim.client import CqlClient
 from ourodb.sim.faults import FAULTS, Nemesis, kinds_of
 from ourodb.sim.history import Outcome
@@ -156,6 +156,21 @@ def test_a_program_that_raises_fails_the_run() -> None:
 
     verdict = run(short(1, faults=()), build)
     assert any("ZeroDivisionError" in problem for problem in verdict.problems)
+
+
+def test_a_program_that_says_that_it_cannot_start_is_started_again() -> None:
+    tries = []
+
+    def build(machine, ports):  # type: ignore[no-untyped-def]
+        tries.append(machine.index)
+        if len(tries) < 3:
+            raise StoreReadOnly("not now")
+        return build_toy(3)(machine, ports)
+
+    verdict = run(short(1, "set", faults=(), story=True), build)
+    assert verdict.is_ok, shown(verdict)
+    assert tries == [0, 1, 2, 0, 1]
+    assert sum("can't start: not now" in line for line in verdict.story) == 2
 
 
 def test_a_bug_that_is_logged_fails_the_run() -> None:

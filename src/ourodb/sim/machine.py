@@ -6,7 +6,7 @@ What can befall it, and what each leaves:
     lose_power   the machine dies with it: nobody is told, and of what wasn't synced a random part is on the disk
     pause        the process stands still, and its machine keeps up appearances, until it resumes
     stop         the process ends in order
-    start        a new process, on the same disk
+    start        a new process, on the same disk; one that says that it can't run is started again after a while
 
 A new process finds the disk and the clock as they are; all else begins anew.
 """
@@ -14,8 +14,9 @@ A new process finds the disk and the clock as they are; all else begins anew.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from ourodb.errors import OuroError
 from ourodb.ports import Address, Ports
 from ourodb.sim.clock import SimClock
 from ourodb.sim.disk import Disk
@@ -25,6 +26,8 @@ from ourodb.sim.trace import Kind
 
 if TYPE_CHECKING:
     from ourodb.sim.world import World
+
+START_AGAIN_NS: Final = 1 * S
 
 Build = Callable[["Machine", Ports], Program]
 """Makes the program of a new process; it isn't started yet."""
@@ -104,6 +107,16 @@ class Machine:
         process.end(with_machine=False)
         self.disk.lose_unsettled()
         self._happens(Kind.KILL, "is killed")
+
+    def on_start_failed(self, error: OuroError) -> None:
+        """The program refuses to run; whoever looks after the machine tries again, and again."""
+        self.world.tell(self.name, f"can't start: {error}")
+        self.kill()
+        self.world.loop.after(START_AGAIN_NS, self._start_again, self._runs)
+
+    def _start_again(self, runs: int) -> None:
+        if runs == self._runs and self.is_powered and self.process is None:
+            self.start()
 
     def lose_power(self) -> None:
         """The machine dies at once, whether anything runs on it or not."""

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ourodb.cql.wire.connection import Request, ServerConnection
+from ourodb.errors import OuroError
 from ourodb.ports import Address, Link, Ports
 from ourodb.sim.connection import Connection
 from ourodb.sim.disk import SimStore
@@ -184,9 +185,13 @@ class Process:
         self.post(Kind.START, self._start, None, number.to_bytes(4, "big"))
 
     def _start(self, _: object) -> None:
-        self.program = self.machine.build(self.machine, self.ports)
-        self.is_built = True
-        self.program.start()
+        try:
+            self.program = self.machine.build(self.machine, self.ports)
+            self.is_built = True
+            self.program.start()
+        except OuroError as error:
+            # It says why it can't start, and ends.
+            self.machine.on_start_failed(error)
 
     @property
     def is_ready(self) -> bool:
