@@ -1,10 +1,12 @@
-"""OuroDB with real data: a year of flights from New York City, and a dozen questions about them.
+"""OuroDB with real data: three nodes, a year of flights from New York City, a dozen questions about them; then a node
+dies and comes back, and the ring is cut in two.
 
-    python demo/flights.py                        starts a node of its own, with a data folder that goes away afterwards
-    python demo/flights.py --data DIR             keeps the data there
-    python demo/flights.py --connect HOST:PORT    uses a server that runs already, Cassandra included
+    python demo/flights.py                        starts a ring of its own in ./ouro-demo, afresh each time
+    python demo/flights.py --data DIR             in this folder, whose ring is used again if it has one
+    python demo/flights.py --connect HOST:PORT    data and questions only, on any CQL server
+    python demo/flights.py --months 1             loads January only
 
-On a terminal the node goes on after the questions until Ctrl-C, so that `cqlsh` can look around.
+On a terminal the ring goes on afterwards, so that `cqlsh` and `ouro` can look around; else it is stopped.
 """
 
 from __future__ import annotations
@@ -12,29 +14,27 @@ from __future__ import annotations
 import argparse
 import re
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import dataset
+import death
 import load
+import partition
+from cassandra import ConsistencyLevel
 from cassandra.cluster import Cluster, NoHostAvailable, Session
 from cassandra.util import Time
+from console import console, heading
 from questions import QUESTIONS, Question
-from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-READY = re.compile(r"CQL on (\S+):(\d+)")
-
-console = Console(highlight=False)
+import ring
 
 
 class DemoError(Exception):
@@ -47,14 +47,13 @@ def main() -> int:
     try:
         if arguments.connect:
             host, _, port = arguments.connect.rpartition(":")
-            run(host, int(port), stay=False)
+            flights([host], int(port), arguments.months)
         else:
-            with node(arguments.data) as (host, port):
-                terminal = sys.stdin.isatty() and sys.stdout.isatty()
-                run(host, port, stay=terminal)
-                console.print(
-                    "The node stops." if terminal else "This isn't a terminal, so the node stops now."
-                )
+            with ring.started(arguments.data) as demo_ring:
+                flights(demo_ring.addresses, demo_ring.port, arguments.months, demo_ring)
+                death.act(demo_ring)
+                partition.act(demo_ring)
+                demo_ring.leave(stay=sys.stdin.isatty() and sys.stdout.isatty())
     except KeyboardInterrupt:
         console.print()
         return 130
@@ -70,75 +69,38 @@ def main() -> int:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="A year of flights in OuroDB.")
-    parser.add_argument("--data", metavar="DIR", help="keep the node's data in this folder")
+    parser.add_argument("--data", metavar="DIR", help="keep the ring in this folder")
     parser.add_argument("--connect", metavar="HOST:PORT", help="use a server that runs already")
+    parser.add_argument(
+        "--months", metavar="N", type=int, default=load.MONTHS, choices=range(1, load.MONTHS + 1),
+        help="load the first months of the year only",
+    )  # fmt: skip
     return parser.parse_args()
 
 
-@contextmanager
-def node(data: str | None) -> Iterator[tuple[str, int]]:
-    """A node on free ports, for as long as the block runs; gives its address and CQL port."""
-    with tempfile.TemporaryDirectory(prefix="ouro-demo-") as temporary:
-        ouro = Path(sys.executable).with_name("ouro")
-        ports = ("--cql-port", "0", "--peer-port", "0", "--admin-port", "0")
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            [ouro, "serve", "--data", data or temporary, *ports],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # Ctrl-C is for the demo, which then stops the node
-        )
-        try:
-            host, port = wait_until_ready(process)
-            console.print(
-                f"OuroDB listens on {host}:{port}, {time.perf_counter() - started:.2f} s after its start."
-            )
-            yield host, port
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def wait_until_ready(process: subprocess.Popen[str]) -> tuple[str, int]:
-    """The address in the node's one line. Raises DemoError with what it said instead."""
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        said.append(line.strip())
-        if found := READY.search(line):
-            return found[1], int(found[2])
-    raise DemoError(f"the node stopped: {' '.join(said) or 'without a word'}")
-
-
-def run(host: str, port: int, stay: bool) -> None:
-    """Schema, data, questions, and how to go on."""
-    cluster = load.connect(host, port)
+def flights(addresses: Sequence[str], port: int, months: int, demo_ring: ring.DemoRing | None = None) -> None:
+    """Schema, data, the ring that holds them, questions."""
+    heading("A year of flights")
+    cluster = load.connect(addresses, port, ConsistencyLevel.QUORUM)
     try:
         session = cluster.connect()
         create_schema(cluster, session)
-        load_everything(session, host, port)
+        load_everything(session, addresses, port, months)
+        if demo_ring is not None:
+            heading("The ring")
+            demo_ring.draw("flights")
+        heading("Questions")
         for number, question in enumerate(QUESTIONS, 1):
-            ask(session, number, question)
+            ask(session, number, question, must_answer=months == load.MONTHS)
     finally:
         cluster.shutdown()
-    cqlsh = Path(sys.executable).with_name("cqlsh")
-    command = cqlsh.relative_to(Path.cwd()) if cqlsh.is_relative_to(Path.cwd()) else cqlsh
-    console.print(f"\nConnect with:  [bold]{command} {host} {port} -k flights[/]")
-    if stay:
-        console.print("The node runs until Ctrl-C.")
-        with suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(3600)
 
 
 def create_schema(cluster: Cluster, session: Session) -> None:
-    """Run schema.cql, afresh."""
+    """Run schema.cql, afresh; with fewer copies where there are fewer nodes."""
     text = Path(__file__).with_name("schema.cql").read_text()
+    copies = min(3, len(cluster.metadata.all_hosts()))
+    text = text.replace("'replication_factor': 3", f"'replication_factor': {copies}")
     session.execute("DROP KEYSPACE IF EXISTS flights", timeout=60)
     for statement in re.sub(r"(?m)^--.*$", "", text).split(";"):
         if statement.strip():
@@ -147,7 +109,7 @@ def create_schema(cluster: Cluster, session: Session) -> None:
     cluster.register_user_type("flights", "aircraft", load.Aircraft)
 
 
-def load_everything(session: Session, host: str, port: int) -> None:
+def load_everything(session: Session, addresses: Sequence[str], port: int, months: int) -> None:
     """All tables, behind a progress bar."""
     started = time.perf_counter()
     with Progress(
@@ -160,31 +122,38 @@ def load_everything(session: Session, host: str, port: int) -> None:
         weather = progress.add_task("Airlines, airports, planes, weather", total=None)
         load.load_small_tables(session, advance(progress, weather))
         progress.update(weather, total=progress.tasks[weather].completed)
-        title = f"{dataset.FLIGHT_COUNT:,} flights in three tables"
-        flights = progress.add_task(title, total=load.ROWS_OF_FLIGHTS)
-        load.load_flights(host, port, advance(progress, flights))
+        whole_year = months == load.MONTHS
+        title = (
+            f"{dataset.FLIGHT_COUNT:,} flights in three tables" if whole_year else "Flights in three tables"
+        )
+        flights = progress.add_task(title, total=load.ROWS_OF_FLIGHTS * months // load.MONTHS)
+        consistency = ConsistencyLevel.QUORUM
+        load.load_flights(addresses, port, consistency, months, advance(progress, flights))
         progress.update(flights, total=progress.tasks[flights].completed)
         rows = int(sum(task.completed for task in progress.tasks))
     seconds = time.perf_counter() - started
-    console.print(f"{rows:,} rows written in {seconds:.1f} s, {rows / seconds:,.0f} a second.")
+    console.print(
+        f"{rows:,} rows written at QUORUM in {seconds:.1f} s, {rows / seconds:,.0f} a second. "
+        "[dim]Nodes of this demo sync to disk every second (--durability periodic).[/]"
+    )
 
 
 def advance(progress: Progress, task: TaskID) -> Callable[[int], None]:
     return lambda rows: progress.advance(task, rows)
 
 
-def ask(session: Session, number: int, question: Question) -> None:
+def ask(session: Session, number: int, question: Question, *, must_answer: bool = True) -> None:
     """Print a question, its CQL, its answer and how long that took."""
     statement = session.prepare(question.cql)
     started = time.perf_counter()
     answer = question.finish(session.execute(statement, question.values))
     milliseconds = (time.perf_counter() - started) * 1000
-    if not answer:
+    if not answer and must_answer:
         raise DemoError(f"nothing was found for: {question.text}")
     console.print(f"\n[bold]{number}. {question.text}[/]")
     console.print(Padding(with_values(question), (0, 3)), style="cyan", markup=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in answer[0]._fields:
+    for name in answer[0]._fields if answer else ("nothing",):
         table.add_column(name.strip("_").replace("_", " "))
     for row in answer:
         table.add_row(*map(shown, row))

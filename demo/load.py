@@ -15,9 +15,10 @@ from datetime import date
 from typing import Any, NamedTuple
 
 import dataset
+from cassandra import ConsistencyLevel
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
 from cassandra.concurrent import execute_concurrent
-from cassandra.policies import RoundRobinPolicy
+from cassandra.policies import RoundRobinPolicy, TokenAwarePolicy
 from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 PROCESSES = 2
@@ -25,7 +26,8 @@ ROWS_PER_BATCH = 40
 BATCHES_IN_FLIGHT = 64
 LONG_DELAY_MIN = 60
 ROWS_OF_FLIGHTS = 692_000
-"""About as many rows do the flights make in their tables."""
+"""About as many rows do the flights of all months make in their tables."""
+MONTHS = 12
 
 
 class Place(NamedTuple):
@@ -51,12 +53,16 @@ Told = Callable[[int], None]
 """Called with the number of rows that were just written."""
 
 
-def connect(address: str, port: int) -> Cluster:
+def connect(addresses: Sequence[str], port: int, consistency: int = ConsistencyLevel.LOCAL_ONE) -> Cluster:
     """The driver's way in; everything here goes through it."""
-    profile = ExecutionProfile(load_balancing_policy=RoundRobinPolicy(), request_timeout=30)
+    profile = ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(RoundRobinPolicy()),
+        consistency_level=consistency,
+        request_timeout=30,
+    )
     # Of all versions the driver spends the least on the fourth, whose frames have no checksums.
     return Cluster(
-        [address],
+        addresses,
         port=port,
         protocol_version=4,
         compression=False,
@@ -160,13 +166,21 @@ def _aircraft(row: dict[str, str]) -> Aircraft:
 # --- The flights ---
 
 
-def load_flights(address: str, port: int, told: Told) -> None:
-    """All flights into all their tables, by several processes. Raises RuntimeError when one of them fails."""
+def load_flights(addresses: Sequence[str], port: int, consistency: int, months: int, told: Told) -> None:
+    """The flights of the first months into all their tables, by several processes.
+
+    Raises:
+        RuntimeError: one of them failed.
+    """
     context = multiprocessing.get_context("spawn")
     news = context.Queue()
+    shares = [tuple(range(1 + number, 1 + months, PROCESSES)) for number in range(PROCESSES)]
     processes = [
-        context.Process(target=_load_months, args=(address, port, number, news), daemon=True)
+        context.Process(
+            target=_load_months, args=(addresses, port, consistency, shares[number], news), daemon=True
+        )
         for number in range(PROCESSES)
+        if shares[number]
     ]
     for process in processes:
         process.start()
@@ -188,13 +202,15 @@ def load_flights(address: str, port: int, told: Told) -> None:
         process.join()
 
 
-def _load_months(address: str, port: int, number: int, news: Any) -> None:
+def _load_months(
+    addresses: Sequence[str], port: int, consistency: int, months: tuple[int, ...], news: Any
+) -> None:
     """The life of a loading process."""
     try:
-        cluster = connect(address, port)
+        cluster = connect(addresses, port, consistency)
         session = cluster.connect()
         cluster.register_user_type("flights", "aircraft", Aircraft)
-        _load(session, list(dataset.flights(tuple(range(1 + number, 13, PROCESSES)))), news.put)
+        _load(session, list(dataset.flights(months)), news.put)
         cluster.shutdown()
         news.put(None)
     except KeyboardInterrupt:

@@ -37,7 +37,7 @@ ANSWERED_MIN = 10
 def demo_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """The demo is a script, whose folder is where its modules are found."""
     monkeypatch.syspath_prepend(str(DEMO))
-    for name in ("dataset", "flights", "load", "questions"):
+    for name in ("console", "dataset", "death", "flights", "load", "partition", "questions", "ring"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
@@ -109,7 +109,7 @@ def test_a_month_of_flights_answers_the_questions(node: NodeProcess) -> None:
         nonlocal rows
         rows += count
 
-    cluster = load.connect(node.host, node.port)
+    cluster = load.connect([node.host], node.port)
     try:
         session = cluster.connect()
         flights.create_schema(cluster, session)

@@ -24,7 +24,8 @@ TOKEN_MIN: Final = -(1 << 63)
 
 PRIMARY, ACTING, SECONDARY, NOTHING = "█", "▓", "░", " "
 COLOURS: Final = ("cyan", "magenta", "yellow", "green", "blue", "red")
-BAND_CELLS: Final = 64
+BAND_CELLS_MIN: Final = 24
+BAND_CELLS_MAX: Final = 64
 
 
 def ring(
@@ -51,28 +52,37 @@ def ring(
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
     elif table is None:
-        console().print(drawn(report), ranges(report), sep="\n")
+        output = console()
+        output.print(ranges(report))
+        output.print()
+        output.print(drawn(report, output.width))
     else:
         console().print(explained(report, f"{keyspace}.{table}", key))
     return 0
 
 
-def drawn(report: Mapping[str, Any], cells: int = BAND_CELLS) -> RenderableType:
-    """The bands of a ring."""
+def drawn(report: Mapping[str, Any], width: int) -> RenderableType:
+    """The bands of a ring.
+
+    Args:
+        width: of the terminal, in characters.
+    """
+    names = {id: id if node["up"] else f"{id} DOWN" for id, node in report["nodes"].items()}
+    beside = max(map(len, (*names.values(), "node"))) + max(
+        len(node["cql"]) for node in report["nodes"].values()
+    )
+    cells = min(max(width - beside - len("primary") - len("copies") - 2 * 5, BAND_CELLS_MIN), BAND_CELLS_MAX)
     owners = _owners(report, cells)
-    table = plain_table("node", "address", "from the least token to the greatest", "primary", "copies",
-                        right=("primary", "copies"))  # fmt: skip
+    table = plain_table("node", "address", "tokens", "primary", "copies", right=("primary", "copies"))
     shares = _shares(report)
     for number, (id, node) in enumerate(report["nodes"].items()):
         colour = COLOURS[number % len(COLOURS)]
         band = Text("".join(_cell(int(id), one) for one in owners), style=colour)
         primary, copies = shares[int(id)]
-        state = Text(id, style=colour) if node["up"] else Text(f"{id} DOWN", style="bold red")
-        table.add_row(state, node["cql"], band, f"{primary:.1%}", f"{copies:.1%}")
-    legend = Text.assemble(
-        (f"{PRIMARY} primary   {SECONDARY} secondary   {ACTING} acts for a primary that is down", "dim")
-    )
-    return Group(_head(report), Text(""), table, legend, Text(""))
+        name = Text(names[id], style=colour if node["up"] else "bold red")
+        table.add_row(name, node["cql"], band, f"{primary:.1%}", f"{copies:.1%}")
+    legend = f"{PRIMARY} primary   {SECONDARY} secondary   {ACTING} acts for a primary that is down"
+    return Group(_head(report), Text(""), table, Text(legend, style="dim"))
 
 
 def ranges(report: Mapping[str, Any]) -> Table:

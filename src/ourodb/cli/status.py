@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from ourodb.cli.admin import ask
 from ourodb.cli.console import console, known, plain_table, size
+
+LESS_NEEDED: Final = ("host", "tokens", "rack", "metadata", "epoch", "load", "data centre")
+"""Columns that a narrow terminal does without, in this order."""
 
 
 def status(addresses: Sequence[str], keyspace: str | None, *, as_json: bool) -> int:
@@ -24,12 +28,17 @@ def status(addresses: Sequence[str], keyspace: str | None, *, as_json: bool) -> 
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:
-        console().print(rendered(report))
+        output = console()
+        output.print(rendered(report, output.width))
     return 0
 
 
-def rendered(report: Mapping[str, Any]) -> RenderableType:
-    """A node's answer to /status, for people."""
+def rendered(report: Mapping[str, Any], width: int) -> RenderableType:
+    """A node's answer to /status, for people.
+
+    Args:
+        width: of the terminal, in characters.
+    """
     members = report["members"]
     up = sum(member["state"] == "UP" for member in members)
     own = next(member["id"] for member in members if member["is_this_node"])
@@ -40,44 +49,43 @@ def rendered(report: Mapping[str, Any]) -> RenderableType:
         f"   {count}, {up} up   epoch {report['epoch']}   ",
         (f"as node {own} at {report['address']} sees it", "dim"),
     )
-    owns = "owns" if report.get("keyspace") is None else f"owns of {report['keyspace']}"
-    numbers = ("id", "tokens", owns, "load", "epoch", "clock", "hints")
-    table = plain_table(
-        "id",
-        "state",
-        "address",
-        "data centre",
-        "rack",
-        "host",
-        "tokens",
-        owns,
-        "load",
-        "epoch",
-        "clock",
-        "hints",
-        "metadata",
-        right=numbers,
-    )
-    for member in members:
-        is_up = member["state"] == "UP"
-        hints = member["hints_waiting"]
-        table.add_row(
-            str(member["id"]),
-            Text(member["state"], style="green" if is_up else "bold red"),
-            member["cql"],
-            member["dc"],
-            member["rack"],
-            member["host"],
-            str(member["tokens"]),
-            f"{member['owns']:.1%}",
-            size(member["load_bytes"]),
-            known(member["epoch"]),
-            _skew(member),
-            Text(f"{hints:,}", style="yellow" if hints else ""),
-            "leader" if member["is_leader"] else "voter" if member["is_voter"] else "",
-        )
     warnings = [Text.assemble(("! ", "bold yellow"), warning) for warning in report["warnings"]]
+    table = _table(report, width)
     return Group(head, Text(""), table, *([Text(""), *warnings] if warnings else []))
+
+
+def _table(report: Mapping[str, Any], width: int) -> Table:
+    owns = "owns" if report.get("keyspace") is None else f"owns of {report['keyspace']}"
+    rows = [_row(member, owns) for member in report["members"]]
+    columns = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    for name in LESS_NEEDED:
+        if sum(columns.values()) + 2 * len(columns) <= width:
+            break
+        del columns[name]
+    table = plain_table(*columns, right=("id", "tokens", owns, "load", "epoch", "clock", "hints"))
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
+    return table
+
+
+def _row(member: Mapping[str, Any], owns: str) -> dict[str, Text]:
+    is_up = member["state"] == "UP"
+    hints = member["hints_waiting"]
+    return {
+        "id": Text(str(member["id"])),
+        "state": Text(member["state"], style="green" if is_up else "bold red"),
+        "address": Text(member["cql"]),
+        "data centre": Text(member["dc"]),
+        "rack": Text(member["rack"]),
+        "host": Text(member["host"]),
+        "tokens": Text(str(member["tokens"])),
+        owns: Text(f"{member['owns']:.1%}"),
+        "load": Text(size(member["load_bytes"])),
+        "epoch": Text(known(member["epoch"])),
+        "clock": Text(_skew(member)),
+        "hints": Text(f"{hints:,}", style="yellow" if hints else ""),
+        "metadata": Text("leader" if member["is_leader"] else "voter" if member["is_voter"] else ""),
+    }
 
 
 def _skew(member: Mapping[str, Any]) -> str:
