@@ -20,8 +20,8 @@ from ourodb.replication.coordinator.fetch import Fetch, FetchContext
 from ourodb.replication.paxos.proposer import SerialFetch
 from ourodb.replication.replica.reads import RangeCommand, ReadCommand, SlicesCommand
 from ourodb.replication.routes import KeyspaceRoutes, Route
-from ourodb.storage.chunk import Chunk, rows_of
-from ourodb.storage.keys import ALL_ROWS, FIRST, LAST, Slice, after_row, intersect, next_position
+from ourodb.storage.chunk import Chunk, beyond, covered, rows_of
+from ourodb.storage.keys import ALL_ROWS, Slice, after_row, next_position
 from ourodb.storage.row import PAUSE, LivePartition, LiveRow, Pause
 from ourodb.storage.rows import TableRows
 
@@ -119,18 +119,13 @@ class ReplicatedRows:
                 else:
                     fetch = self._start(command, route)
             chunk = yield from self._await(fetch)
-            covered = slices
-            rest: Sequence[Slice] = ()
-            if chunk.end is not None:
-                last = chunk.end[1]
-                assert last is not None
-                rest = after_row(slices, last, reverse)
-                covered = intersect(slices, ((last, LAST),) if reverse else ((FIRST, last + LAST),))
+            bound = None if chunk.end is None else chunk.end[1]
+            rest = beyond(slices, bound, reverse=reverse)
             found = rows_of(self._rows, chunk.partitions)
             for row in found.read(
                 position,
                 now_s,
-                covered,
+                covered(slices, bound, reverse=reverse),
                 reverse=reverse,
                 static_alone=static_alone and not any_row and not rest,
             ):
@@ -219,17 +214,15 @@ class ReplicatedRows:
     ) -> Iterator[LiveRow | Pause]:
         """The partition in whose midst a chunk ended: what the chunk has of it, then the rest."""
         assert chunk.end is not None
-        position, last = chunk.end
-        assert last is not None
+        position, bound = chunk.end
         partition: LivePartition | None = None
-        covered = intersect(slices, ((FIRST, last + LAST),))
-        for row in found.read(position, now_s, covered):
+        for row in found.read(position, now_s, covered(slices, bound)):
             assert isinstance(row, LiveRow)
             partition = row.partition
             yield row
             if partition.done:
                 return
-        rest = after_row(slices, last)
+        rest = beyond(slices, bound)
         if rest:
             yield from self._read(
                 position, now_s, rest, False, static_alone, partition, partition is not None

@@ -26,6 +26,7 @@ from ourodb.replication.messages import (
 from ourodb.replication.peers import RequestClass
 from ourodb.storage.chunk import Chunk, digest, read_range, read_row, read_slices
 from ourodb.storage.keys import Slice
+from ourodb.storage.meaning import dropped_from
 from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows, TableRows
 
@@ -123,6 +124,7 @@ class SlicesCommand:
             self.position,
             self.slices,
             reverse=self.reverse,
+            now_s=self.now_s,
             rows_max=min(self.rows_max, limits.CHUNK_ROWS_MAX),
             bytes_max=limits.CHUNK_BYTES_MAX,
             keys_max=limits.CHUNK_KEYS_PER_PASS,
@@ -178,6 +180,7 @@ class RangeCommand:
             self.end,
             self.slices,
             resume_after=self.resume_after,
+            now_s=self.now_s,
             rows_max=min(self.rows_max, limits.CHUNK_ROWS_MAX),
             bytes_max=limits.CHUNK_BYTES_MAX,
             keys_max=limits.CHUNK_KEYS_PER_PASS,
@@ -223,4 +226,11 @@ def decode_command(verb: int, body: bytes, rows: Rows) -> tuple[ReadCommand, boo
 
 def digest_of(command: ReadCommand, chunk: Chunk) -> bytes:
     """What a replica that gave this chunk answers where the digest is enough."""
-    return digest(chunk.partitions, chunk.end, command.now_s, command.rows.table.options.gc_grace_seconds)
+    table = command.rows.table
+    return digest(
+        chunk.partitions,
+        chunk.end,
+        command.now_s,
+        table.options.gc_grace_seconds,
+        dropped_from(command.rows.keys),
+    )
