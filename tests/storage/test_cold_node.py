@@ -27,7 +27,7 @@ VALUE_BYTES = 3_000
 LARGE_BYTES = 1 << 20
 AT_ONCE = 200
 STOP_SECONDS_MAX = 60
-LATERS_MIN = 20
+LATERS_MIN = 5
 
 SCHEMA = (
     "CREATE KEYSPACE c WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}",
