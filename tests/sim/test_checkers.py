@@ -174,6 +174,11 @@ def test_unknown_outcomes_may_come_late_or_never_but_only_once() -> None:
     assert check_registers([op("write", 1, 5, 0, None, UNKNOWN), op("read", None, 1, 2, 1)]) != []
 
 
+def test_an_unknown_comparison_need_not_happen() -> None:
+    unknown = op("cas", (2, 1), 0, 0, None, UNKNOWN)
+    assert check_registers([op("write", 1, 1, 2), unknown, op("read", None, 3, 4, 1)]) == []
+
+
 def test_what_was_refused_must_not_happen() -> None:
     assert check_registers([op("write", 1, 0, 1, None, REFUSED), op("read", None, 2, 3, 1)]) != []
 
@@ -228,6 +233,10 @@ def test_monotonic_reads() -> None:
     assert check_monotonic([*writes, seen(2, 25, 26), seen(3, 27, 28)]) == [], "the unknown write came late"
     assert check_monotonic([*writes, seen(3, 25, 28), seen(2, 26, 27)]) == [], "they overlap"
     assert len(check_monotonic([*writes, seen(3, 25, 26), seen(2, 27, 28)])) == 1, "back in time"
+    late = [seen(3, 25, 26), seen(2, 24, 28), seen(2, 30, 31)]
+    assert len(check_monotonic([*writes, *late])) == 1, (
+        "the newest counts, not the one that was complete last"
+    )
     assert len(check_monotonic([*writes, seen(1, 12, 13)])) == 1, "behind an acknowledged write"
     assert len(check_monotonic([*writes, seen(2, 5, 6)])) == 1, "before it was written"
     assert len(check_monotonic([*writes, seen(9, 30, 31)])) == 1, "never written"

@@ -202,6 +202,25 @@ def test_syncs_are_shared_and_one_at_a_time() -> None:
     assert store.syncs == 2, "the first goes by itself, the nine that came meanwhile share the next one"
 
 
+def test_what_is_settled_while_a_sync_is_under_way_is_not_safe_with_it() -> None:
+    kept = []
+    for seed in range(40):
+        world, _ = talkers(seed, 1)
+        machine = world.machines[0]
+        assert machine.process is not None
+        store = machine.process.store
+        done: list[Exception | None] = []
+        store.apply([(DATA, b"before", b"x")])
+        store.sync(done.append)
+        store.apply([(DATA, b"after", b"x")])
+        store.settle()
+        world.run_until(lambda done=done: bool(done), 1)  # type: ignore[misc]
+        machine.lose_power()
+        assert machine.disk.content.get(DATA, b"before") == b"x"
+        kept.append(machine.disk.content.get(DATA, b"after") is not None)
+    assert set(kept) == {True, False}
+
+
 def test_a_store_syncs_by_itself_when_it_is_periodic() -> None:
     world = World(1)
     (machine,) = world.add_machines(1, Talker, sync_period_ms=100)

@@ -423,6 +423,20 @@ def test_partitions_are_what_they_are_called(count: int) -> None:
         assert all((target, source) not in paths for source, target in paths)
 
 
+def test_cuts_that_overlap_are_healed_one_by_one() -> None:
+    world, (_, two) = talkers()
+    world.network.cut([(0, 1)])
+    world.network.cut([(0, 1), (1, 0)])
+    world.network.heal([(0, 1), (1, 0)])
+    assert not world.network.is_open(0, 1)
+    assert world.network.is_open(1, 0)
+    world.network.heal([(0, 1)])
+    assert world.network.is_open(0, 1)
+    send(world, 0, 1, DATA, b"hello")
+    world.run_for(1)
+    assert two.messages(0) == [b"hello"]
+
+
 def test_latency_is_drawn_within_its_bounds() -> None:
     world, _ = talkers()
     world.network.set_latency(0, 1, Latency(100, 50, spike_one_in=10, spike_us=1_000_000))
