@@ -17,7 +17,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,15 @@ from ourodb.observe.log import configure_logging
 from ourodb.peer.handshake import PeerIdentity
 from ourodb.ports import Address, Ports
 from ourodb.reports import gossip_report, metadata_report, ring_report, status_report
+from ourodb.restoring import Done as RestoreDone
+from ourodb.restoring import Outcome as RestoreOutcome
+from ourodb.restoring import Restoring
 from ourodb.schema.describe import describe
 from ourodb.schema.snapshot import encode_schema
 from ourodb.schema.virtual import ClientInfo
 from ourodb.session.session import Session
 from ourodb.storage.rocks import RocksStore
-from ourodb.storage.snapshot import MANIFEST, STORE, check_name, read_manifest, seal
+from ourodb.storage.snapshot import MANIFEST, SCHEMA, STORE, check_name, read_manifest, seal
 
 log = structlog.get_logger()
 
@@ -75,6 +78,7 @@ class Daemon:
 
     Attributes:
         cql_port, admin_port, peer_port: where it listens.
+        restoring: takes in what a snapshot holds; once the node is a member.
         ended: set when the node can't go on, with the reason.
     """
 
@@ -108,6 +112,10 @@ class Daemon:
                 **({("POST", "/faults"): self._make_faults} if config.faults == "on" else {}),
             },
             self._metrics,
+            {
+                "/restore/keyspace": lambda body: self._restore(self.restoring.bring_keyspace, body),
+                "/restore/rows": lambda body: self._restore(self.restoring.write_rows, body),
+            },
         )
         self.admin_port = self.admin.take_port(config.listen, config.admin_port)
         self.store = RocksStore(
@@ -172,6 +180,9 @@ class Daemon:
         if not member.done():
             log.info("joining", seeds=config.join)
         await member
+        self.restoring = Restoring(
+            node.metadata, node.rows, node.coordinator, node.peers, ports.clock, self.scheduler
+        )
         await self._hear_of_others()
         await self.clients.start()
 
@@ -192,6 +203,8 @@ class Daemon:
                 self.node.hand_over()
                 await asyncio.sleep(HAND_OVER_S)
             self.node.stop()
+            if hasattr(self, "restoring"):
+                self.restoring.stop()
             self.passes.arm()
             await asyncio.sleep(0)
         await self.admin.stop()
@@ -286,7 +299,7 @@ class Daemon:
         self.store.checkpoint(partial / STORE)
         node = self.node
         view = node.view
-        (partial / "schema.bin").write_bytes(encode_schema(view.schema))
+        (partial / SCHEMA).write_bytes(encode_schema(view.schema))
         info, _ = node.infos()
         statements = describe(parse("DESCRIBE SCHEMA"), view.schema, None, info)  # type: ignore[arg-type]
         text = "\n\n".join((row[3] or b"").decode() for row in statements.rows)
@@ -294,8 +307,19 @@ class Daemon:
         facts = {
             "version": __version__,
             "cluster_name": view.cluster_name,
+            "cluster_id": str(view.cluster_id),
             "host_id": str(node.identity.host_id),
             "tokens": list(info.tokens),
+            "members": [
+                {
+                    "host_id": str(member.host_id),
+                    "data_center": member.data_center,
+                    "rack": member.rack,
+                    "host": member.host,
+                    "tokens": list(member.tokens),
+                }
+                for member in view.members.values()
+            ],
             "schema_epoch": view.schema.epoch,
         }
         manifest = await self.loop.run_in_executor(
@@ -303,6 +327,15 @@ class Daemon:
         )
         size = sum(entry.size for entry in manifest.files)
         return {"name": name, "path": str(final.resolve()), "files": len(manifest.files), "bytes": size}
+
+    async def _restore(self, act: Callable[[bytes, RestoreDone], None], body: bytes) -> dict[str, Any]:
+        """Have rows, or a keyspace, of a snapshot taken in."""
+        answered: asyncio.Future[RestoreOutcome] = self.loop.create_future()
+        act(body, lambda outcome: None if answered.done() else answered.set_result(outcome))
+        outcome = await answered
+        if isinstance(outcome, OuroError):
+            raise outcome
+        return outcome
 
     def _snapshots(self, body: Mapping[str, Any]) -> dict[str, Any]:
         folder = self.config.data_path / SNAPSHOTS

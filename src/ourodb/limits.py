@@ -588,3 +588,39 @@ assert METADATA_PULL_GRACE_MS > 2 * RAFT_HEARTBEAT_MS
 CORES_MAX: Final = 64
 """Of ``ouro serve --cores``. The default ports of peers and of the admin API are 70 apart, and each core takes one more
 of both."""
+
+# --- Restoring -------------------------------------------------------------------------------------------------
+
+RESTORE_UPLOAD_BYTES_MAX: Final = 20 * MIB
+"""Body of one request by which rows, or a keyspace, come into a running node."""
+
+RESTORE_UPLOADS_MAX: Final = 4
+"""Such requests of one node at a time; one more is told to come again."""
+
+RESTORE_UPLOAD_SECONDS_MAX: Final = 30
+"""From the head of such a request to the end of its body."""
+
+RESTORE_WRITES_IN_FLIGHT_MAX: Final = 256
+"""Mutations of one request that wait for their replicas."""
+
+RESTORE_PASS_BYTES: Final = 64 * KIB
+"""Mutations of one request after which a node lets its other work go on; one is always carried out."""
+
+RESTORE_BATCH_BYTES: Final = 256 * KIB
+"""Mutations of one request, if there is more than one."""
+
+RESTORE_MUTATION_BYTES: Final = 64 * KIB
+"""Records of one mutation, if there is more than one."""
+
+RESTORE_MUTATION_RECORDS: Final = 256
+"""Records of one mutation."""
+
+RESTORE_RECORD_BYTES: Final = 4 * MIB
+"""A row with more is taken apart, so that no part holds more than this and one cell."""
+
+RESTORE_BATCHES_WAITING_MAX: Final = 8
+"""Batches that have been read from a snapshot and wait for someone to send them."""
+
+assert RESTORE_MUTATION_BYTES <= RESTORE_BATCH_BYTES <= RESTORE_UPLOAD_BYTES_MAX
+assert PEER_MESSAGE_BYTES_MAX[1] < RESTORE_UPLOAD_BYTES_MAX
+assert RAFT_ENTRY_BYTES_MAX < RESTORE_UPLOAD_BYTES_MAX

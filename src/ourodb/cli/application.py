@@ -294,10 +294,70 @@ def snapshots(
 
 @application.command()
 def restore(
-    path: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="Folder of the snapshot.")],
-    data: Annotated[str, typer.Option(help="Empty folder that becomes the node's data.")],
+    snapshots: Annotated[
+        list[str],
+        typer.Argument(metavar="SNAPSHOT...", help="Folder of the snapshot; of each node's, into a cluster."),
+    ],
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Empty folder that becomes the data of the same node.")
+    ] = None,
+    into: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Admin address of a node of a running cluster, or the folder of a ring that `ouro up` made; given"
+            " several times, all of them do the work.",
+        ),
+    ] = None,
+    keyspace: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=NEW]", help="Only this keyspace, or under another name. May be repeated."
+        ),
+    ] = None,
+    replication: Annotated[
+        str | None,
+        typer.Option(help="Instead of the keyspaces' own: a factor, or the map of CREATE KEYSPACE."),
+    ] = None,
+    consistency: Annotated[str, typer.Option(help="Level at which rows are written.")] = "QUORUM",
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Add to keyspaces that an earlier restore has made.")
+    ] = False,
+    resume_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEYSPACE.TABLE:TOKEN", help="Go on where an earlier restore says that it ended."
+        ),
+    ] = None,
+    patience: Annotated[
+        float, typer.Option(help="Seconds for which the cluster may take nothing before this gives up.")
+    ] = 60.0,
+    json: AsJson = False,
 ) -> None:
-    """Check a snapshot and put it into an empty data folder, from which `ouro serve --data` starts."""
-    from ourodb.cli.snapshot import bring_back
+    """Bring snapshots back: one into an empty data folder, or any into a running cluster of any shape.
 
-    sys.exit(bring_back(path, data))
+    Into a cluster, rows keep their timestamps and TTLs: sending them again changes nothing, so a restore that was
+    interrupted can be repeated with --merge, or resumed.
+    """
+    from ourodb.cli.restore import Asked, into_cluster, into_folder
+
+    if (data is None) == (not into):
+        print("ouro restore: say where to, with --data DIR or with --into HOST:PORT", file=sys.stderr)
+        raise typer.Exit(2)
+    if data is not None:
+        if len(snapshots) > 1:
+            print("ouro restore: one data folder takes one snapshot", file=sys.stderr)
+            raise typer.Exit(2)
+        raise typer.Exit(into_folder(snapshots[0], data))
+    asked = Asked(
+        snapshots,
+        into or [],
+        keyspace or (),
+        replication,
+        consistency,
+        add=merge,
+        resume_at=resume_at,
+        patience_s=patience,
+        as_json=json,
+    )
+    raise typer.Exit(into_cluster(asked))

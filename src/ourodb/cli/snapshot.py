@@ -1,4 +1,4 @@
-"""``ouro snapshot``, ``ouro snapshots`` and ``ouro restore``."""
+"""``ouro snapshot`` and ``ouro snapshots``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ import sys
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
-
-from ourodb.errors import StoreError
-from ourodb.storage import snapshot
 
 REQUEST_SECONDS_MAX = 3600
 
@@ -48,25 +43,6 @@ def show(admin: str, *, as_json: bool) -> int:
         created = datetime.fromtimestamp(one["created_us"] / 1_000_000, UTC)
         table.add_row(one["name"], f"{created:%Y-%m-%d %H:%M:%S}", f"{one['bytes'] / (1 << 20):.1f}")
     Console().print(table)
-    return 0
-
-
-def bring_back(path: str, data: str) -> int:
-    """Restore a snapshot into an empty data folder; returns the exit code."""
-    source, target = Path(path).expanduser(), Path(data).expanduser()
-    try:
-        manifest = snapshot.read_manifest(source)
-        size = sum(entry.size for entry in manifest.files)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            tasks = {what: bar.add_task(what, total=size) for what in ("checking", "copying")}
-            snapshot.restore(source, target, lambda what, count: bar.advance(tasks[what], count))
-            for task in tasks.values():
-                bar.update(task, completed=size)
-    except StoreError as error:
-        sys.stderr.write(f"ouro restore: {error}\n")
-        return 2
-    Console().print(f"restored {manifest.name} into {target}; start it with: ouro serve --data {target}")
     return 0
 
 

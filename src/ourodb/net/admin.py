@@ -1,4 +1,4 @@
-"""The admin port: metrics for Prometheus, the node's state and snapshots as JSON.
+"""The admin port: metrics for Prometheus, the node's state and snapshots as JSON, rows that are restored as bytes.
 
 The port is taken when the node starts; the HTTP library behind it is loaded only after the node has said that
 it is ready, since no CQL client should wait for it. What connects earlier waits in the socket's backlog.
@@ -12,13 +12,15 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ourodb.errors import ConfigurationProblem, OuroError
+from ourodb import limits
+from ourodb.errors import ConfigurationProblem, OuroError, RequestError
 
 if TYPE_CHECKING:
     from aiohttp import web
 
 Reply = Mapping[str, Any]
 Action = Callable[[Mapping[str, Any]], "Reply | Awaitable[Reply]"]
+Upload = Callable[[bytes], Awaitable[Reply]]
 
 BODY_BYTES_MAX = 64 * 1024
 BACKLOG = 64
@@ -32,15 +34,20 @@ class AdminServer:
         ``OuroError`` is
             answered with status 400 and its message.
         metrics: name to (help, kind, value), asked for at each scrape; kind is counter or gauge.
+        uploads: path to a function from a POST's body, any bytes, to the JSON reply. ``OuroError`` as above, or with
+            status 503 where trying again makes sense. Their number, length and time are bounded.
     """
 
     def __init__(
         self,
         routes: Mapping[tuple[str, str], Action],
         metrics: Callable[[], Mapping[str, tuple[str, str, float]]],
+        uploads: Mapping[str, Upload] | None = None,
     ) -> None:
         self.routes = routes
         self.metrics = metrics
+        self.uploads = uploads or {}
+        self._uploading = 0
         self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -84,11 +91,38 @@ class AdminServer:
         application = web.Application(client_max_size=BODY_BYTES_MAX)
         for (method, path), action in self.routes.items():
             application.router.add_route(method, path, _handler(action))
+        for path, upload in self.uploads.items():
+            application.router.add_post(path, self._upload_handler(upload))
         application.router.add_get("/metrics", self._scrape)
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
         assert self._socket is not None
         await web.SockSite(self._runner, self._socket).start()
+
+    def _upload_handler(self, upload: Upload) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            from aiohttp import web
+
+            length = request.content_length
+            if length is None or length > limits.RESTORE_UPLOAD_BYTES_MAX:
+                reason = f"the body must have a length, and at most {limits.RESTORE_UPLOAD_BYTES_MAX} bytes"
+                return web.json_response({"error": reason}, status=413)
+            if self._uploading == limits.RESTORE_UPLOADS_MAX:
+                return web.json_response({"error": "too much is being restored at a time"}, status=503)
+            self._uploading += 1
+            try:
+                async with asyncio.timeout(limits.RESTORE_UPLOAD_SECONDS_MAX):
+                    body = await request.content.readexactly(length)
+                return web.json_response(dict(await upload(body)))
+            except (TimeoutError, asyncio.IncompleteReadError):
+                return web.json_response({"error": "the body didn't come"}, status=408)
+            except OuroError as error:
+                again = isinstance(error, RequestError) and error.retryable
+                return web.json_response({"error": str(error)}, status=503 if again else 400)
+            finally:
+                self._uploading -= 1
+
+        return handle
 
     async def _scrape(self, request: web.Request) -> web.Response:
         from aiohttp import web

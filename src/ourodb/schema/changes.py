@@ -77,6 +77,17 @@ class DropKeyspace(_Command, frozen=True, tag="drop_keyspace"):
     if_exists: bool = False
 
 
+class RestoreKeyspace(_Command, frozen=True, tag="restore_keyspace"):
+    """A keyspace comes back from a snapshot, with its types and tables.
+
+    Attributes:
+        definition: of this keyspace, under this name (``schema.restoration``).
+    """
+
+    keyspace: str
+    definition: bytes
+
+
 class CreateTable(_Command, frozen=True, tag="create_table"):
     """CREATE TABLE.
 
@@ -180,6 +191,7 @@ Change: TypeAlias = (
     CreateKeyspace
     | AlterKeyspace
     | DropKeyspace
+    | RestoreKeyspace
     | CreateTable
     | AddColumns
     | DropColumns

@@ -14,6 +14,7 @@ from ourodb.schema import changes
 from ourodb.schema.changes import Change, Outcome
 from ourodb.schema.keyspaces import alter_keyspace, create_keyspace, drop_keyspace
 from ourodb.schema.model import Schema
+from ourodb.schema.restoration import restore_keyspace
 from ourodb.schema.tables import (
     add_columns,
     alter_options,
@@ -29,6 +30,7 @@ _APPLIERS: dict[type[Change], Callable[[Schema, Any], Outcome]] = {
     changes.CreateKeyspace: create_keyspace,
     changes.AlterKeyspace: alter_keyspace,
     changes.DropKeyspace: drop_keyspace,
+    changes.RestoreKeyspace: restore_keyspace,
     changes.CreateTable: create_table,
     changes.AddColumns: add_columns,
     changes.DropColumns: drop_columns,

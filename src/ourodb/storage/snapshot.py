@@ -10,6 +10,9 @@ A snapshot is a folder::
 It is made under a temporary name and renamed when it is whole. ``restore`` checks every file against the manifest
 before it copies the first, and copies ``CURRENT``, without which no store opens, last: a restore that was cut short is
 refused at the start, not served. The restored store is the node that was copied: same host id, same tokens.
+
+``SnapshotStore`` reads the rows of a snapshot where it lies, for a cluster of another shape. Nothing of the snapshot is
+ever written to.
 """
 
 from __future__ import annotations
@@ -17,21 +20,35 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Mapping
+import struct
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 import msgspec
+from rocksdict import AccessType, Options, Rdict
 
 from ourodb import limits
 from ourodb.errors import InvalidRequest, StoreDamaged, StoreError
+from ourodb.schema.model import Schema
+from ourodb.schema.snapshot import decode_schema
+from ourodb.storage.families import DATA, METADATA, NAMES
+from ourodb.storage.rocks import FORMAT as STORE_FORMAT
+from ourodb.storage.rocks import FORMAT_KEY
 
 FORMAT: Final = 1
 MANIFEST: Final = "snapshot.json"
 STORE: Final = "store"
+SCHEMA: Final = "schema.bin"
 LAST_FILE: Final = "CURRENT"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 CHUNK_BYTES: Final = 1 << 20
+DATA_FILES: Final = ".sst"
+"""What the engine writes once and then only reads."""
+
+_INCARNATION = struct.Struct(">I")
 
 Progress = Callable[[str, int], None]
 """(what is being done, bytes of it since the last call)."""
@@ -150,6 +167,106 @@ def restore(snapshot: Path, data: Path, progress: Progress = lambda what, count:
         shutil.copyfile(path, data / path.name)
         progress("copying", path.stat().st_size)
     return manifest
+
+
+def read_schema(snapshot: Path) -> Schema:
+    """The schema of a snapshot.
+
+    Raises:
+        StoreDamaged: it can't be read.
+    """
+    try:
+        return decode_schema((snapshot / SCHEMA).read_bytes())
+    except OSError as error:
+        raise StoreDamaged(f"the snapshot {snapshot} is damaged: {SCHEMA}: {error.strerror}") from error
+
+
+class SnapshotStore:
+    """The store of a snapshot, open for reading.
+
+    The engine gets a folder of its own, with links to the snapshot's data files and copies of the few small ones that
+    it may write to.
+    """
+
+    def __init__(self, snapshot: Path) -> None:
+        """
+        Raises:
+            StoreDamaged, StoreError: it can't be opened.
+        """
+        self.snapshot = snapshot
+        self._folder = tempfile.TemporaryDirectory(prefix="ouro-restore-")
+        try:
+            folder = Path(self._folder.name)
+            for path in (snapshot / STORE).iterdir():
+                if path.suffix == DATA_FILES:
+                    (folder / path.name).symlink_to(path.resolve())
+                else:
+                    shutil.copyfile(path, folder / path.name)
+            self._db = _open_to_read(folder)
+            self._data = self._db.get_column_family(NAMES[DATA])
+            self._check_format()
+        except BaseException as error:
+            self._folder.cleanup()
+            if isinstance(error, OSError):
+                raise StoreError(f"the snapshot {snapshot} can't be read: {error}") from error
+            raise
+
+    def __enter__(self) -> SnapshotStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        del self._data
+        self._db.close()
+        self._folder.cleanup()
+
+    def scan(self, incarnation: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """The records of a table in order of key, keys without the incarnation.
+
+        Args:
+            start: a bound of positions, from which on.
+        Raises:
+            StoreDamaged: while iterating, a record can't be read.
+        """
+        prefix = _INCARNATION.pack(incarnation)
+        iterator = self._data.iter()
+        valid, key_of, value_of, step = iterator.valid, iterator.key, iterator.value, iterator.next
+        try:
+            iterator.seek(prefix + start)
+            while valid():
+                key = key_of()
+                if not key.startswith(prefix):
+                    return
+                yield key[4:], value_of()
+                step()
+            # An iterator that ends may have met damage instead of the end.
+            iterator.status()
+        except Exception as error:
+            raise StoreDamaged(f"the snapshot {self.snapshot} is damaged: {error}") from error
+
+    def _check_format(self) -> None:
+        found = self._db.get_column_family(NAMES[METADATA]).get(FORMAT_KEY)
+        if found is None or not found.isdigit() or int(found) > STORE_FORMAT:
+            text = "none" if found is None else found.decode("ascii", "replace")
+            raise StoreError(
+                f"the store in the snapshot {self.snapshot} has the format {text}, this version of OuroDB reads up to"
+                f" {STORE_FORMAT}"
+            )
+
+
+def _open_to_read(folder: Path) -> Any:
+    options = Options(raw_mode=True)
+    options.set_paranoid_checks(True)
+    families = dict.fromkeys(NAMES, options)
+    try:
+        return Rdict(str(folder), options, column_families=families, access_type=AccessType.read_only())
+    except Exception as error:
+        raise StoreDamaged(f"the store of the snapshot can't be opened: {error}") from error
 
 
 def digest(path: Path, progress: Progress = lambda what, count: None) -> str:

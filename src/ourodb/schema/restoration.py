@@ -1,0 +1,154 @@
+"""Keyspaces that come back from a snapshot.
+
+``restore_keyspace`` carries out the change (see ``evolution``): a keyspace with its types and tables as they were. What
+names stored bytes within a table stays: column ids, the next of them, dropped columns; so the old rows mean what they
+meant. What names the table in the store is new: each table gets an incarnation of its own, so that nothing addressed to
+another life of it can reach it. Table ids stay as well, by which a later restore knows that these are its tables
+(``check_same``); under another name the keyspace is a copy, and its tables get ids that are derived from theirs.
+
+The definition travels as the encoding of a schema that holds this keyspace alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from uuid import uuid5
+
+from ourodb import limits
+from ourodb.errors import AlreadyExists, ConfigurationException, InvalidRequest, StoreDamaged
+from ourodb.schema.changes import Outcome, RestoreKeyspace, SchemaChangeEvent
+from ourodb.schema.keyspaces import LOCAL
+from ourodb.schema.model import Keyspace, Replication, Schema, Table, frozen_map
+from ourodb.schema.names import check_keyspace_name, is_system_keyspace, qualified
+from ourodb.schema.snapshot import decode_schema, encode_schema
+
+
+def definition_of(
+    keyspace: Keyspace, name: str | None = None, replication: Replication | None = None
+) -> bytes:
+    """A keyspace as ``RestoreKeyspace`` and ``keyspace_of`` take it.
+
+    Args:
+        name: another one than it has.
+        replication: another one than it has.
+    """
+    if name is not None and name != keyspace.name:
+        tables = {table.name: replace(table, id=uuid5(table.id, name)) for table in keyspace.tables.values()}
+        keyspace = replace(keyspace, name=name, tables=frozen_map(tables))
+    if replication is not None:
+        keyspace = replace(keyspace, replication=replication)
+    return encode_schema(Schema(keyspaces=frozen_map({keyspace.name: keyspace})))
+
+
+def keyspace_of(definition: bytes) -> Keyspace:
+    """Inverse of ``definition_of``.
+
+    Raises:
+        StoreDamaged: the bytes are no definition, or one that a newer version of OuroDB made.
+    """
+    found = [one for one in decode_schema(definition).keyspaces.values() if not is_system_keyspace(one.name)]
+    if len(found) != 1:
+        raise StoreDamaged(f"A definition of a keyspace holds {len(found)} of them")
+    return found[0]
+
+
+def restore_keyspace(schema: Schema, change: RestoreKeyspace) -> Outcome:
+    """Raises StoreDamaged, like every change that can't be read, when the definition can't be."""
+    keyspace = keyspace_of(change.definition)
+    if keyspace.name != change.keyspace:
+        raise InvalidRequest(f"The definition of keyspace '{change.keyspace}' is that of '{keyspace.name}'")
+    check_keyspace_name(keyspace.name, InvalidRequest)
+    if keyspace.name in schema.keyspaces:
+        raise AlreadyExists(keyspace.name)
+    if keyspace.replication.strategy == LOCAL:
+        raise InvalidRequest(
+            "Unable to use given strategy class: LocalStrategy is reserved for internal use."
+        )
+    _check_room(schema, keyspace)
+    incarnation = schema.next_incarnation
+    tables = {}
+    for table in keyspace.tables.values():
+        _check_numbers(table)
+        tables[table.name] = replace(table, incarnation=incarnation)
+        incarnation += 1
+    events = [SchemaChangeEvent("CREATED", "KEYSPACE", keyspace.name)]
+    events += [SchemaChangeEvent("CREATED", "TYPE", keyspace.name, name) for name in keyspace.types]
+    events += [SchemaChangeEvent("CREATED", "TABLE", keyspace.name, name) for name in sorted(tables)]
+    grown = replace(schema, next_incarnation=incarnation)
+    return grown.with_keyspace(replace(keyspace, tables=frozen_map(tables))), tuple(events)
+
+
+def check_same(present: Keyspace, restored: Keyspace) -> None:
+    """Whether rows written under ``restored`` mean the same under ``present``, which may have been altered since.
+
+    Raises:
+        InvalidRequest: they don't; the message says where.
+    """
+    for name, user_type in restored.types.items():
+        current = present.types.get(name)
+        if current is None:
+            continue  # Dropped since, with all that used it.
+        fields = [part.cql_name for part in user_type.components]
+        if [part.cql_name for part in current.components[: len(fields)]] != fields:
+            raise InvalidRequest(
+                f"the user type {qualified(present.name, name)} isn't that of the snapshot: its fields have other"
+                " types, or it has fewer"
+            )
+    for name, table in restored.tables.items():
+        shown = qualified(present.name, name)
+        there = present.tables.get(name)
+        if there is None:
+            raise InvalidRequest(f"the snapshot has a table {shown}, the cluster hasn't")
+        if there.id != table.id:
+            raise InvalidRequest(
+                f"the table {shown} isn't the one of the snapshot, it was created by itself: its id is {there.id},"
+                f" not {table.id}"
+            )
+        if there.next_column_id < table.next_column_id:
+            raise InvalidRequest(
+                f"the snapshot's table {shown} had columns added that the cluster's doesn't know; restore the newest"
+                " snapshot first, or all of them in one command"
+            )
+        if _layout(there) != _layout(table) or any(
+            (column.kind, column.type.cql_name) != (there.by_id[id].kind, there.by_id[id].type.cql_name)
+            for id, column in table.by_id.items()
+            if id in there.by_id
+        ):
+            raise InvalidRequest(f"the table {shown} has columns of other types than the one of the snapshot")
+
+
+def _layout(table: Table) -> object:
+    """What keys are made of, and what cells are."""
+    keys = [(column.kind, column.type.cql_name, column.descending) for column in table.partition_key]
+    keys += [(column.kind, column.type.cql_name, column.descending) for column in table.clustering]
+    return keys, table.is_counter
+
+
+def _check_room(schema: Schema, keyspace: Keyspace) -> None:
+    users = [one for one in schema.keyspaces.values() if not is_system_keyspace(one.name)]
+    if len(users) >= limits.KEYSPACES_MAX:
+        raise InvalidRequest(
+            f"Cannot have more than {limits.KEYSPACES_MAX} keyspaces, aborting the creation of keyspace {keyspace.name}"
+        )
+    count = sum(len(one.tables) for one in users) + len(keyspace.tables)
+    if count > limits.TABLES_MAX:
+        raise InvalidRequest(
+            f"Cannot have more than {limits.TABLES_MAX} tables, keyspace {keyspace.name} would make it {count}"
+        )
+    owners = {table.id: table for one in schema.keyspaces.values() for table in one.tables.values()}
+    for table in keyspace.tables.values():
+        owner = owners.setdefault(table.id, table)
+        if owner is not table:
+            raise ConfigurationException(
+                f"Table id {table.id} is already that of {qualified(owner.keyspace, owner.name)}"
+            )
+
+
+def _check_numbers(table: Table) -> None:
+    """Refuse what could never have come from a table of ours, since it would be refused by nobody later."""
+    ids = [column.id for column in table.statics + table.regulars]
+    fits = table.partition_key and len(set(ids)) == len(ids)
+    if not fits or any(not 0 < id < table.next_column_id for id in ids):
+        raise InvalidRequest(
+            f"The definition of table {qualified(table.keyspace, table.name)} is inconsistent"
+        )
