@@ -182,6 +182,7 @@ def test_tags_and_fields_of_changes_stay() -> None:
         "create_keyspace(keyspace, strategy, replication, durable_writes, if_not_exists)",
         "alter_keyspace(keyspace, strategy, replication, durable_writes, if_exists)",
         "drop_keyspace(keyspace, if_exists)",
+        "restore_keyspace(keyspace, definition)",
         (
             "create_table(keyspace, table, id, columns, partition_key, clustering, clustering_order, properties,"
             " if_not_exists)"
