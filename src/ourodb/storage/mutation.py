@@ -33,6 +33,7 @@ from ourodb.storage.record import (
 )
 
 _HEAD = struct.Struct(">IIH")
+_HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">I")
 
 KeyedRecord = tuple[bytes, bytes]
@@ -64,7 +65,13 @@ class Mutation:
         """For hints, batch logs and peers: ``u32 incarnation | u32 writes | u16 length | position``, then for each
         write ``u32 length | suffix | u32 length | record``.
         """
-        parts = [_HEAD.pack(self.incarnation, len(self.writes), len(self.position)), self.position]
+        position = self.position
+        if len(self.writes) == 1:
+            ((suffix, record),) = self.writes
+            head = _HEAD.pack(self.incarnation, 1, len(position))
+            sizes = _LENGTH.pack(len(suffix)), _LENGTH.pack(len(record))
+            return b"%b%b%b%b%b%b" % (head, position, sizes[0], suffix, sizes[1], record)
+        parts = [_HEAD.pack(self.incarnation, len(self.writes), len(position)), position]
         for suffix, record in self.writes:
             parts.append(_LENGTH.pack(len(suffix)))
             parts.append(suffix)
@@ -81,7 +88,16 @@ def decode_mutation(buf: bytes, offset: int = 0) -> tuple[Mutation, int]:
     """
     try:
         incarnation, count, length = _HEAD.unpack_from(buf, offset)
-        offset += _HEAD.size
+        offset += _HEAD_BYTES
+        if count == 1:
+            # What nearly all are: one row.
+            suffix_at = offset + length + 4
+            record_at = suffix_at + _LENGTH.unpack_from(buf, suffix_at - 4)[0] + 4
+            end = record_at + _LENGTH.unpack_from(buf, record_at - 4)[0]
+            if end > len(buf):
+                raise CorruptRecord("a mutation ends too early")
+            write = (buf[suffix_at : record_at - 4], buf[record_at:end])
+            return Mutation(incarnation, buf[offset : suffix_at - 4], [write]), end
         position, offset = _slice(buf, offset, length)
         writes = []
         for _ in range(count):
