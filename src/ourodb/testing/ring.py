@@ -317,6 +317,9 @@ class Ring:
             "execution_profiles": {EXEC_PROFILE_DEFAULT: profile},
             "reconnection_policy": ConstantReconnectionPolicy(0.2, None),
             "connect_timeout": PATIENCE_S,
+            # So that the driver finds out soon that a node is paused; nothing else tells it.
+            "idle_heartbeat_interval": 2,
+            "idle_heartbeat_timeout": 10,
         }
         driver = Cluster(points, port=self.port, **{**settings, **options})
         self._clusters.append(driver)
