@@ -98,6 +98,11 @@ class NodeProcess:
             return log.read().decode(errors="replace")
 
     @property
+    def story(self) -> str:
+        """What it printed since it was started first."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    @property
     def address(self) -> str:
         """For other nodes to join."""
         return f"{self.host}:{self.peer_port}"
@@ -114,7 +119,12 @@ class NodeProcess:
 
     def launch(self) -> None:
         """Start it; it isn't ready yet."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("OURO_")}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            # Nodes are processes: they would compile all modules again at each start.
+            if not name.startswith("OURO_") and name != "PYTHONDONTWRITEBYTECODE"
+        }
         self._log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
