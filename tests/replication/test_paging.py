@@ -98,7 +98,7 @@ def test_a_full_last_page_is_the_last() -> None:
 def test_a_long_scan_lets_others_go_on() -> None:
     bench = filled(limits.ROWS_PER_STEP * 3)
     plan = bench.plan("SELECT count(*) FROM t WHERE v = -1 ALLOW FILTERING")
-    read = Read(plan, [], options(), bench.rows, SEAL)
+    read = Read(plan, [], options(), lambda command: bench.rows, SEAL)
     pauses = 0
     while read.step() is not None:
         pauses += 1

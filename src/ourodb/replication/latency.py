@@ -1,8 +1,9 @@
 """How long replicas take to answer reads: who is near, and when to ask one more.
 
-For each node an exponentially decaying mean orders replicas by nearness. Over all answers a histogram in
-powers of two to the eighth, halved every so often, gives the percentile that ``speculative_retry = '99p'``
-speaks of.
+For each node an exponentially decaying mean orders replicas by nearness. One that is slow to answer counts as
+having taken as long as it was waited for; as it is asked less then, its mean is forgotten bit by bit, so that it is
+tried again. Over all answers a histogram in powers of two to the eighth, halved every so often, gives the percentile
+that ``speculative_retry = '99p'`` speaks of. What wasn't answered isn't in it: the wait would feed on itself.
 
 Source: Cassandra's ``DynamicEndpointSnitch``, ``PercentileSpeculativeRetryPolicy``; Dean and Barroso 2013,
 "The Tail at Scale".
@@ -45,25 +46,37 @@ class Latencies:
 
     def __init__(self) -> None:
         self._means: dict[NodeId, float] = {}
+        self._heard: dict[NodeId, None] = {}
+        """Who was observed since readings were halved last."""
         self._buckets = [0] * BUCKETS
         self._count = 0
         self._until_decay = DECAY_EVERY
         self._policies: dict[str, float | None] = {}
         self._waits: dict[str, int] = {}
 
-    def observe_us(self, node: NodeId, us: int) -> None:
-        """A node took so long to answer a read."""
+    def observe_us(self, node: NodeId, us: int, answered: bool = True) -> None:
+        """A node took so long to answer a read, or has taken so far."""
         mean = self._means.get(node)
         self._means[node] = us if mean is None else mean + WEIGHT * (us - mean)
+        self._heard[node] = None
+        if not answered:
+            return
         bucket = int(math.log2(us) * STEPS) if us > 0 else 0
         self._buckets[bucket if bucket < BUCKETS else BUCKETS - 1] += 1
         self._count += 1
         self._until_decay -= 1
         if not self._until_decay:
-            self._until_decay = DECAY_EVERY
-            self._buckets = [count >> 1 for count in self._buckets]
-            self._count = sum(self._buckets)
-            self._waits.clear()
+            self._decay()
+
+    def _decay(self) -> None:
+        self._until_decay = DECAY_EVERY
+        self._buckets = [count >> 1 for count in self._buckets]
+        self._count = sum(self._buckets)
+        self._waits.clear()
+        for node, mean in self._means.items():
+            if node not in self._heard:
+                self._means[node] = mean / 2
+        self._heard.clear()
 
     def of_us(self, node: NodeId) -> float:
         """The mean of a node; 0 where nothing is known, so that everybody is tried."""

@@ -80,8 +80,12 @@ class Chunk:
 
     def encode(self) -> bytes:
         """``u8 ends early | u32 partitions | mutations | [u32 length, position | u8 has bound | bound]``."""
-        parts = [b"\x00" if self.end is None else b"\x01", _COUNT.pack(len(self.partitions))]
-        parts += [partition.encode() for partition in self.partitions]
+        partitions = self.partitions
+        if len(partitions) == 1 and self.end is None:
+            # A row that was read by its key, as a rule.
+            return b"\x00\x00\x00\x00\x01" + partitions[0].encode()
+        parts = [b"\x00" if self.end is None else b"\x01", _COUNT.pack(len(partitions))]
+        parts += [partition.encode() for partition in partitions]
         if self.end is not None:
             position, bound = self.end
             parts += [_COUNT.pack(len(position)), position, b"\x00" if bound is None else b"\x01" + bound]

@@ -1,13 +1,14 @@
 """One chunk of a read, from as many replicas as the consistency level asks for.
 
-The nearest replica gives its records, the others a digest of theirs. Where all mean the same, the chunk is
-done. Where they don't, every one of them is asked for its records; what they say together is the chunk, and
-each replica is sent what it lacks *before* the client hears of it. So once a quorum read has given a value,
-no later one gives an older one.
+The nearest replica gives its records; the others may give a digest of theirs, and give the records themselves where
+these are no longer than what a digest saves. Where all mean the same, the chunk is done. Where they don't, those that
+gave digests are asked for their records; what they say together is the chunk, and each replica is sent what it lacks
+*before* the client hears of it. So once a quorum read has given a value, no later one gives an older one.
 
 A replica that doesn't answer soon enough (``speculative_retry`` of the table) is not waited for: one more is
 asked for its records, and whichever answers first counts. One whose connection is lost, or that fails, is
-replaced at once.
+replaced at once. The same holds for repairs: what one replica can't be given in time is given to another one instead,
+so that as many as were asked have it.
 
 Whatever the order of replies, failures and time, ``done`` is called exactly once.
 
@@ -16,27 +17,27 @@ Source: Cassandra's ``AbstractReadExecutor``, ``DigestResolver``, ``BlockingRead
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from ourodb import limits
 from ourodb.errors import OuroError, ReadFailure, ReadTimeout, RequestError
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA as DATA_LANE
 from ourodb.ports import Clock, NodeId, Store
+from ourodb.replication.consistency import LOCAL_LEVELS
 from ourodb.replication.messages import Reason, client_code, decode_failure, reason_of
-from ourodb.replication.peers import Peers, RequestClass
-from ourodb.replication.replica.reads import ReadCommand, digest_of
+from ourodb.replication.peers import Peers
+from ourodb.replication.replica.reads import ReadCommand, true_digest
 from ourodb.replication.replica.writes import Writes
 from ourodb.replication.routes import Route
-from ourodb.storage.chunk import Chunk, cut, decode_chunk, lacking, merge_partitions, shortest
+from ourodb.storage.chunk import Chunk, cut, decode_chunk, merge_partitions, shortest
 from ourodb.storage.families import DATA
+from ourodb.storage.meaning import DIGEST_BYTES, dropped_from, lacking
 from ourodb.storage.mutation import Mutation
 from ourodb.storage.record import CorruptRecord
 from ourodb.storage.row import Wait
 
 MICROS = 1_000_000
-
-NEVER_MS = 1 << 40
-"""A read that never asks one more replica."""
 
 
 class FetchContext:
@@ -44,7 +45,7 @@ class FetchContext:
 
     Attributes:
         repairs: replicas that were sent what they lacked, counted.
-        mismatches: fetches whose digests differed, counted.
+        mismatches: fetches whose replicas differed, counted.
         speculations: replicas asked because others were slow, counted.
     """
 
@@ -67,12 +68,12 @@ class FetchContext:
         writes: Writes,
         clock: Clock,
         speculate_after_ms: Callable[[str], int],
-        observe_us: Callable[[NodeId, int], None],
+        observe_us: Callable[[NodeId, int, bool], None],
     ) -> None:
         """
         Args:
             speculate_after_ms: from a table's ``speculative_retry`` to how long one waits now.
-            observe_us: told how long a node took to answer a read.
+            observe_us: told how long a node took to answer a read, or (False) has taken so far.
         """
         self.peers = peers
         self.store = store
@@ -83,6 +84,10 @@ class FetchContext:
         self.repairs = 0
         self.mismatches = 0
         self.speculations = 0
+
+
+Answered = bytes | Chunk
+"""An answer as it came: a chunk, still encoded or not, or a digest, which no encoded chunk is as short as."""
 
 
 class Fetch:
@@ -96,23 +101,20 @@ class Fetch:
     """
 
     __slots__ = (
-        "_asked",
-        "_begun_ns",
-        "_chunks",
+        "_answers",
         "_context",
-        "_data_present",
-        "_digests",
         "_failures",
+        "_has_speculated",
         "_level",
         "_message",
-        "_received",
+        "_nodes",
+        "_pending",
         "_reconciling",
         "_repair",
         "_request",
         "_required",
         "_route",
-        "_spare",
-        "_speculate_ms",
+        "_spares",
         "chunk",
         "command",
         "error",
@@ -142,110 +144,104 @@ class Fetch:
         self._context = context
         self._route = route
         self._level = level
+        self._nodes = nodes
         self._required = len(nodes)
-        self._asked: dict[NodeId, bool] = dict.fromkeys(nodes, False)
-        """Nodes asked in this phase, and whether they answered or failed."""
-        self._spare = [node for node in route.live_nodes() if node not in self._asked]
-        self._chunks: dict[NodeId, Chunk] = {}
-        self._digests: dict[NodeId, bytes] = {}
-        self._failures: dict[NodeId, int] = {}
+        self._pending: dict[NodeId, int] = {}
+        """Nodes that were asked and haven't answered; when they were, monotonic nanoseconds."""
+        self._answers: dict[NodeId, Answered] = {}
+        self._failures: dict[NodeId, int] | None = None
         self._message = ""
-        self._received = 0
-        self._data_present = False
+        self._spares: list[NodeId] | None = None
+        """Live replicas that weren't asked, nearest first; None: not looked up yet."""
         self._reconciling = False
         self._repair: _Repair | None = None
         self._request = 0
-        self._speculate_ms = 0
-        self._begun_ns = 0
+        self._has_speculated = False
 
     def start(self) -> Fetch:
         """Ask."""
         context = self._context
         peers = context.peers
-        nodes = list(self._asked)
-        if nodes != [peers.me]:
-            options = self.command.rows.table.options
-            self._speculate_ms = context.speculate_after_ms(options.speculative_retry)
-            self._begun_ns = context.clock.monotonic_ns()
-            self._request = peers.begin(self.command.kind, self)
-            first = nodes[0]
-            digest_message = None
+        me = peers.me
+        nodes = self._nodes
+        now_ns = context.clock.monotonic_ns()
+        self._pending = dict.fromkeys(nodes, now_ns)
+        first = nodes[0]
+        if len(nodes) > 1 or first != me:
+            command = self.command
+            request = self._request = peers.begin(command.kind, self)
+            links = peers.links
+            message = None
             for node in nodes:
-                if node == peers.me:
+                if node == me:
                     continue
                 if node == first:
-                    self._send(node, digest=False)
+                    self._send(node)
                     continue
-                if digest_message is None:
-                    digest_message = peers.message(
-                        self.command.verb, self.command.body(digest=True), self._request
-                    )
-                link = peers.links.get(node)
-                if link is None or not link.send(DATA_LANE, digest_message):
+                if message is None:
+                    message = peers.message(command.verb, command.body(digest=True), request)
+                link = links.get(node)
+                if link is None or not link.send(DATA_LANE, message):
                     self._give_up(node)
-        if peers.me in self._asked:
+        if me in self._pending:
             self._read_here()
         return self
 
     # The operation
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
-        if self._asked.get(node) is not False or self._repair is not None:
+        pending = self._pending
+        asked_ns = pending.get(node)
+        if asked_ns is None or self._repair is not None:
             return self.is_done
         if flags & FAILED:
-            reason, text = decode_failure(body)
-            self._failed(node, reason, text)
+            self._failed(node, *decode_failure(body))
             return self.is_done
-        self._context.observe_us(node, (self._context.clock.monotonic_ns() - self._begun_ns) // 1000)
-        self._asked[node] = True
-        self._received += 1
-        if not self._reconciling and node in self._digest_nodes():
-            self._digests[node] = body
-        else:
-            try:
-                self._chunks[node] = decode_chunk(body)
-            except CorruptRecord as error:
-                self._received -= 1
-                self._failed(node, Reason.UNKNOWN, str(error))
-                return self.is_done
-            self._data_present = True
-        self._look()
+        context = self._context
+        context.observe_us(node, (context.clock.monotonic_ns() - asked_ns) // 1000, True)
+        del pending[node]
+        answers = self._answers
+        answers[node] = body
+        if len(answers) >= self._required:
+            self._look()
         return self.is_done
 
     def on_expired(self) -> None:
-        if not self.is_done and self._repair is None:
-            self._finish(None, ReadTimeout(self._level, self._received, self._required, self._data_present))
+        if self._repair is None:
+            self._finish(None, self._timeout())
 
     def on_lost(self, node: NodeId) -> bool:
-        if self._repair is None and self._asked.get(node) is False:
-            self._failed(node, Reason.NODE_DOWN, "")
+        self._failed(node, Reason.NODE_DOWN, "")
         return self.is_done
 
     def on_tick(self, waited_ms: int) -> bool:
-        if waited_ms < self._speculate_ms:
+        if waited_ms < limits.SPECULATE_MS_MIN:
             return False
-        if self._spare and not self.is_done and self._repair is None:
-            self._speculate_ms = NEVER_MS
-            self._context.speculations += 1
-            self._ask_spare()
+        if not self._has_speculated and not self.is_done and self._repair is None:
+            policy = self.command.rows.table.options.speculative_retry
+            if waited_ms >= self._context.speculate_after_ms(policy):
+                self._speculate()
         return True
 
     # Asking
 
-    def _digest_nodes(self) -> list[NodeId]:
-        """Who was asked for a digest: all of the first round but its first."""
-        return list(self._asked)[1 : self._required]
-
-    def _send(self, node: NodeId, *, digest: bool) -> None:
+    def _send(self, node: NodeId) -> None:
+        """Ask for records."""
         peers = self._context.peers
         link = peers.links.get(node)
-        message = peers.message(self.command.verb, self.command.body(digest=digest), self._request)
+        message = peers.message(self.command.verb, self.command.body(digest=False), self._request)
         if link is None or not link.send(DATA_LANE, message):
             self._give_up(node)
 
     def _give_up(self, node: NodeId) -> None:
         """A message couldn't even be sent: looked at once this pass is over."""
-        self._context.peers.later(lambda: self._failed(node, Reason.NODE_DOWN, ""))
+        request = self._request
+
+        def gone() -> None:
+            if self._request == request:
+                self._failed(node, Reason.NODE_DOWN, "")
+
+        self._context.peers.later(gone)
 
     def _read_here(self) -> None:
         me = self._context.peers.me
@@ -257,106 +253,184 @@ class Fetch:
         if isinstance(chunk, Wait):
             self._context.store.fetch(DATA, chunk.key, self._fetched)
             return
-        self._asked[me] = True
-        self._received += 1
-        self._data_present = True
-        self._chunks[me] = chunk
+        del self._pending[me]
+        self._answers[me] = chunk
         self._look()
 
     def _fetched(self, value: bytes | None | Exception) -> None:
-        if self.is_done:
+        me = self._context.peers.me
+        if self.is_done or self._repair is not None or me not in self._pending:
             return
         if isinstance(value, Exception):
-            self._failed(self._context.peers.me, reason_of(value), str(value))
+            self._failed(me, reason_of(value), str(value))
         else:
             self._read_here()
 
+    def _others(self) -> list[NodeId]:
+        """Who may be asked in place of another."""
+        if self._spares is None:
+            live = self._route.live_nodes(local_only=self._level in LOCAL_LEVELS)
+            self._spares = [node for node in live if node not in self._nodes]
+        return self._spares
+
     def _ask_spare(self) -> None:
-        node = self._spare.pop(0)
-        self._asked[node] = False
-        if node == self._context.peers.me:
+        context = self._context
+        node = self._others().pop(0)
+        self._pending[node] = context.clock.monotonic_ns()
+        if node == context.peers.me:
             self._read_here()
         else:
-            self._send(node, digest=False)
+            self._send(node)
+
+    def _speculate(self) -> None:
+        """Somebody is slow: whoever that is will be asked less, and another one now."""
+        self._has_speculated = True
+        context = self._context
+        now_ns = context.clock.monotonic_ns()
+        for node, asked_ns in self._pending.items():
+            context.observe_us(node, (now_ns - asked_ns) // 1000, False)
+        if self._others():
+            context.speculations += 1
+            self._ask_spare()
 
     def _failed(self, node: NodeId, reason: int, text: str) -> None:
         """A replica won't answer."""
-        if self.is_done or self._repair is not None or self._asked.get(node) is not False:
+        if self.is_done or self._repair is not None or self._pending.pop(node, None) is None:
             return
-        self._asked[node] = True
+        if self._failures is None:
+            self._failures = {}
         self._failures[node] = reason
         self._message = self._message or text
-        if self._spare:
+        if self._others():
             self._ask_spare()
-            return
-        if sum(not answered for answered in self._asked.values()) + self._received < self._required:
+        elif len(self._pending) + len(self._answers) < self._required:
             self._finish(None, self._failure())
 
     def _failure(self) -> RequestError:
         peers = self._context.peers
         reasons = {
             peers.packed_address(node): client_code(reason)
-            for node, reason in self._failures.items()
+            for node, reason in (self._failures or {}).items()
             if reason != Reason.NODE_DOWN
         }
         if not reasons:
-            return ReadTimeout(self._level, self._received, self._required, self._data_present)
+            return self._timeout()
         table = self.command.rows.table
         text = f"Read on table {table.keyspace}.{table.name} failed: {self._message}"
-        return ReadFailure(self._level, self._received, self._required, reasons, self._data_present, text)
+        received, has_data = len(self._answers), self._has_data()
+        return ReadFailure(self._level, received, self._required, reasons, has_data, text)
+
+    def _timeout(self) -> ReadTimeout:
+        return ReadTimeout(self._level, len(self._answers), self._required, self._has_data())
 
     # Answers
 
+    def _has_data(self) -> bool:
+        return any(not is_digest(answer) for answer in self._answers.values())
+
     def _look(self) -> None:
         """Is that enough?"""
-        if self.is_done or self._received < self._required or not self._chunks:
-            return
-        if self._required == 1:
-            self._finish(next(iter(self._chunks.values())), None)
+        answers = self._answers
+        if len(answers) < self._required or self.is_done or self._repair is not None:
             return
         if self._reconciling:
-            if len(self._chunks) >= self._required:
-                self._merge()
-            return
-        expected = None
-        for node, chunk in self._chunks.items():
-            found = digest_of(self.command, chunk)
-            if expected is None:
-                expected = found
-            elif found != expected:
-                self._reconcile()
-                return
-            self._digests.setdefault(node, found)
-        if all(found == expected for found in self._digests.values()):
-            self._finish(next(iter(self._chunks.values())), None)
+            self._merge()
+        elif self._required == 1:
+            self._finish_with_first()
+        elif self._has_data():
+            agree = self._agree()
+            if agree is not None:
+                if agree:
+                    self._finish_with_first()
+                else:
+                    self._reconcile()
+
+    def _agree(self) -> bool | None:
+        """Whether all mean the same; None: one of the answers was none."""
+        answers = self._answers
+        encoded: bytes | None = None
+        for answer in answers.values():
+            found = answer if isinstance(answer, bytes) else answer.encode()
+            if encoded is None:
+                encoded = found
+            elif encoded != found:
+                break
         else:
-            self._reconcile()
+            return True
+        digests = []
+        for node in list(answers):
+            answer = answers[node]
+            if is_digest(answer):
+                digests.append(answer)
+                continue
+            chunk = self._chunk_of(node)
+            if chunk is None:
+                return None
+            digests.append(true_digest(self.command, chunk))
+        return all(found == digests[0] for found in digests)
+
+    def _chunk_of(self, node: NodeId) -> Chunk | None:
+        """A node's answer, read; None: it can't be, and counts as a failure."""
+        answer = self._answers[node]
+        if not isinstance(answer, bytes):
+            return answer
+        try:
+            chunk = self._answers[node] = decode_chunk(answer)
+        except CorruptRecord as error:
+            del self._answers[node]
+            self._pending[node] = 0
+            self._failed(node, Reason.UNKNOWN, str(error))
+            return None
+        return chunk
+
+    def _finish_with_first(self) -> None:
+        """All say the same: what one of them said is the chunk."""
+        answers = self._answers
+        chosen = None
+        for node, answer in answers.items():
+            if isinstance(answer, Chunk):
+                chosen = node
+                break
+            if chosen is None and not is_digest(answer):
+                chosen = node
+        assert chosen is not None
+        chunk = self._chunk_of(chosen)
+        if chunk is not None:
+            self._finish(chunk, None)
 
     def _reconcile(self) -> None:
         """Ask those who gave a digest for their records."""
-        self._context.mismatches += 1
+        context = self._context
+        peers, answers, pending = context.peers, self._answers, self._pending
+        context.mismatches += 1
         self._reconciling = True
-        peers = self._context.peers
-        self._received = len(self._chunks)
-        asked = [node for node in self._digests if node not in self._chunks]
-        self._digests = {}
+        asked = [node for node, answer in answers.items() if is_digest(answer)]
+        # Who hasn't answered so far isn't waited for any more, but may stand in for another one.
+        late = [node for node in pending if node != peers.me]
+        self._others().extend(late)
+        for node in late:
+            del pending[node]
         # A number of its own: replies of the first phase are late now.
-        if self._request:
-            peers.end(self._request)
+        peers.end(self._request)
         self._request = peers.begin(self.command.kind, self)
-        self._speculate_ms = self._speculate_ms or NEVER_MS
-        for node in list(self._asked):
-            if node not in self._chunks and node not in asked:
-                del self._asked[node]
+        self._has_speculated = False
+        now_ns = context.clock.monotonic_ns()
         for node in asked:
-            self._asked[node] = False
-            self._send(node, digest=False)
+            del answers[node]
+            pending[node] = now_ns
+        for node in asked:
+            self._send(node)
         self._look()
 
     def _merge(self) -> None:
         """What the replicas say together; each is sent what it lacks."""
         command = self.command
-        chunks = self._chunks
+        chunks: dict[NodeId, Chunk] = {}
+        for node in list(self._answers):
+            chunk = self._chunk_of(node)
+            if chunk is None:
+                return
+            chunks[node] = chunk
         end = shortest(list(chunks.values()), reverse=command.reverse)
         held: dict[bytes, dict[NodeId, Mutation]] = {}
         for node, chunk in chunks.items():
@@ -365,32 +439,31 @@ class Fetch:
         merged = [merge_partitions(list(held[position].values())) for position in sorted(held)]
         whole = Chunk(merged, end)
         table = command.rows.table
-        repairs: list[tuple[NodeId, Mutation]] = []
+        missing: dict[NodeId, list[Mutation]] = {}
         if table.options.read_repair != "NONE":
+            gc_grace_s, dropped = table.options.gc_grace_seconds, dropped_from(command.rows.keys)
             for partition in merged:
+                holders = held[partition.position]
                 for node in chunks:
-                    missing = lacking(
-                        partition,
-                        held[partition.position].get(node),
-                        command.now_s,
-                        table.options.gc_grace_seconds,
-                    )
-                    if missing is not None:
-                        repairs.append((node, missing))
-        if not repairs:
+                    found = lacking(partition, holders.get(node), command.now_s, gc_grace_s, dropped)
+                    if found is not None:
+                        missing.setdefault(node, []).append(found)
+        if not missing:
             self._finish(whole, None)
             return
-        self._context.repairs += len(repairs)
-        if self._request:
-            self._context.peers.end(self._request)
-        self._repair = _Repair(self._context, repairs, lambda whole_round: self._repaired(whole, whole_round))
+        context = self._context
+        context.repairs += len(missing)
+        context.peers.end(self._request)
+        others = [node for node in self._others() if node not in chunks]
+        self._repair = _Repair(context, command, missing, others, lambda done: self._repaired(whole, done))
         self._repair.start()
 
-    def _repaired(self, whole: Chunk, complete: bool) -> None:
-        if complete:
+    def _repaired(self, whole: Chunk, is_done: bool) -> None:
+        if is_done:
             self._finish(whole, None)
         else:
-            self._finish(None, ReadTimeout(self._level, self._received, self._required, True))
+            # As Cassandra counts: somebody of those who were needed is missing.
+            self._finish(None, ReadTimeout(self._level, self._required - 1, self._required, True))
 
     def _finish(self, chunk: Chunk | None, error: RequestError | None) -> None:
         if self.is_done:
@@ -404,85 +477,136 @@ class Fetch:
             self.wake()
 
 
+def is_digest(answer: Answered) -> bool:
+    """Whether a replica gave no records."""
+    return isinstance(answer, bytes) and len(answer) == DIGEST_BYTES
+
+
 class _Repair:
-    """Sends replicas what they lack, and waits for all of them.
+    """Sends replicas what they lack, and waits until all of it is somewhere.
 
     Attributes:
         started_ms: see ``Operation``.
     """
 
-    __slots__ = ("_context", "_done", "_over", "_repairs", "_waiting", "started_ms")
+    __slots__ = (
+        "_command",
+        "_context",
+        "_done",
+        "_has_speculated",
+        "_missing",
+        "_others",
+        "_over",
+        "_request",
+        "_waiting",
+        "started_ms",
+    )
 
     def __init__(
         self,
         context: FetchContext,
-        repairs: Sequence[tuple[NodeId, Mutation]],
+        command: ReadCommand,
+        missing: Mapping[NodeId, list[Mutation]],
+        others: list[NodeId],
         done: Callable[[bool], None],
     ) -> None:
         """
         Args:
-            done: told whether all acknowledged.
+            command: of the read.
+            missing: what each replica lacks.
+            others: who may be given it in place of one of them, each once; they weren't read from.
+            done: told whether all of it was acknowledged.
         """
         self.started_ms = 0
         self._context = context
-        self._repairs = repairs
+        self._command = command
+        self._missing = missing
+        self._others = others
         self._done = done
-        self._waiting: dict[NodeId, int] = {}
+        self._waiting: dict[NodeId, list[Mutation]] = {}
+        """Who was sent what and hasn't answered."""
         self._over = False
+        self._request = 0
+        self._has_speculated = False
 
     def start(self) -> None:
-        context = self._context
-        peers = context.peers
-        for node, _ in self._repairs:
-            self._waiting[node] = self._waiting.get(node, 0) + 1
-        request = peers.begin(RequestClass.WRITE, self)
-        now_s = context.clock.wall_us() // MICROS
-        for node, mutation in self._repairs:
-            if node == peers.me:
-                context.writes.write(mutation, now_s, self._written_here)
-                continue
-            link = peers.links.get(node)
-            if link is None or not link.send(
-                DATA_LANE, peers.message(Verb.WRITE, mutation.encode(), request)
-            ):
-                peers.end(request)
-                peers.later(self.on_expired)
-                return
+        self._request = self._context.peers.begin(self._command.kind, self)
+        self._waiting.update(self._missing)
+        for node, mutations in self._missing.items():
+            self._send(node, mutations)
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
         if flags & FAILED:
-            self._end(False)
-            return True
-        return self._answered(node)
+            self._failed(node)
+        else:
+            self._acknowledged(node)
+        return self._over
 
     def on_expired(self) -> None:
         self._end(False)
 
     def on_lost(self, node: NodeId) -> bool:
-        if node in self._waiting:
-            self._end(False)
+        self._failed(node)
         return self._over
 
     def on_tick(self, waited_ms: int) -> bool:
-        return False
+        if waited_ms < limits.SPECULATE_MS_MIN:
+            return False
+        policy = self._command.rows.table.options.speculative_retry
+        if not self._has_speculated and waited_ms >= self._context.speculate_after_ms(policy):
+            self._has_speculated = True
+            for mutations in list(self._waiting.values()):
+                if self._others:
+                    self._context.speculations += 1
+                    self._give_to_another(mutations)
+        return True
+
+    def _send(self, node: NodeId, mutations: list[Mutation]) -> None:
+        context = self._context
+        peers = context.peers
+        if node == peers.me:
+            now_s = context.clock.wall_us() // MICROS
+            for mutation in mutations:
+                mutation.stamped_at = now_s
+            context.writes.write_all(mutations, now_s, self._written_here)
+            return
+        link = peers.links.get(node)
+        body = b"".join([mutation.encode() for mutation in mutations])
+        if link is None or not link.send(DATA_LANE, peers.message(Verb.WRITE_ALL, body, self._request)):
+            peers.later(lambda: self._failed(node))
 
     def _written_here(self, error: RequestError | None) -> None:
-        if error is not None:
-            self._end(False)
+        me = self._context.peers.me
+        if error is None:
+            self._acknowledged(me)
         else:
-            self._answered(self._context.peers.me)
+            self._failed(me)
 
-    def _answered(self, node: NodeId) -> bool:
-        left = self._waiting.get(node, 0) - 1
-        if left > 0:
-            self._waiting[node] = left
+    def _give_to_another(self, mutations: list[Mutation]) -> None:
+        node = self._others.pop(0)
+        self._waiting[node] = mutations
+        self._send(node, mutations)
+
+    def _failed(self, node: NodeId) -> None:
+        mutations = self._waiting.pop(node, None)
+        if mutations is None or self._over or any(other is mutations for other in self._waiting.values()):
+            return
+        if self._others:
+            self._give_to_another(mutations)
         else:
-            self._waiting.pop(node, None)
+            self._end(False)
+
+    def _acknowledged(self, node: NodeId) -> None:
+        mutations = self._waiting.pop(node, None)
+        if mutations is None:
+            return
+        for other in [other for other, theirs in self._waiting.items() if theirs is mutations]:
+            del self._waiting[other]
         if not self._waiting:
             self._end(True)
-        return self._over
 
     def _end(self, complete: bool) -> None:
         if not self._over:
             self._over = True
+            self._context.peers.end(self._request)
             self._done(complete)
