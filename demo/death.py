@@ -101,7 +101,7 @@ class Passengers:
 
 def act(ring: DemoRing) -> None:
     """The whole act."""
-    heading(f"Node {VICTIM} dies")
+    heading(f"{ring.named(VICTIM)} dies")
     cluster = ring.connect()
     try:
         session = cluster.connect()
@@ -147,18 +147,21 @@ def _watch(ring: DemoRing, passengers: Passengers) -> None:
     for _ in range(HEALTHY_S):
         go_on()
     ring.kill(VICTIM)
-    go_on(f"[red]node {VICTIM} got SIGKILL[/]")
+    go_on(f"[red]{ring.named(VICTIM)} got SIGKILL[/]")
     for _ in range(DEAD_S):
         go_on()
-    wait_until(f"node {WITNESS} sees that node {VICTIM} is down", lambda: not ring.sees(WITNESS, VICTIM))
+    wait_until(
+        f"{ring.named(WITNESS)} sees that {ring.named(VICTIM)} is down",
+        lambda: not ring.sees(WITNESS, VICTIM),
+    )
     ring.show_status(WITNESS)
     console.print()
     ring.start(VICTIM)
-    hints = go_on(f"[green]node {VICTIM} is started again[/]")
+    hints = go_on(f"[green]{ring.named(VICTIM)} is started again[/]")
     until = time.monotonic() + PATIENCE_S
     while hints or not ring.sees(WITNESS, VICTIM):
         if time.monotonic() > until:
-            raise TimeoutError(f"after {PATIENCE_S} s {hints:,} hints still wait for node {VICTIM}")
+            raise TimeoutError(f"after {PATIENCE_S} s {hints:,} hints still wait for {ring.named(VICTIM)}")
         hints = go_on()
     for _ in range(AFTER_S):
         go_on()
@@ -183,10 +186,10 @@ def _look_at_its_own(ring: DemoRing, acknowledged: list[tuple[int, int]]) -> Non
     missing = [row for row in acknowledged if row not in found]
     if missing:
         raise RuntimeError(
-            f"node {VICTIM} lacks {len(missing)} of {len(acknowledged):,} rows: {missing[:MISSING_SHOWN_MAX]}"
+            f"{ring.named(VICTIM)} lacks {len(missing)} of {len(acknowledged):,} rows: {missing[:MISSING_SHOWN_MAX]}"
         )
     console.print(
-        f"\nCut off from the others and read at ONE, node {VICTIM} has all {len(acknowledged):,} rows that were"
+        f"\nCut off from the others and read at ONE, {ring.named(VICTIM)} has all {len(acknowledged):,} rows that were"
         " acknowledged, those that it missed included."
     )
     wait_until("all see each other again", lambda: all(ring.sees(VICTIM, number) for number in others))

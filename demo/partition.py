@@ -51,11 +51,11 @@ def act(ring: DemoRing) -> None:
         try:
             seconds = wait_until("each side sees that the other is gone", lambda: _is_known(ring))
             console.print(
-                f"The network is cut between {_named(LARGER).strip()} and {_named(SMALLER).strip()};"
+                f"The network is cut between {ring.named(*LARGER)} on one side and {ring.named(*SMALLER)} on the other;"
                 f" both sides know it after {seconds:.1f} s."
             )
-            _feed(larger, smaller)
-            _account(larger, smaller)
+            _feed(ring, larger, smaller)
+            _account(ring, larger, smaller)
         finally:
             ring.heal()
         _whole_again(ring, larger, smaller)
@@ -69,31 +69,31 @@ def _is_known(ring: DemoRing) -> bool:
     return not any(ring.sees(one, other) or ring.sees(other, one) for one, other in pairs)
 
 
-def _feed(larger: Session, smaller: Session) -> None:
+def _feed(ring: DemoRing, larger: Session, smaller: Session) -> None:
     """Both sides post, and both read what they have."""
     console.print("\n[bold]The feed[/], at ONE: any copy will do.")
     post = "INSERT INTO pictures.feed (owner, at, caption) VALUES ('ada', now(), %s)"
     for side, session in ((LARGER, larger), (SMALLER, smaller)):
         for number in range(POSTS):
-            session.execute(post, (f"picture {number} from {_named(side).strip()}",))
+            session.execute(post, (f"picture {number} from {ring.named(*side)}",))
         seen = _pictures(session)
-        console.print(f"   {_named(side)} posted {POSTS} pictures, and see {seen}")
+        console.print(f"   {_named(ring, side)} posted {POSTS} pictures, and see {seen}")
 
 
-def _account(larger: Session, smaller: Session) -> None:
+def _account(ring: DemoRing, larger: Session, smaller: Session) -> None:
     """The same purchase on each side: a majority is on one only."""
     buy = f"UPDATE bank.accounts SET cents = {CENTS - PRICE} WHERE owner = 'ada' IF cents = {CENTS}"
     console.print("\n[bold]The account[/], by a conditional write: a majority of the copies has to agree.")
     console.print(f"   [cyan]{buy}[/]")
     statement = SimpleStatement(buy, consistency_level=ConsistencyLevel.QUORUM)
     bought = larger.execute(statement).one()
-    console.print(
-        f"   {_named(LARGER)} [green]applied[/]: {'yes' if bought.applied else 'no'}, {CENTS - PRICE:,} cents left"
-    )
+    if not bought.applied:
+        raise RuntimeError("the larger side couldn't decide")
+    console.print(f"   {_named(ring, LARGER)} [green]applied[/]: {CENTS - PRICE:,} cents left")
     try:
         smaller.execute(statement)
     except Exception as error:  # the driver wraps what the server says in several ways
-        console.print(f"   {_named(SMALLER)} [yellow]refused[/]: {escape(_reason(error))}")
+        console.print(f"   {_named(ring, SMALLER)} [yellow]refused[/]: {escape(_reason(error))}")
     else:
         raise RuntimeError("the smaller side decided alone")
 
@@ -108,7 +108,7 @@ def _whole_again(ring: DemoRing, larger: Session, smaller: Session) -> None:
     for side, session in ((LARGER, larger), (SMALLER, smaller)):
         cents = session.execute("SELECT cents FROM bank.accounts WHERE owner = 'ada'").one().cents
         seen = _pictures(session)
-        console.print(f"   {_named(side)} see {seen} pictures, and {cents:,} cents on the account")
+        console.print(f"   {_named(ring, side)} see {seen} pictures, and {cents:,} cents on the account")
         if seen != 2 * POSTS or cents != CENTS - PRICE:
             raise RuntimeError("the two sides haven't come together")
     console.print(
@@ -129,7 +129,6 @@ def _reason(error: Any) -> str:
     return said[1] if said else text
 
 
-def _named(side: Sequence[int]) -> str:
+def _named(ring: DemoRing, side: Sequence[int]) -> str:
     """As wide for one side as for the other."""
-    names = [f"node{'s' if len(one) > 1 else ''} {' and '.join(map(str, one))}" for one in (LARGER, SMALLER)]
-    return names[side == SMALLER].ljust(max(map(len, names)))
+    return ring.named(*side).ljust(len(ring.named(*LARGER)))

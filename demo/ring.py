@@ -41,7 +41,11 @@ STOP_SECONDS_MAX = 30
 
 
 class DemoRing:
-    """Three nodes, and what the demo does with them; nodes are numbered from 1 on."""
+    """Three nodes, and what the demo does with them.
+
+    Nodes are numbered from 1 on, and called by their addresses: the ids that they have in the ring come in the order in
+    which they happened to join.
+    """
 
     def __init__(self, local: LocalRing) -> None:
         self.local = local
@@ -58,6 +62,10 @@ class DemoRing:
     @property
     def numbers(self) -> Sequence[int]:
         return range(1, len(self.local.nodes) + 1)
+
+    def named(self, *numbers: int) -> str:
+        """What to call these nodes."""
+        return " and ".join(self.local.nodes[number - 1].address for number in numbers)
 
     def connect(self, *numbers: int, consistency: int = ConsistencyLevel.QUORUM) -> Cluster:
         """A stock driver that talks to these nodes only, or to all."""

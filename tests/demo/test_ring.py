@@ -45,7 +45,7 @@ def test_the_demo_tells_its_whole_story(tmp_path: Path) -> None:
     assert max(int(hints.replace(",", "")) for *_, hints, _ in seconds) > 0
     assert seconds[-1][3] == "0"
     assert "DOWN" in told
-    assert "node 3 has all" in told
+    assert "127.0.0.3 has all" in told
     # The partition: one side refuses to decide, both go on with what may differ, and then agree.
     assert "refused: Cannot achieve consistency level" in told
     assert told.count("see 40 pictures, and 7,500 cents") == 2
