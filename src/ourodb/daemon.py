@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
-import os
 import resource
 import secrets
 import shutil
@@ -258,8 +257,6 @@ class Daemon:
     def _check_disk(self) -> None:
         usage = shutil.disk_usage(self.config.data_path)
         self.store.check_disk(usage.free, usage.total)
-        if self.node.gossip is not None:
-            self.node.gossip.update(load_bytes=_size_of(self.config.data_path))
 
     # The admin API
 
@@ -401,16 +398,6 @@ class Daemon:
             "ouro_paxos_contentions": ("Ballots lost to others.", "counter", node.paxos.contentions),
             "ouro_batches_replayed": ("Logged batches replayed.", "counter", node.batches.replayed),
         }
-
-
-def _size_of(folder: Path) -> int:
-    """Bytes of the files in a folder, those in folders of its own left out."""
-    size = 0
-    for entry in os.scandir(folder):
-        # The store deletes files when it likes.
-        with suppress(FileNotFoundError):
-            size += entry.stat().st_size if entry.is_file() else 0
-    return size
 
 
 def load_secret(config: Config) -> bytes:
