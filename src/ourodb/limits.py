@@ -624,3 +624,20 @@ RESTORE_BATCHES_WAITING_MAX: Final = 8
 assert RESTORE_MUTATION_BYTES <= RESTORE_BATCH_BYTES <= RESTORE_UPLOAD_BYTES_MAX
 assert PEER_MESSAGE_BYTES_MAX[1] < RESTORE_UPLOAD_BYTES_MAX
 assert RAFT_ENTRY_BYTES_MAX < RESTORE_UPLOAD_BYTES_MAX
+
+# --- Replicated writes -----------------------------------------------------------------------------------------
+
+CAS_READ_BYTES_MAX: Final = 8 * MIB
+CAS_READ_KEYS_MAX: Final = 65_536
+"""Records, and stored keys, of the rows that the conditions of one statement or batch are about; more are refused."""
+
+HINT_BATCH_MUTATIONS_MAX: Final = 256
+"""Mutations of one message of hints: the receiver applies them in one go."""
+
+HINTS_DROPPED_AT_ONCE_MAX: Final = 1_024
+"""Hints that are too old which are looked at in one go."""
+
+HINT_UNKEPT_BYTES_MAX: Final = 8 * MIB
+"""Hints that wait in memory because the store takes no writes."""
+
+assert PEER_MESSAGE_BYTES_MAX[1] > CAS_READ_BYTES_MAX

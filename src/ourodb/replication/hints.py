@@ -1,42 +1,84 @@
 """Hints: mutations that a replica missed, kept on disk by the coordinator until it is back.
 
 A hint is kept in the HINTS family under ``node (u32) | sequence (u64)``, so that each node's hints are one
-run in the order in which they were made; its value is ``made at (u64, us) | mutation``. While a node is up
+run in the order in which they were made; its value is ``written at (u64, us) | mutation``. While a node is up
 its hints are sent in batches on the BULK lane, a few at a time, oldest first, and each batch is deleted when
 the node has acknowledged it. Hints carry the timestamps of their mutations, so one that arrives late or twice
-does no harm.
+does no harm. What a node missed that has left the cluster goes to the present owners of its ranges, as a write.
 
-Bounds: bytes in all (``limits.HINT_BYTES_MAX``) and age (``limits.HINT_AGE_MS_MAX``). Age counts from when a
-hint was made, by the wall clock, so that a restart doesn't make it young again: a hint older than a tombstone
-may live must not bring back what was deleted. What is dropped is counted. Hints of a table that is gone die
-with it on arrival; those of a node that left the cluster are deleted.
+Bounds: bytes in all (``limits.HINT_BYTES_MAX``) and age. A hint may be no older than ``limits.HINT_AGE_MS_MAX``, nor
+than its table's ``gc_grace_seconds``: one that outlives tombstones would bring back what was deleted. Age counts by
+the wall clock from when the mutation was written; neither a restart nor being handed on makes it young again. What is
+dropped is counted. Hints of a table that is gone die with it on arrival.
 
-Source: Cassandra's hinted handoff; CASSANDRA-14309 (hint windows across restarts).
+What the store doesn't take, for the moment or because the disk is full, waits in memory, bounded, and is tried again
+with each round of gossip.
+
+Source: Cassandra's hinted handoff, ``Hint.isLive``; CASSANDRA-14309 (hint windows across restarts).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, NamedTuple
 
 import structlog
 
 from ourodb import limits
-from ourodb.errors import OuroError
+from ourodb.errors import OuroError, RequestError
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import BULK, Clock, NodeId, Store, Write
 from ourodb.replication.peers import Peers, RequestClass
+from ourodb.replication.replica.writes import Writes
+from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.families import HINTS
-from ourodb.storage.mutation import Mutation
+from ourodb.storage.mutation import Mutation, decode_mutation
 
 log = structlog.get_logger()
 
 _KEY = struct.Struct(">IQ")
 _NODE = struct.Struct(">I")
-_MADE_AT = struct.Struct(">Q")
+_WRITTEN_AT = struct.Struct(">Q")
+_INCARNATION = struct.Struct(">I")
 
-_US_PER_MS: Final = 1000
+_US_PER_MS: Final = 1_000
+_US_PER_S: Final = 1_000_000
+
+
+class Hint(NamedTuple):
+    """A hint as it is kept.
+
+    Attributes:
+        value: ``written at | mutation``.
+    """
+
+    sequence: int
+    value: bytes
+
+    @property
+    def mutation(self) -> bytes:
+        return self.value[_WRITTEN_AT.size :]
+
+    @property
+    def written_at_us(self) -> int:
+        return int(_WRITTEN_AT.unpack_from(self.value)[0])
+
+
+class Tally:
+    """What is kept for one node."""
+
+    __slots__ = ("bytes", "hints")
+
+    def __init__(self) -> None:
+        self.hints = 0
+        self.bytes = 0
+
+
+HandOn = Callable[[Mutation, int, Callable[[bool], None]], None]
+"""(mutation, when it was written in us, told whether its present owners have it or a hint of it). May raise
+OuroError."""
 
 
 class Hints:
@@ -44,194 +86,330 @@ class Hints:
 
     Attributes:
         dropped: for want of room or for their age, counted since the start.
-        delivered: acknowledged, counted since the start.
-        bytes: kept now.
+        delivered: acknowledged, or handed on, counted since the start.
+        bytes: kept on disk now.
+        hand_on: writes what a node missed that is no member any more; set by the coordinator.
     """
 
     def __init__(self, store: Store, peers: Peers, clock: Clock, arm: Callable[[], None]) -> None:
         self.dropped = 0
         self.delivered = 0
         self.bytes = 0
+        self.hand_on: HandOn | None = None
+        self.peers = peers
         self._store = store
-        self._peers = peers
         self._clock = clock
         self._arm = arm
-        self._waiting: dict[NodeId, int] = {}
-        """Hints kept for each node."""
-        self._deliveries: dict[NodeId, _Delivery] = {}
+        self._writes: Writes | None = None
+        self._kept: dict[NodeId, Tally] = {}
+        self._runs: dict[NodeId, _Delivery | _HandingOn] = {}
         self._sequence = 0
+        self._unkept: list[tuple[NodeId, bytes]] = []
+        """(for whom, value) of those that the store didn't take."""
+        self._unkept_bytes = 0
+
+    def follow(self, writes: Writes) -> None:
+        """Learn from now on what becomes of what is written, and how long the tombstones of each table live."""
+        self._writes = writes
 
     def recover(self) -> None:
         """Count what is kept."""
         for key, value in self._store.scan(HINTS, b"", b"\xff" * 13):
             node, sequence = _KEY.unpack(key)
-            self._waiting[NodeId(node)] = self._waiting.get(NodeId(node), 0) + 1
             self._sequence = max(self._sequence, sequence)
-            self.bytes += len(value)
+            self._count(NodeId(node), 1, len(value))
 
     def waiting(self, node: NodeId) -> int:
         """Hints kept for a node."""
-        return self._waiting.get(node, 0)
+        tally = self._kept.get(node)
+        return 0 if tally is None else tally.hints
 
     @property
     def total(self) -> int:
-        return sum(self._waiting.values())
+        return sum(tally.hints for tally in self._kept.values()) + len(self._unkept)
 
-    def add(self, node: NodeId, mutation: Mutation) -> bool:
-        """Keep a hint; it is on disk with the writes of this pass. False: there is no room."""
-        value = _MADE_AT.pack(self._clock.wall_us()) + mutation.encode()
-        if self.bytes + len(value) > limits.HINT_BYTES_MAX:
-            self.dropped += 1
+    def add(self, node: NodeId, mutation: Mutation, written_at_us: int = 0) -> bool:
+        """Keep a hint.
+
+        Args:
+            written_at_us: when the mutation was written; 0: now.
+        Returns:
+            True: it is on disk with the writes of this pass, if these are. False: there is no room for it now, or it
+            must not be kept.
+        """
+        now_us = self._clock.wall_us()
+        encoded = mutation.encode()
+        value = _WRITTEN_AT.pack(written_at_us or now_us) + encoded
+        if (written_at_us or now_us) <= now_us - self._age_us_max(encoded):
             return False
-        self._sequence += 1
-        try:
-            self._store.apply(((HINTS, _KEY.pack(node, self._sequence), value),))
-        except OuroError as error:
-            self.dropped += 1
-            log.warning("a hint can't be kept", node=node, reason=str(error))
-            return False
-        self.bytes += len(value)
-        self._waiting[node] = self._waiting.get(node, 0) + 1
-        self._arm()
-        return True
+        return self._keep(node, value)
 
     def deliver(self) -> None:
-        """Send what waits for nodes that are up; called now and then."""
-        for node in sorted(self._waiting):
-            if self._peers.up.get(node) and node in self._peers.links and node not in self._deliveries:
-                delivery = self._deliveries[node] = _Delivery(self, node)
-                delivery.go_on()
+        """Send what waits for nodes that are up, hand on what waits for those that left; called every round."""
+        unkept, self._unkept = self._unkept, []
+        self._unkept_bytes = 0
+        for node, value in unkept:
+            self._keep(node, value)
+        peers = self.peers
+        for node in sorted(self._kept):
+            if node in self._runs:
+                continue
+            if node not in peers.links:
+                self._runs[node] = _HandingOn(self, node)
+            elif peers.up.get(node):
+                self._runs[node] = _Delivery(self, node)
+            else:
+                self._drop_outdated(node)
+                continue
+            self._runs[node].go_on()
 
     def forget(self, node: NodeId) -> None:
-        """The node is no member any more."""
-        self._store.delete_range(HINTS, _NODE.pack(node), _NODE.pack(node + 1))
-        self._waiting.pop(node, None)
-        self._recount()
+        """The node is no member any more; what it missed is handed on with the next round."""
+        self._runs.pop(node, None)
 
-    # For _Delivery
+    # Keeping
 
-    def batch(self, node: NodeId, after: int) -> tuple[list[tuple[int, int]], bytes, int]:
-        """The next hints of a node: ((sequence, bytes) of each, mutations, the last sequence looked at)."""
-        oldest_us = self._clock.wall_us() - limits.HINT_AGE_MS_MAX * _US_PER_MS
-        keys: list[tuple[int, int]] = []
-        outdated: list[tuple[int, int]] = []
-        parts: list[bytes] = []
+    def _keep(self, node: NodeId, value: bytes) -> bool:
+        size = len(value)
+        if self.bytes + size > limits.HINT_BYTES_MAX:
+            for other in sorted(self._kept):
+                self._drop_outdated(other)
+            if self.bytes + size > limits.HINT_BYTES_MAX:
+                self.dropped += 1
+                return False
+        self._sequence += 1
+        key = _KEY.pack(node, self._sequence)
+        is_taken = True
+
+        def step() -> None:
+            self._store.apply(((HINTS, key, value),))
+
+        def settled(error: RequestError | None) -> None:
+            nonlocal is_taken
+            if error is not None:
+                is_taken = False
+                self._count(node, -1, -size)
+                self._put_aside(node, value, error)
+
+        self._count(node, 1, size)
+        if self._writes is None:
+            step()
+            self._arm()
+        else:
+            self._writes.run(step, settled)
+        return is_taken
+
+    def _put_aside(self, node: NodeId, value: bytes, error: RequestError) -> None:
+        """The store didn't take it."""
+        if self._unkept_bytes + len(value) > limits.HINT_UNKEPT_BYTES_MAX:
+            self.dropped += 1
+            return
+        if not self._unkept:
+            log.warning("hints can't be kept for the moment", reason=str(error))
+        self._unkept.append((node, value))
+        self._unkept_bytes += len(value)
+
+    def _count(self, node: NodeId, hints: int, size: int) -> None:
+        tally = self._kept.get(node)
+        if tally is None:
+            tally = self._kept[node] = Tally()
+        # What was counted off because a sync failed may turn up on disk all the same.
+        hints, size = max(hints, -tally.hints), max(size, -tally.bytes)
+        tally.hints += hints
+        tally.bytes += size
+        self.bytes += size
+        if not tally.hints:
+            self.bytes -= tally.bytes
+            del self._kept[node]
+
+    def _age_us_max(self, mutation: bytes) -> int:
+        """How old a mutation may become as a hint."""
+        age_us = limits.HINT_AGE_MS_MAX * _US_PER_MS
+        if self._writes is None:
+            return age_us
+        try:
+            use = self._writes.rows.known(_INCARNATION.unpack_from(mutation)[0]).use
+        except UnknownIncarnation:
+            # It isn't known here yet, or any more: the receiver knows.
+            return age_us
+        return min(age_us, use.gc_grace_s * _US_PER_S)
+
+    def _drop_outdated(self, node: NodeId) -> None:
+        """Drop the oldest hints of a node as far as they are too old, a bounded number."""
+        now_us = self._clock.wall_us()
+        outdated: list[Hint] = []
+        for key, value in self._store.scan(HINTS, _NODE.pack(node), _NODE.pack(node + 1)):
+            hint = Hint(_KEY.unpack(key)[1], value)
+            if not self._is_outdated(hint, now_us) or len(outdated) == limits.HINTS_DROPPED_AT_ONCE_MAX:
+                break
+            outdated.append(hint)
+        self._drop(node, outdated)
+
+    def _drop(self, node: NodeId, outdated: Sequence[Hint]) -> None:
+        if outdated and self.delete(node, outdated):
+            self.dropped += len(outdated)
+
+    def _is_outdated(self, hint: Hint, now_us: int) -> bool:
+        return hint.written_at_us <= now_us - self._age_us_max(hint.mutation)
+
+    # For those who run through them
+
+    def next(self, node: NodeId, after: int) -> tuple[list[Hint], int]:
+        """The next hints of a node, and the last sequence looked at; those that are too old are dropped.
+
+        Args:
+            after: a sequence.
+        """
+        now_us = self._clock.wall_us()
+        hints: list[Hint] = []
+        outdated: list[Hint] = []
         size = 0
         last = after
         for key, value in self._store.scan(HINTS, _KEY.pack(node, after + 1), _NODE.pack(node + 1)):
             _, last = _KEY.unpack(key)
-            if _MADE_AT.unpack_from(value)[0] < oldest_us:
-                outdated.append((last, len(value)))
-                self.dropped += 1
-            else:
-                keys.append((last, len(value)))
-                parts.append(value[8:])
+            hint = Hint(last, value)
+            (outdated if self._is_outdated(hint, now_us) else hints).append(hint)
             size += len(value)
-            if size >= limits.HINT_BATCH_BYTES:
+            if (
+                size >= limits.HINT_BATCH_BYTES
+                or len(hints) + len(outdated) >= limits.HINT_BATCH_MUTATIONS_MAX
+            ):
                 break
-        if outdated:
-            self.delete(node, outdated)
-        return keys, b"".join(parts), last
+        self._drop(node, outdated)
+        return hints, last
 
-    def delete(self, node: NodeId, keys: list[tuple[int, int]]) -> None:
-        writes: list[Write] = [(HINTS, _KEY.pack(node, sequence), None) for sequence, _ in keys]
+    def delete(self, node: NodeId, hints: Sequence[Hint]) -> bool:
+        writes: list[Write] = [(HINTS, _KEY.pack(node, hint.sequence), None) for hint in hints]
         try:
             self._store.apply(writes)
         except OuroError:
             # A disk that takes no writes: they are sent again, which does no harm.
-            return
+            return False
         self._arm()
-        self.bytes -= sum(size for _, size in keys)
-        left = self._waiting.get(node, 0) - len(keys)
-        if left > 0:
-            self._waiting[node] = left
-        else:
-            self._waiting.pop(node, None)
+        self._count(node, -len(hints), -sum(len(hint.value) for hint in hints))
+        return True
 
-    def ended(self, node: NodeId) -> None:
-        self._deliveries.pop(node, None)
-
-    def _recount(self) -> None:
-        self.bytes = sum(len(value) for _, value in self._store.scan(HINTS, b"", b"\xff" * 13))
-
-    @property
-    def peers(self) -> Peers:
-        return self._peers
+    def ended(self, node: NodeId, run: _Delivery | _HandingOn) -> None:
+        if self._runs.get(node) is run:
+            del self._runs[node]
 
 
 class _Delivery:
-    """A run through the hints of one node."""
+    """A run through the hints of one node that is up."""
 
-    __slots__ = ("_after", "_batches", "_complete", "_failed", "_hints", "_node")
+    __slots__ = ("_after", "_batches", "_failed", "_hints", "_is_complete", "node")
 
     def __init__(self, hints: Hints, node: NodeId) -> None:
+        self.node = node
         self._hints = hints
-        self._node = node
         self._after = 0
         self._batches = 0
-        self._complete = False
+        self._is_complete = False
         self._failed = False
 
     def go_on(self) -> None:
         """Send batches while few are on their way."""
         hints = self._hints
-        while not self._complete and not self._failed and self._batches < limits.HINTS_IN_FLIGHT_MAX:
-            keys, body, last = hints.batch(self._node, self._after)
+        peers = hints.peers
+        while not self._is_complete and not self._failed and self._batches < limits.HINTS_IN_FLIGHT_MAX:
+            found, last = hints.next(self.node, self._after)
             if last == self._after:
-                self._complete = True
+                self._is_complete = True
                 break
             self._after = last
-            if not keys:
-                continue
+            if not found:
+                # All were too old; others wait for the loop, too.
+                peers.later(self.go_on)
+                return
             self._batches += 1
-            operation = _Batch(self, keys)
-            peers = hints.peers
-            request = peers.begin(RequestClass.COUNTER, operation)
-            link = peers.links.get(self._node)
+            request = peers.begin(RequestClass.COUNTER, _Batch(self, found))
+            body = b"".join([hint.mutation for hint in found])
+            link = peers.links.get(self.node)
             if link is None or not link.send(BULK, peers.message(Verb.HINT, body, request)):
                 peers.end(request)
                 self._batches -= 1
                 self._failed = True
-        if not self._batches and (self._complete or self._failed):
-            hints.ended(self._node)
+        if not self._batches and (self._is_complete or self._failed):
+            hints.ended(self.node, self)
 
-    def answered(self, keys: list[tuple[int, int]], *, delivered: bool) -> None:
+    def answered(self, batch: Sequence[Hint], *, delivered: bool) -> None:
         hints = self._hints
         self._batches -= 1
         if delivered:
-            hints.delete(self._node, keys)
-            hints.delivered += len(keys)
+            hints.delete(self.node, batch)
+            hints.delivered += len(batch)
         else:
             self._failed = True
         self.go_on()
-
-    @property
-    def node(self) -> NodeId:
-        return self._node
 
 
 class _Batch:
     """One message of hints that waits for its acknowledgement."""
 
-    __slots__ = ("_delivery", "_keys", "started_ms")
+    __slots__ = ("_batch", "_delivery", "started_ms")
 
-    def __init__(self, delivery: _Delivery, keys: list[tuple[int, int]]) -> None:
+    def __init__(self, delivery: _Delivery, batch: Sequence[Hint]) -> None:
         self.started_ms = 0
         self._delivery = delivery
-        self._keys = keys
+        self._batch = batch
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
-        self._delivery.answered(self._keys, delivered=not flags & FAILED)
+        self._delivery.answered(self._batch, delivered=not flags & FAILED)
         return True
 
     def on_expired(self) -> None:
-        self._delivery.answered(self._keys, delivered=False)
+        self._delivery.answered(self._batch, delivered=False)
 
     def on_lost(self, node: NodeId) -> bool:
         if node != self._delivery.node:
             return False
-        self._delivery.answered(self._keys, delivered=False)
+        self._delivery.answered(self._batch, delivered=False)
         return True
 
     def on_tick(self, waited_ms: int) -> bool:
         return False
+
+
+class _HandingOn:
+    """A run through the hints of a node that has left: each goes to those who own its partition now."""
+
+    __slots__ = ("_after", "_hints", "_waiting", "node")
+
+    def __init__(self, hints: Hints, node: NodeId) -> None:
+        self.node = node
+        self._hints = hints
+        self._after = 0
+        self._waiting = 0
+
+    def go_on(self) -> None:
+        """Write the next ones, and go on when all of them are written."""
+        hints = self._hints
+        found, last = hints.next(self.node, self._after)
+        if last == self._after or hints.hand_on is None:
+            hints.ended(self.node, self)
+            return
+        self._after = last
+        self._waiting = 1 + len(found)
+        for hint in found:
+            try:
+                mutation, _ = decode_mutation(hint.mutation)
+                hints.hand_on(mutation, hint.written_at_us, partial(self._over, hint))
+            except UnknownIncarnation:
+                # Its table is gone.
+                hints.delete(self.node, [hint])
+                self._one_less()
+            except OuroError as error:
+                log.warning("a hint can't be handed on", node=self.node, reason=str(error))
+                self._one_less()
+        self._one_less()
+
+    def _over(self, hint: Hint, is_over: bool) -> None:
+        if is_over:
+            self._hints.delete(self.node, [hint])
+            self._hints.delivered += 1
+        self._one_less()
+
+    def _one_less(self) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self._hints.peers.later(self.go_on)

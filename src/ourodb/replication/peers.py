@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from typing import Final, Protocol
 
 from ourodb import limits
+from ourodb.errors import Overloaded
 from ourodb.peer.messages import FAILED, HEADER, REPLY
 from ourodb.ports import DATA, Link, NodeId, Ports, Timer
 from ourodb.replication.timestamps import Timestamps
@@ -140,12 +141,22 @@ class Peers:
 
     # Operations
 
+    def check_room(self) -> None:
+        """Called before something new is begun.
+
+        Raises:
+            Overloaded: as much waits as may wait.
+        """
+        if self.in_flight > limits.PEER_REQUESTS_MAX:
+            raise Overloaded("too many requests wait for other nodes")
+
     def begin(self, kind: RequestClass, operation: Operation) -> int:
-        """Give an operation its request number; it waits from now on."""
+        """Give an operation its request number, which is never 0; it waits from now on."""
         table = self._tables[kind]
         number = self._number = (self._number + STEP) & MASK
         number |= kind
-        while number in table:
+        # 0 stands in messages that ask for no reply, and in operations that wait for none.
+        while number in table or not number:
             number = (number + STEP) & MASK
         operation.started_ms = self._clock.monotonic_ns() // 1_000_000
         table[number] = operation
@@ -173,31 +184,27 @@ class Peers:
 
     def _on_tick(self) -> None:
         now_ms = self.now_ms()
-        waiting = False
-        for kind, timeout_ms in TIMEOUTS_MS.items():
-            table = self._tables[kind]
-            if not table:
-                continue
-            horizon_ms = now_ms - timeout_ms
-            expired: list[Operation] = []
-            for request, operation in list(table.items()) if self._is_due(table, horizon_ms) else ():
-                if operation.started_ms > horizon_ms:
-                    break
-                del table[request]
-                expired.append(operation)
-            self.expired += len(expired)
-            for operation in expired:
-                operation.on_expired()
-            if kind in WATCHED:
-                for operation in list(table.values()):
-                    if not operation.on_tick(now_ms - operation.started_ms):
-                        break
-            waiting = waiting or bool(table)
-        self._timer = self._scheduler.after(limits.REQUEST_TICK_MS, self._on_tick) if waiting else None
-        # An operation that ended in on_expired may have begun another one.
-        if self._timer is None and any(self._tables):
-            self._timer = self._scheduler.after(limits.REQUEST_TICK_MS, self._on_tick)
+        try:
+            for kind, timeout_ms in TIMEOUTS_MS.items():
+                table = self._tables[kind]
+                self._expire(table, now_ms - timeout_ms)
+                if kind in WATCHED:
+                    for operation in list(table.values()):
+                        if not operation.on_tick(now_ms - operation.started_ms):
+                            break
+        finally:
+            # Whatever one of them does, the others must not wait for ever.
+            waiting = any(self._tables)
+            self._timer = self._scheduler.after(limits.REQUEST_TICK_MS, self._on_tick) if waiting else None
 
-    @staticmethod
-    def _is_due(table: Mapping[int, Operation], horizon_ms: int) -> bool:
-        return next(iter(table.values())).started_ms <= horizon_ms
+    def _expire(self, table: dict[int, Operation], horizon_ms: int) -> None:
+        """Tell what was begun before the horizon, oldest first, that its time is up."""
+        if not table or next(iter(table.values())).started_ms > horizon_ms:
+            return
+        for request, operation in list(table.items()):
+            if operation.started_ms > horizon_ms:
+                return
+            # One that expired may have ended others.
+            if table.pop(request, None) is not None:
+                self.expired += 1
+                operation.on_expired()

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import InvalidRequest, Overloaded
+from ourodb.errors import InvalidRequest
 from ourodb.ports import Clock, NodeId, Store
 from ourodb.replication.coordinator.fetch import Fetch, FetchContext
 from ourodb.replication.coordinator.rows import FirstFetch, ReplicatedRows
-from ourodb.replication.coordinator.write import WriteContext, WriteOperation, write_all
+from ourodb.replication.coordinator.write import Over, WriteContext, WriteOperation, write_all
 from ourodb.replication.hints import Hints
 from ourodb.replication.latency import Latencies
 from ourodb.replication.peers import Peers
@@ -58,6 +57,7 @@ class Coordinator:
         self._clock = clock
         self._latencies = latencies
         self._routes: dict[str, KeyspaceRoutes] = {}
+        hints.hand_on = self._hand_on
 
     # The cluster as it is now
 
@@ -112,14 +112,14 @@ class Coordinator:
         if route.alone:
             self._writes.write(mutation, now_s, done)
             return
-        self._check_room()
+        self.peers.check_room()
         WriteOperation(self.writing, mutation, route, need, "SIMPLE", done).start(now_s)
 
     def write_all(
         self, changes: Sequence[tuple[str, Mutation]], level: int, write_type: str, now_s: int, done: Done
     ) -> None:
         """Write several partitions, of (keyspace, mutation). Raises as ``write``."""
-        self._check_room()
+        self.peers.check_room()
         routes = [self.routes(keyspace).find(mutation.position) for keyspace, mutation in changes]
         mutations = [mutation for _, mutation in changes]
         write_all(self.writing, mutations, routes, level, write_type, now_s, done)
@@ -129,6 +129,16 @@ class Coordinator:
         routes = self.routes(keyspace)
         for position in positions:
             routes.find(position).write_need(level)
+
+    def _hand_on(self, mutation: Mutation, written_at_us: int, over: Over) -> None:
+        """Write what a node missed that has left to those who own the partition now."""
+        table = self._writes.rows.known(mutation.incarnation).table
+        route = self.routes(table.keyspace).find(mutation.position)
+        need = route.write_need(Consistency.ANY)
+        operation = WriteOperation(
+            self.writing, mutation, route, need, "SIMPLE", lambda error: None, over, written_at_us
+        )
+        operation.start(self._clock.wall_us() // MICROS)
 
     # Reads
 
@@ -151,7 +161,7 @@ class Coordinator:
 
     def fetch(self, table: Table, command: ReadCommand, position: bytes, level: int) -> Fetch:
         """Read records of one partition. Raises as ``reads_here``."""
-        self._check_room()
+        self.peers.check_room()
         route = self.routes(table.keyspace).find(position)
         return Fetch(self.fetches, command, route, level, route.read_nodes(level)).start()
 
@@ -159,12 +169,8 @@ class Coordinator:
         self, rows: TableRows, level: int, rows_max: int, first: FirstFetch | None = None
     ) -> ReplicatedRows:
         """The table's rows as its replicas have them; arguments as of ``ReplicatedRows``."""
-        self._check_room()
+        self.peers.check_room()
         return ReplicatedRows(self.fetches, self.routes(rows.table.keyspace), rows, level, rows_max, first)
-
-    def _check_room(self) -> None:
-        if self.peers.in_flight > limits.PEER_REQUESTS_MAX:
-            raise Overloaded("too many requests wait for other nodes")
 
     def route_of(self, keyspace: str, position: bytes) -> Route:
         return self.routes(keyspace).find(position)

@@ -2,8 +2,13 @@
 
 The mutation is encoded once; every live replica gets the same message, this node applies it, and for each
 replica that is down a hint is left at once. The client hears of it as soon as enough have acknowledged. The
-operation lives on until all have answered or the time is up: whoever hasn't by then gets a hint too, so that
+operation lives on until all have answered or the time is up: whoever hasn't acknowledged by then has a hint, so that
 every replica has the write in the end whatever level it was made at.
+
+The client is told the truth of a write that failed: WriteFailure names who refused it, WriteTimeout says that nobody
+knows; it may be on some replicas all the same, and reach the others by hints. OVERLOADED is kept for what certainly
+hasn't happened and won't: every replica has refused it for want of room, and no hint was left. Drivers repeat such a
+request on another node without asking whether it may be repeated.
 
 A write of several partitions (a batch) is several such operations and one count.
 
@@ -13,6 +18,7 @@ Source: Cassandra's ``StorageProxy.mutate``, ``AbstractWriteResponseHandler``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import Overloaded, RequestError, WriteFailure, WriteTimeout
@@ -38,6 +44,14 @@ class WriteContext:
         self.writes = writes
         self.hints = hints
         self.clock = clock
+        hints.follow(writes)
+
+
+_REFUSALS: Final = (Reason.OVERLOADED, Reason.READ_ONLY)
+"""A replica that fails for these has done nothing, and can't take more now."""
+
+Over = Callable[[bool], None]
+"""Told once, when nothing is waited for any more: whether each replica has the write, or has a hint of it."""
 
 
 class WriteOperation:
@@ -49,13 +63,17 @@ class WriteOperation:
         "_done",
         "_each",
         "_failures",
-        "_hinted",
+        "_is_complete",
+        "_is_given_up",
+        "_is_hinted",
         "_mutation",
         "_need",
+        "_over",
         "_pending",
         "_request",
         "_route",
         "_write_type",
+        "_written_at_us",
         "is_answered",
         "started_ms",
     )
@@ -68,7 +86,14 @@ class WriteOperation:
         need: Need,
         write_type: str,
         done: Done,
+        over: Over | None = None,
+        written_at_us: int = 0,
     ) -> None:
+        """
+        Args:
+            over: told when the operation is over.
+            written_at_us: when the mutation was first written, for the age of its hints; 0: now.
+        """
         self.started_ms = 0
         self.is_answered = False
         self._context = context
@@ -77,11 +102,18 @@ class WriteOperation:
         self._need = need
         self._write_type = write_type
         self._done = done
+        self._over = over
+        self._written_at_us = written_at_us
         self._acks = 0
         self._pending: dict[NodeId, None] = {}
         self._failures: dict[NodeId, int] | None = None
         self._each = None if need.each is None else dict(need.each)
-        self._hinted = True
+        self._is_hinted = False
+        """Some replica has a hint."""
+        self._is_complete = True
+        """No replica has gone without both the write and a hint."""
+        self._is_given_up = False
+        """It was refused by all, and the client knows."""
         self._request = 0
 
     def start(self, now_s: int) -> None:
@@ -100,11 +132,13 @@ class WriteOperation:
         Args:
             write_here: does on this node what the message does on others.
         """
-        context = self._context
-        peers = context.peers
+        peers = self._context.peers
         route = self._route
         pending = self._pending
         unsent: list[NodeId] | None = None
+        if route.down:
+            for node in route.down:
+                self._hint(node)
         if route.remote:
             self._request = peers.begin(RequestClass.WRITE, self)
             message = peers.message(verb, body, self._request)
@@ -112,41 +146,48 @@ class WriteOperation:
                 pending[node] = None
                 if not link.send(DATA, message):
                     unsent = [node] if unsent is None else [*unsent, node]
-        if route.local:
-            pending[peers.me] = None
-            write_here(self._written_here)
-        if route.down:
-            for node in route.down:
-                self._hint(node)
         if unsent is not None:
             lost = unsent
             peers.later(lambda: self._unsent(lost))
-        if not pending or (self._need.level == Consistency.ANY and not route.alive):
-            peers.later(self._only_hints)
+        if route.local:
+            pending[peers.me] = None
+            write_here(self._written_here)
+        elif not pending:
+            peers.later(self.on_expired)
 
     # The operation
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
-        if node in self._pending:
-            del self._pending[node]
+        pending = self._pending
+        if node in pending:
+            del pending[node]
             if flags & FAILED:
                 self._failed(node, decode_failure(body)[0])
             else:
                 self._acknowledged(node)
-        return not self._pending
+            if not pending:
+                self._end()
+        return not pending
 
     def on_expired(self) -> None:
-        for node in self._pending:
-            if node != self._context.peers.me:
+        pending, self._pending = self._pending, {}
+        for node in pending:
+            if node == self._context.peers.me:
+                self._is_complete = False
+            else:
                 self._hint(node)
-        if not self.is_answered:
-            self._answer(WriteTimeout(self._need.level, self._acks, self._need.required, self._write_type))
+        if not self.is_answered and self._need.level != Consistency.ANY:
+            self._answer(self._timeout())
+        self._end()
 
     def on_lost(self, node: NodeId) -> bool:
-        if node in self._pending:
-            del self._pending[node]
+        pending = self._pending
+        if node in pending:
+            del pending[node]
             self._failed(node, Reason.NODE_DOWN)
-        return not self._pending
+            if not pending:
+                self._end()
+        return not pending
 
     def on_tick(self, waited_ms: int) -> bool:
         return False
@@ -155,49 +196,66 @@ class WriteOperation:
 
     def _written_here(self, error: RequestError | None) -> None:
         me = self._context.peers.me
-        if me not in self._pending:
+        pending = self._pending
+        if me not in pending:
             return
-        del self._pending[me]
-        if not self._pending:
-            self._context.peers.end(self._request)
+        del pending[me]
         if error is None:
             self._acknowledged(me)
         elif self._route.alone and not self.is_answered:
+            self._is_complete = False
             self._answer(error)
         else:
             self._failed(me, reason_of(error))
+        if not pending:
+            self._context.peers.end(self._request)
+            self._end()
 
     def _acknowledged(self, node: NodeId) -> None:
         need = self._need
-        if need.counted is not None and node not in need.counted:
-            return
-        self._acks += 1
-        if self.is_answered:
-            return
-        each = self._each
-        if each is None:
-            if self._acks == need.required:
-                self._answer(None)
-            return
-        data_center = self._route.data_centers[node]
-        left = each.get(data_center, 0) - 1
-        if left > 0:
-            each[data_center] = left
-        else:
-            each.pop(data_center, None)
-            if not each:
-                self._answer(None)
+        if need.counted is None or node in need.counted:
+            self._acks += 1
+            if self.is_answered:
+                return
+            each = self._each
+            if each is None:
+                if self._acks == need.required:
+                    self._answer(None)
+                    return
+            else:
+                data_center = self._route.data_centers[node]
+                left = each.get(data_center, 0) - 1
+                if left > 0:
+                    each[data_center] = left
+                else:
+                    each.pop(data_center, None)
+                    if not each:
+                        self._answer(None)
+                        return
+        if self._failures is not None:
+            self._judge()
 
     def _failed(self, node: NodeId, reason: int) -> None:
         if self._failures is None:
             self._failures = {}
         self._failures[node] = reason
-        if node != self._context.peers.me and reason != Reason.INCOMPATIBLE_SCHEMA:
+        if node == self._context.peers.me:
+            self._is_complete = False
+        elif reason not in _REFUSALS and reason != Reason.INCOMPATIBLE_SCHEMA:
             self._hint(node)
-        if self.is_answered or self._is_possible():
+        self._judge()
+
+    def _judge(self) -> None:
+        """Tell the client if what it asked for can't be had any more."""
+        need = self._need
+        if self.is_answered or need.level == Consistency.ANY or self._is_possible():
             return
-        if self._need.level == Consistency.ANY:
-            self._only_hints()
+        assert self._failures is not None
+        if self._is_refused():
+            # As long as somebody may take it, it isn't said that nobody has.
+            if not self._pending:
+                self._is_given_up = True
+                self._answer(Overloaded("the replicas take no writes now"))
             return
         peers = self._context.peers
         reasons = {
@@ -205,14 +263,21 @@ class WriteOperation:
             for failed, why in self._failures.items()
             if why != Reason.NODE_DOWN
         }
-        need = self._need
-        if not reasons:
-            # Nobody refused it: it may be on disk where the connection was lost.
-            self._answer(WriteTimeout(need.level, self._acks, need.required, self._write_type))
-        elif all(why in (Reason.OVERLOADED, Reason.READ_ONLY) for why in self._failures.values()):
-            self._answer(Overloaded("too few replicas take writes now"))
+        if reasons:
+            self._answer(WriteFailure(need.level, self._received(), need.required, reasons, self._write_type))
         else:
-            self._answer(WriteFailure(need.level, self._acks, need.required, reasons, self._write_type))
+            # Nobody refused it: it may be on disk where the connection was lost.
+            self._answer(self._timeout())
+
+    def _is_refused(self) -> bool:
+        """Whether all that was heard so far is that there is no room; it must be all that the request was about."""
+        failures = self._failures or {}
+        return (
+            self._route.alive == len(self._pending) + len(failures)
+            and not self._is_hinted
+            and self._write_type == "SIMPLE"
+            and all(why in _REFUSALS for why in failures.values())
+        )
 
     def _is_possible(self) -> bool:
         need = self._need
@@ -228,20 +293,43 @@ class WriteOperation:
             waiting = sum(node in counted for node in self._pending)
         return self._acks + waiting >= need.required
 
+    def _received(self) -> int:
+        """Acknowledgements that count."""
+        return self._acks if self._each is None else self._need.required - sum(self._each.values())
+
+    def _timeout(self) -> WriteTimeout:
+        need = self._need
+        return WriteTimeout(need.level, self._received(), need.required, self._write_type)
+
+    # Whoever goes without
+
     def _unsent(self, nodes: Sequence[NodeId]) -> None:
         for node in nodes:
-            self.on_lost(node)
+            if self.on_lost(node):
+                self._context.peers.end(self._request)
 
     def _hint(self, node: NodeId) -> None:
-        self._hinted = self._context.hints.add(node, self._mutation) and self._hinted
+        if self._context.hints.add(node, self._mutation, self._written_at_us):
+            self._is_hinted = True
+        else:
+            self._is_complete = False
 
-    def _only_hints(self) -> None:
+    def _end(self) -> None:
+        """Nothing is waited for any more."""
+        if self._failures is not None and not self._is_given_up:
+            for node, why in self._failures.items():
+                if why in _REFUSALS and node != self._context.peers.me:
+                    self._hint(node)
+        if not self.is_answered:
+            self._answer_hinted()
+        over, self._over = self._over, None
+        if over is not None:
+            over(self._is_complete and not self._is_given_up)
+
+    def _answer_hinted(self) -> None:
         """ANY is content with a hint that is on disk."""
-        if self.is_answered:
-            return
-        need = self._need
-        if need.level != Consistency.ANY or not self._hinted:
-            self._answer(WriteTimeout(need.level, self._acks, need.required, self._write_type))
+        if self._need.level != Consistency.ANY or not self._is_hinted:
+            self._answer(self._timeout())
             return
         self.is_answered = True
         self._context.writes.run(lambda: None, self._done, sync=True)
@@ -268,10 +356,6 @@ class Together:
         if error is not None or not self._left:
             self._done = None
             done(error)
-
-
-FindRoute = Callable[[Mutation], Route]
-"""The route of a mutation's partition."""
 
 
 def write_all(

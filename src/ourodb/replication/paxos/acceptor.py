@@ -1,7 +1,8 @@
 """The replica's side of Paxos.
 
-What is promised or accepted is on disk before it is answered for, under either durability. A commit applies
-its mutation and marks the ballot in one atomic write; seen twice it does nothing.
+What is promised or accepted is on disk before it is answered for, under either durability. A commit applies its
+mutation, and then marks the ballot: a replica that says that it has seen a commit has its data. Seen twice, or late,
+it does no harm.
 
 State is kept in METADATA under ``paxos/ | incarnation | position``: it dies with the table's incarnation and
 moves with the partition's range.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ourodb import limits
 from ourodb.errors import RequestError
 from ourodb.peer.messages import Verb
 from ourodb.ports import Clock, Link, NodeId, Store
@@ -31,9 +33,10 @@ from ourodb.replication.paxos.ballots import (
     encode,
 )
 from ourodb.replication.peers import Peers
-from ourodb.replication.replica.reads import decode_command
+from ourodb.replication.replica.reads import SlicesCommand, decode_command
 from ourodb.replication.replica.replica import Handler, Replica
 from ourodb.replication.replica.writes import Writes
+from ourodb.storage.chunk import Chunk, read_slices
 from ourodb.storage.families import METADATA
 from ourodb.storage.mutation import decode_mutation
 from ourodb.storage.row import Wait
@@ -78,8 +81,7 @@ class Acceptor:
             if request.ballot[0] <= state.promised[0] and request.ballot != state.promised:
                 reply = encode(Promise(state.promised))
                 return None
-            command, _ = decode_command(Verb.READ_SLICES, request.read, self._rows)
-            chunk = command.run()
+            chunk = _read(request, self._rows)
             if isinstance(chunk, Wait):
                 return chunk
             state.promised = request.ballot
@@ -136,7 +138,9 @@ class Acceptor:
             state.history = request.history
             state.promised = max(state.promised, request.ballot)
             if state.accepted <= request.ballot:
-                state.proposal = None
+                state.accepted = request.ballot
+                state.proposal = request.proposal
+                state.origin = request.history[-1] if request.history else request.ballot
             self._store.apply(((METADATA, key, encode(state)),))
             return None
 
@@ -181,6 +185,23 @@ class Acceptor:
                 self._peers.fail(link, verb, request, encode_failure(outcome))
 
         return answer
+
+
+def _read(request: Prepare, rows: Rows) -> Chunk | Wait:
+    """What a proposer wants to know."""
+    command, _ = decode_command(Verb.READ_SLICES, request.read, rows)
+    if not request.is_whole or not isinstance(command, SlicesCommand):
+        return command.run()
+    return read_slices(
+        command.rows,
+        command.position,
+        command.slices,
+        reverse=command.reverse,
+        now_s=command.now_s,
+        rows_max=command.rows_max,
+        bytes_max=limits.CAS_READ_BYTES_MAX,
+        keys_max=limits.CAS_READ_KEYS_MAX,
+    )
 
 
 def _may_accept(ballot: Ballot, state: PaxosState) -> bool:

@@ -27,11 +27,12 @@ class PaxosState(msgspec.Struct, array_like=True):
 
     Attributes:
         promised: no lower ballot is answered.
-        accepted: ballot of the proposal that was accepted last.
-        proposal: its mutation as bytes; b"" for an empty one, None when there is none.
-        committed: the highest ballot whose commit was seen.
+        accepted: ballot of the proposal that was accepted last, never below ``committed``.
+        proposal: its mutation as bytes; b"" for an empty one, None when there is none. It is kept when it is committed:
+            another replica may have missed the commit.
+        committed: the highest ballot whose commit was seen; empty proposals aren't committed.
         origin: the ballot under which the accepted proposal was first made; others may finish it under theirs.
-        history: origins of the last proposals that were chosen up to ``committed``, oldest first.
+        history: origins of the last proposals that were chosen up to ``committed``, oldest first, ascending.
     """
 
     promised: Ballot = NO_BALLOT
@@ -47,12 +48,14 @@ class Prepare(msgspec.Struct, array_like=True):
 
     Attributes:
         read: body of a READ_SLICES.
+        is_whole: all of it is needed for a decision; else as much as makes a chunk.
     """
 
     ballot: Ballot
     incarnation: int
     position: bytes
     read: bytes
+    is_whole: bool = False
 
 
 class Propose(msgspec.Struct, array_like=True):
@@ -69,7 +72,7 @@ class Commit(msgspec.Struct, array_like=True):
     """PAXOS_COMMIT: what was accepted by a quorum; write it.
 
     Attributes:
-        history: as in ``PaxosState``, this proposal included unless it is empty.
+        history: as in ``PaxosState``, with this proposal's origin at its end.
     """
 
     ballot: Ballot

@@ -3,20 +3,31 @@
 =============  ==========================================================================================
 PREPARING      a quorum promises the ballot and says what it has accepted, committed, and stored
 FINISHING      an earlier proposal may have been chosen: it is proposed again under our ballot, then committed
+REFRESHING     some of the quorum missed the last commit: they get it before anything new is proposed
 PROPOSING      a quorum accepts what the statement decided on what was read; b"" where its condition failed, so
                that a refusal has its place in the order too
-RESOLVING      our proposal lost while somebody may have accepted it: a new ballot finds out what became of it
 COMMITTING     the replicas write it; the answer waits for as many as the statement's consistency level asks for
 =============  ==========================================================================================
 
-A statement is decided anew only when it is certain that what it proposed before was not and will not be
-chosen. Where that can't be found out in time, the client is told that the outcome is unknown; it is never
-told "not applied" of something that may have been.
+**What has been chosen stays seen.** Before anything is proposed, all that was chosen before is written on a quorum:
+FINISHING and REFRESHING see to it. So whatever quorum is asked next, one of it holds each of these writes, and the
+highest commit that one of it knows names them all. Without REFRESHING a write that reached a single replica would be
+read once, and then be hidden by a later ballot in a quorum without that replica (CASSANDRA-5062).
 
-Why RESOLVING is right: a quorum that has promised ballot C accepts nothing lower any more. If one of it
-accepted our B last, it may have been chosen, and is finished. If the highest commit that one of it knows is
-B, it was. If what it accepted and committed is all lower than B, then no quorum accepted B and none will.
-Otherwise nobody can tell any more.
+**Empty proposals** give reads and refusals their place in the order: once a quorum has accepted one, no older proposal
+can be chosen any more. There is nothing to write, so they are neither committed nor finished for others; an empty
+proposal that was accepted last says that all before it is settled (CASSANDRA-12126).
+
+**A proposal that lost its ballot** while somebody may have accepted it can still be finished by others, under ballots
+of theirs, until a quorum has accepted something later. So the proposer remembers each that it made. When its next
+ballot finds one of them accepted last, it finishes that; when the history of what was chosen names one, that one was
+chosen. A statement is decided anew only after a quorum that has promised a higher ballot knows of neither, and what is
+decided then is chosen only together with the death of all before it. Where the history doesn't reach back far enough,
+or time runs out, the client is told that the outcome is unknown; it is never told "not applied", or an error that means
+it, of something that may have been, or may yet be, applied.
+
+LOCAL_SERIAL takes its quorums from one data centre. As in Cassandra it is no protection against statements on the same
+partition that use SERIAL, or LOCAL_SERIAL in another one.
 """
 
 from __future__ import annotations
@@ -29,7 +40,7 @@ import msgspec
 
 from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import CasWriteUnknown, OuroError, ReadTimeout, RequestError, WriteTimeout
+from ourodb.errors import CasWriteUnknown, OuroError, ReadTimeout, RequestError, ServerError, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, NodeId, Random, Scheduler
 from ourodb.replication.consistency import quorum, unavailable
@@ -55,6 +66,8 @@ from ourodb.storage.chunk import Chunk, cut, decode_chunk, merge_partitions, sho
 from ourodb.storage.mutation import Mutation, decode_mutation
 from ourodb.storage.record import CorruptRecord
 
+MICROS: Final = 1_000_000
+
 BACKOFF_MS_MAX: Final = 50
 
 
@@ -63,8 +76,8 @@ class Phase(IntEnum):
 
     PREPARING = 0
     FINISHING = 1
-    PROPOSING = 2
-    RESOLVING = 3
+    REFRESHING = 2
+    PROPOSING = 3
     COMMITTING = 4
 
 
@@ -153,6 +166,7 @@ class Proposer:
         "_answered",
         "_ballot",
         "_begun_ms",
+        "_chunk",
         "_command",
         "_contentions",
         "_context",
@@ -160,7 +174,6 @@ class Proposer:
         "_decision",
         "_done",
         "_history",
-        "_in_doubt",
         "_is_read",
         "_level",
         "_nodes",
@@ -169,6 +182,7 @@ class Proposer:
         "_position",
         "_promises",
         "_proposal",
+        "_proposed",
         "_refusals",
         "_refused_by",
         "_request",
@@ -198,6 +212,7 @@ class Proposer:
             is_read: a read at a serial level.
         Raises:
             Unavailable: too few replicas are up.
+            Overloaded: too much is under way.
         """
         self.started_ms = 0
         self._context = context
@@ -211,12 +226,12 @@ class Proposer:
         self._is_read = is_read
         local = serial_level == Consistency.LOCAL_SERIAL
         self._nodes = route.live_nodes(local_only=local)
-        electorate = route.electorate(local_only=local)
-        self._required = quorum(electorate)
+        self._required = quorum(route.electorate(local_only=local))
         if len(self._nodes) < self._required:
             raise unavailable(serial_level, self._required, len(self._nodes))
         if not is_read:
             route.write_need(level)
+        context.peers.check_room()
         self._begun_ms = context.peers.now_ms()
         self._phase = Phase.PREPARING
         self._ballot: Ballot = NO_BALLOT
@@ -226,13 +241,16 @@ class Proposer:
         self._promises: dict[NodeId, Promise] = {}
         self._refused_by: Ballot = NO_BALLOT
         self._refusals = 0
+        self._chunk: Chunk | None = None
+        """What the quorum has stored."""
         self._proposal = b""
-        self._decision: Decision | None = None
         self._origin: Ballot = NO_BALLOT
         """Of what is proposed now."""
+        self._decision: Decision | None = None
+        """That it came of, if it is ours."""
+        self._proposed: dict[Ballot, tuple[bytes, Decision]] = {}
+        """What we proposed and somebody may have accepted, by its origin; ascending."""
         self._history: tuple[Ballot, ...] = ()
-        self._in_doubt = False
-        """Our proposal may have been accepted by somebody."""
         self._contentions = 0
 
     # Phases
@@ -240,46 +258,66 @@ class Proposer:
     def prepare(self) -> None:
         """Begin with a new ballot, higher than any that was heard of."""
         context = self._context
+        self._phase = Phase.PREPARING
         self._ballot = context.next_ballot(self._refused_by)
         request = Prepare(
             self._ballot,
             self._command.rows.table.incarnation,
             self._position,
             self._command.body(digest=False),
+            not self._is_read,
         )
         self._promises = {}
         self._ask(
-            Verb.PAXOS_PREPARE, encode(request), lambda answer: context.acceptor.prepare(request, answer)
+            self._nodes,
+            Verb.PAXOS_PREPARE,
+            encode(request),
+            lambda answer: context.acceptor.prepare(request, answer),
         )
 
-    def _propose(self, proposal: bytes, phase: Phase) -> None:
+    def _propose(self, proposal: bytes, origin: Ballot, phase: Phase) -> None:
         context = self._context
         self._phase = phase
         self._proposal = proposal
+        self._origin = origin
         request = Propose(
-            self._ballot, self._command.rows.table.incarnation, self._position, proposal, self._origin
+            self._ballot, self._command.rows.table.incarnation, self._position, proposal, origin
         )
         self._ask(
-            Verb.PAXOS_PROPOSE, encode(request), lambda answer: context.acceptor.propose(request, answer)
+            self._nodes,
+            Verb.PAXOS_PROPOSE,
+            encode(request),
+            lambda answer: context.acceptor.propose(request, answer),
+        )
+
+    def _refresh(self, lagging: Sequence[NodeId], commit: Commit) -> None:
+        context = self._context
+        self._phase = Phase.REFRESHING
+        self._ask(
+            lagging,
+            Verb.PAXOS_COMMIT,
+            encode(commit),
+            lambda answer: context.acceptor.commit(commit, answer),
         )
 
     def _ask(
         self,
+        nodes: Sequence[NodeId],
         verb: Verb,
         body: bytes,
         ask_here: Callable[[Callable[[bytes | RequestError], None]], None],
     ) -> None:
-        """Send one phase's message to everybody who votes."""
+        """Send one phase's message to some of those who vote."""
         peers = self._context.peers
         if self._request:
             peers.end(self._request)
         self._answered = 0
         self._refusals = 0
-        self._waiting = dict.fromkeys(self._nodes)
+        self._waiting = dict.fromkeys(nodes)
         request = self._request = peers.begin(RequestClass.PAXOS, self)
         message = peers.message(verb, body, request)
         here = False
-        for node in self._nodes:
+        for node in nodes:
             if node == peers.me:
                 here = True
                 continue
@@ -306,11 +344,13 @@ class Proposer:
             self._check_possible()
             return False
         try:
-            if self._phase in (Phase.PREPARING, Phase.RESOLVING):
+            if self._phase is Phase.PREPARING:
                 self._on_promise(node, decode_promise(body))
+            elif self._phase is Phase.REFRESHING:
+                self._on_refreshed()
             else:
                 self._on_accepted(decode_accepted(body).promised)
-        except (msgspec.DecodeError, msgspec.ValidationError, CorruptRecord):
+        except (msgspec.DecodeError, CorruptRecord):
             self._check_possible()
         return False
 
@@ -332,20 +372,17 @@ class Proposer:
 
     def _check_possible(self) -> None:
         """Somebody won't answer, or refused: can a quorum still be had?"""
-        if self._phase is Phase.COMMITTING or self._answered >= self._required:
-            return
-        if self._answered + len(self._waiting) < self._required:
-            self._lost_ballot_to_others()
+        if self._phase is Phase.REFRESHING:
+            # Others may do without those who lag.
+            self._try_again()
+        elif self._answered < self._required and self._answered + len(self._waiting) < self._required:
+            self._lost_ballot()
 
     # Prepare
 
     def _on_promise(self, node: NodeId, promise: Promise) -> None:
         if promise.promised != self._ballot:
-            self._refused_by = max(self._refused_by, promise.promised)
-            self._refusals += 1
-            self._check_possible()
-            return
-        if self._answered >= self._required:
+            self._refused(promise.promised)
             return
         self._promises[node] = promise
         self._answered += 1
@@ -353,39 +390,72 @@ class Proposer:
             self._waiting = {}
             self._promised()
 
+    def _refused(self, promised: Ballot) -> None:
+        self._refused_by = max(self._refused_by, promised)
+        self._refusals += 1
+        self._check_possible()
+
     def _promised(self) -> None:
-        promises = list(self._promises.values())
-        committed = max(promise.committed for promise in promises)
-        newest = max(promises, key=lambda promise: promise.accepted)
-        unfinished = newest.proposal is not None and newest.accepted > committed
-        self._history = max(promises, key=lambda promise: promise.committed).history
-        if self._phase is Phase.RESOLVING:
-            if self._origin in self._history:
-                self._chosen_elsewhere()
+        promises = self._promises
+        newest = max(promises.values(), key=lambda promise: promise.accepted)
+        latest = max(promises.values(), key=lambda promise: (promise.committed, promise.accepted))
+        history = self._history = latest.history
+        if self._proposed:
+            chosen = next((origin for origin in history if origin in self._proposed), None)
+            if chosen is not None:
+                self._chosen_elsewhere(*self._proposed[chosen])
                 return
-            if unfinished and newest.origin == self._origin:
-                self._propose(self._proposal, Phase.PROPOSING)
-                return
-            if len(self._history) >= HISTORY_MAX and self._history[0] > self._origin:
+            if len(history) >= HISTORY_MAX and history[0] > next(iter(self._proposed)):
                 self._unknown()
                 return
-            self._in_doubt = False
-            self._phase = Phase.PREPARING
-        if unfinished:
-            assert newest.proposal is not None
-            self._origin = newest.origin
-            self._propose(newest.proposal, Phase.FINISHING)
-            return
+        if newest.accepted > latest.committed:
+            if newest.proposal:
+                ours = self._proposed.get(newest.origin)
+                self._decision = None if ours is None else ours[1]
+                phase = Phase.FINISHING if ours is None else Phase.PROPOSING
+                self._propose(newest.proposal, newest.origin, phase)
+                return
+            # An empty one: whatever was chosen before it is on a quorum.
+            lagging = []
+        else:
+            lagging = [node for node, promise in promises.items() if promise.committed < latest.committed]
         try:
-            chunk = self._merged([decode_chunk(promise.chunk) for promise in promises])
-            decision = self._decide(chunk, self._ballot[0])
+            self._chunk = self._merged([decode_chunk(promise.chunk) for promise in promises.values()])
+        except CorruptRecord as error:
+            self._refuse(ServerError(str(error)))
+            return
+        if lagging and latest.proposal is not None:
+            incarnation = self._command.rows.table.incarnation
+            commit = Commit(latest.committed, incarnation, self._position, latest.proposal, history)
+            self._refresh(lagging, commit)
+        else:
+            self._decide_now()
+
+    def _on_refreshed(self) -> None:
+        if not self._waiting:
+            self._decide_now()
+
+    def _decide_now(self) -> None:
+        assert self._chunk is not None
+        try:
+            decision = self._decide(self._chunk, self._ballot[0])
         except OuroError as error:
-            self._end(None, error if isinstance(error, RequestError) else RequestError(str(error)))
+            self._refuse(error if isinstance(error, RequestError) else ServerError(str(error)))
             return
         self._decision = decision
-        self._origin = self._ballot
         proposal = b"" if decision.mutation is None else decision.mutation.encode()
-        self._propose(proposal, Phase.PROPOSING)
+        if proposal:
+            self._proposed[self._ballot] = proposal, decision
+        self._propose(proposal, self._ballot, Phase.PROPOSING)
+
+    def _refuse(self, error: RequestError) -> None:
+        """The statement can't be carried out."""
+        if not self._proposed:
+            self._end(None, error)
+            return
+        # What we proposed before must be dead before we say so.
+        self._decision = Decision(None, error)
+        self._propose(b"", self._ballot, Phase.PROPOSING)
 
     def _merged(self, chunks: Sequence[Chunk]) -> Chunk:
         reverse = self._command.reverse
@@ -397,9 +467,7 @@ class Proposer:
 
     def _on_accepted(self, promised: Ballot) -> None:
         if promised != self._ballot:
-            self._refused_by = max(self._refused_by, promised)
-            self._refusals += 1
-            self._check_possible()
+            self._refused(promised)
             return
         self._answered += 1
         if self._answered == self._required:
@@ -407,85 +475,70 @@ class Proposer:
             self._chosen()
 
     def _chosen(self) -> None:
-        if self._phase is Phase.FINISHING:
-            self._commit(self._level_of_finish(), self._begin_again)
-            return
         decision = self._decision
-        assert decision is not None
-        if decision.mutation is None:
-            # Nothing to write: nobody needs to wait for the mark that it is over.
-            self._commit(None, None)
-            self._end(decision.result, None)
+        if self._phase is Phase.FINISHING:
+            # What others proposed must be on a quorum before it is read again.
+            local = self._serial_level == Consistency.LOCAL_SERIAL
+            self._commit(Consistency.LOCAL_QUORUM if local else Consistency.QUORUM, self._finished)
             return
-        self._commit(self._level, self._committed)
-
-    def _level_of_finish(self) -> int | None:
-        """What others proposed must be on a quorum before it is read again."""
-        local = self._serial_level == Consistency.LOCAL_SERIAL
-        return Consistency.LOCAL_QUORUM if local else Consistency.QUORUM
+        assert decision is not None
+        if not self._proposal:
+            error = decision.result if isinstance(decision.result, RequestError) else None
+            self._end(decision.result if error is None else None, error)
+        else:
+            self._commit(self._level, self._committed)
 
     def _committed(self, error: RequestError | None) -> None:
         decision = self._decision
         assert decision is not None
+        # An error: it is chosen, and will be written; only not by as many as were asked for in time.
+        self._end(decision.result if error is None else None, error)
+
+    def _finished(self, error: RequestError | None) -> None:
         if error is None:
-            self._end(decision.result, None)
-        else:
-            # It is chosen, and will be written; only not by as many as were asked for in time.
-            self._end(None, error)
-
-    def _begin_again(self, error: RequestError | None) -> None:
-        self._phase = Phase.PREPARING
-        if error is not None:
-            self._give_up()
-        else:
             self.prepare()
+        else:
+            self._phase = Phase.FINISHING
+            self._give_up()
 
-    def _chosen_elsewhere(self) -> None:
-        """Our proposal was chosen, and committed by somebody else."""
-        decision = self._decision
-        assert decision is not None
-        self._end(decision.result, None)
+    def _chosen_elsewhere(self, proposal: bytes, decision: Decision) -> None:
+        """Ours was chosen, and committed by somebody else: on as many replicas as he wanted, not as we do."""
+        context = self._context
+        self._decision = decision
+        self._stop_asking()
+        self._phase = Phase.COMMITTING
+        mutation, _ = decode_mutation(proposal)
+        need = self._route.write_need(self._level)
+        operation = WriteOperation(context.writing, mutation, self._route, need, "CAS", self._committed)
+        operation.start(context.clock.wall_us() // MICROS)
 
     # Commit
 
-    def _commit(self, level: int | None, then: Callable[[RequestError | None], None] | None) -> None:
+    def _commit(self, level: int, then: Callable[[RequestError | None], None]) -> None:
         """Have all replicas write what was chosen.
 
         Args:
-            level: how many must have before ``then`` is called; None: nobody waits.
+            level: how many must have before ``then`` is called.
         """
         context = self._context
-        peers = context.peers
-        if self._request:
-            peers.end(self._request)
-            self._request = 0
+        self._stop_asking()
         self._phase = Phase.COMMITTING
         proposal = self._proposal
-        history = (*self._history, self._origin)[-HISTORY_MAX:] if proposal else self._history
+        try:
+            mutation, _ = decode_mutation(proposal)
+            need = self._route.write_need(level)
+        except OuroError as error:
+            then(error if isinstance(error, RequestError) else ServerError(str(error)))
+            return
+        history = self._history
+        if self._origin not in history:
+            history = (*history, self._origin)[-HISTORY_MAX:]
         incarnation = self._command.rows.table.incarnation
         commit = Commit(self._ballot, incarnation, self._position, proposal, history)
-        body = encode(commit)
-        if level is None or not proposal:
-            message = peers.message(Verb.PAXOS_COMMIT, body)
-            for _, link in self._route.remote:
-                link.send(DATA, message)
-            if self._route.local:
-                context.acceptor.commit(commit, lambda outcome: None)
-            if then is not None:
-                then(None)
-            return
-        mutation, _ = decode_mutation(proposal)
-        try:
-            need = self._route.write_need(level)
-        except RequestError as error:
-            assert then is not None
-            then(error)
-            return
-        assert then is not None
         operation = WriteOperation(context.writing, mutation, self._route, need, "CAS", then)
         operation.send_as(
             Verb.PAXOS_COMMIT,
-            body,
+            encode(commit),
             lambda done: context.acceptor.commit(
                 commit, lambda outcome: done(None if isinstance(outcome, bytes) else outcome)
             ),
@@ -493,65 +546,58 @@ class Proposer:
 
     # When it doesn't go well
 
-    def _lost_ballot_to_others(self) -> None:
+    def _lost_ballot(self) -> None:
         """No quorum for this ballot."""
-        context = self._context
-        if self._phase is Phase.PROPOSING and (self._answered or self._refusals < len(self._nodes)):
-            # Not everybody refused it, so somebody may have accepted it.
-            self._in_doubt = True
+        if (
+            self._phase is Phase.PROPOSING
+            and self._refusals == len(self._nodes)
+            and self._origin == self._ballot
+        ):
+            # Everybody has refused it, so nobody will ever accept it.
+            self._proposed.pop(self._origin, None)
         if not self._refusals:
             # Nobody is ahead of us: replicas are gone.
             self._give_up()
             return
-        context.contentions += 1
+        self._context.contentions += 1
         self._contentions += 1
+        self._try_again()
+
+    def _try_again(self) -> None:
+        """With a new ballot, a little later."""
+        context = self._context
         if context.peers.now_ms() - self._begun_ms > limits.CAS_TIMEOUT_MS:
             self._give_up()
             return
-        if self._request:
-            context.peers.end(self._request)
-            self._request = 0
-        self._waiting = {}
-        self._phase = Phase.RESOLVING if self._in_doubt else Phase.PREPARING
+        self._stop_asking()
+        self._phase = Phase.PREPARING
         most_ms = min(BACKOFF_MS_MAX, 4 << min(self._contentions, 4))
         context.scheduler.after(1 + context.random.below(most_ms), self.prepare)
 
     def _give_up(self) -> None:
         """The time is up, or too few replicas answer."""
-        if self._phase is Phase.COMMITTING:
-            return
-        if self._phase in (Phase.PROPOSING, Phase.RESOLVING) and not self._proposed_nothing():
+        if self._proposed:
             self._unknown()
-            return
-        if self._is_read:
+        elif self._is_read:
             self._end(None, ReadTimeout(self._serial_level, self._answered, self._required, False))
-            return
-        timeout = WriteTimeout(self._serial_level, self._answered, self._required, "CAS", self._contentions)
-        self._end(None, timeout)
-
-    def _proposed_nothing(self) -> bool:
-        """What may have been chosen changes nothing: a read, or a condition that failed."""
-        decision = self._decision
-        return self._is_read or decision is None or decision.mutation is None
+        else:
+            timeout = WriteTimeout(
+                self._serial_level, self._answered, self._required, "CAS", self._contentions
+            )
+            self._end(None, timeout)
 
     def _unknown(self) -> None:
-        if self._proposed_nothing():
-            # Whatever became of the empty proposal, it changed nothing: decide anew, or run out of time.
-            self._in_doubt = False
-            self._phase = Phase.PREPARING
-            if self._context.peers.now_ms() - self._begun_ms > limits.CAS_TIMEOUT_MS:
-                self._give_up()
-            else:
-                self.prepare()
-            return
         self._context.unknown += 1
         self._end(None, CasWriteUnknown(self._serial_level, self._answered, self._required))
 
-    def _end(self, result: object, error: RequestError | None) -> None:
+    def _stop_asking(self) -> None:
         if self._request:
             self._context.peers.end(self._request)
             self._request = 0
         self._waiting = {}
+
+    def _end(self, result: object, error: RequestError | None) -> None:
+        self._stop_asking()
         self._phase = Phase.COMMITTING
         done, self._done = self._done, _ignore
         done(result, error)

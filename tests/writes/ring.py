@@ -1,0 +1,263 @@
+"""A ring of real nodes on virtual time, whose messages a test may lose or hold back, one by one.
+
+The nodes, their peers, stores, links and clients are the production ones on the simulator's ports. What a test adds
+stands before a node's door: ``Ring.fate`` sees each message of the data plane when it arrives, and says what becomes
+of it. A message that is held back arrives when the test lets it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from ourodb.cql.wire.codes import Consistency
+from ourodb.cql.wire.connection import ServerConnection
+from ourodb.node import Node
+from ourodb.peer.messages import FAILED, HEADER, HEADER_BYTES, REPLY, Verb
+from ourodb.ports import Address, Link, NodeId, Ports
+from ourodb.session.session import Session
+from ourodb.sim.client import CqlClient
+from ourodb.sim.disk import Conditions
+from ourodb.sim.machine import Machine
+from ourodb.sim.ouro import OuroProgram
+from ourodb.sim.tasks import Promise
+from ourodb.sim.trace import Kind
+from ourodb.sim.workloads.stage import Reply
+from ourodb.sim.world import World
+
+PASS: Final = "pass"
+LOSE: Final = "lose"
+HOLD: Final = "hold"
+
+PATIENCE_S: Final = 30.0
+"""Of virtual time: how long a client waits."""
+
+
+class Message(NamedTuple):
+    """A message that has arrived at a node's door.
+
+    Attributes:
+        sender, receiver: machines, counted from 0 on.
+        is_reply, is_failure: of the header's flags.
+    """
+
+    sender: int
+    receiver: int
+    verb: int
+    is_reply: bool
+    is_failure: bool
+    body: bytes
+
+
+Fate = Callable[[Message], str]
+"""PASS, LOSE or HOLD."""
+
+
+def everything_passes(message: Message) -> str:
+    return PASS
+
+
+class Doorkeeper:
+    """A node as a program; asks the ring what becomes of each message that arrives."""
+
+    def __init__(self, ring: Ring, machine: Machine, ports: Ports) -> None:
+        self.program = OuroProgram(machine, ports)
+        self.node = self.program.node
+        self._ring = ring
+        self._machine = machine
+
+    @property
+    def is_ready(self) -> bool:
+        return self.program.is_ready
+
+    def start(self) -> None:
+        self.program.start()
+
+    def stop(self) -> None:
+        self.program.stop()
+
+    def settle(self) -> None:
+        self.program.settle()
+
+    def receive(self, link: Link, message: bytes) -> None:
+        verb, flags, _, _, _ = HEADER.unpack_from(message)
+        if verb < Verb.GOSSIP:
+            sender = self._ring.world.network.machines[link.address].index
+            seen = Message(
+                sender,
+                self._machine.index,
+                verb,
+                bool(flags & REPLY),
+                bool(flags & FAILED),
+                message[HEADER_BYTES:],
+            )
+            fate = self._ring.fate(seen)
+            self._ring.seen.append(seen)
+            if fate == HOLD:
+                self._ring.held.append((seen, self, link, message))
+            if fate != PASS:
+                return
+        self.program.receive(link, message)
+
+    def let_in(self, link: Link, message: bytes) -> None:
+        """A message that was held back arrives now."""
+        process = self._machine.process
+        if process is not None and process.program is self:
+            process.post(Kind.RECEIVE, lambda _: self.program.receive(link, message), None, message)
+
+    def peer_connected(self, address: Address) -> None:
+        self.program.peer_connected(address)
+
+    def peer_disconnected(self, address: Address, refused: bool) -> None:
+        self.program.peer_disconnected(address, refused)
+
+    def open_session(
+        self, connection: ServerConnection, peer: tuple[str, int], wake: Callable[[], None]
+    ) -> Session:
+        return self.program.open_session(connection, peer, wake)
+
+
+class Ring:
+    """The nodes.
+
+    Attributes:
+        world: where they live.
+        fate: what becomes of messages; a test sets it.
+        seen: all messages of the data plane that came to a node's door.
+        held: those that wait to be let in.
+    """
+
+    def __init__(
+        self,
+        nodes: int = 3,
+        *,
+        seed: int = 1,
+        data_centers: int = 1,
+        racks: int = 1,
+        sync_period_ms: int | None = None,
+    ) -> None:
+        self.fate: Fate = everything_passes
+        self.seen: list[Message] = []
+        self.held: list[tuple[Message, Doorkeeper, Link, bytes]] = []
+        self.world = World(seed)
+        machines = self.world.add_machines(
+            nodes,
+            lambda machine, ports: Doorkeeper(self, machine, ports),
+            data_centers=data_centers,
+            racks=racks,
+            sync_period_ms=sync_period_ms,
+        )
+        for machine in machines:
+            # Nothing by chance: a test says what goes wrong.
+            machine.disk.conditions = Conditions(sync_stall_one_in=0, later_one_in=0)
+        self.world.start(machines)
+        self._clients: dict[int, CqlClient] = {}
+        assert self.world.run_until(self.is_whole, 20)
+
+    # What there is
+
+    @property
+    def machines(self) -> list[Machine]:
+        return self.world.machines
+
+    def node(self, index: int) -> Node:
+        node: Node = self.machines[index].program.node
+        return node
+
+    def id(self, index: int) -> NodeId:
+        return self.node(index).peers.me
+
+    def is_whole(self) -> bool:
+        """Whether each node knows all others and takes them for up."""
+        running = [machine for machine in self.machines if machine.is_ready]
+        return all(
+            len(machine.program.node.peers.up) == len(self.machines)
+            and sum(machine.program.node.peers.up.values()) == len(running)
+            for machine in running
+        )
+
+    def in_flight(self) -> list[int]:
+        """Operations that wait on each node."""
+        return [machine.program.node.peers.in_flight for machine in self.machines if machine.is_ready]
+
+    # Statements
+
+    def ask(
+        self,
+        index: int,
+        statement: str,
+        consistency: int = Consistency.QUORUM,
+        serial_consistency: int = Consistency.SERIAL,
+    ) -> Promise[Reply]:
+        """Have a node coordinate a statement."""
+        client = self._clients.get(index)
+        if client is None:
+            client = self._clients[index] = CqlClient(self.world, [self.machines[index]], moves=False)
+        return client.execute(
+            statement,
+            consistency=consistency,
+            serial_consistency=serial_consistency,
+            timeout_s=PATIENCE_S,
+            is_prepared=False,
+        )
+
+    def reply(self, promise: Promise[Reply]) -> Reply:
+        """Let time pass until it is answered."""
+        assert self.world.run_until(lambda: promise.is_kept, PATIENCE_S + 5), "no answer"
+        return promise.value
+
+    def run(
+        self,
+        index: int,
+        statement: str,
+        consistency: int = Consistency.QUORUM,
+        serial_consistency: int = Consistency.SERIAL,
+    ) -> Reply:
+        """Have a node coordinate a statement, and wait for its answer."""
+        return self.reply(self.ask(index, statement, consistency, serial_consistency))
+
+    def done(self, index: int, statement: str, consistency: int = Consistency.QUORUM) -> Reply:
+        """As ``run``, for what must succeed."""
+        reply = self.run(index, statement, consistency)
+        assert reply.error is None, reply
+        return reply
+
+    def set_up(self, *statements: str, factor: int = 3) -> None:
+        """A keyspace ``ks`` and whatever else is said."""
+        replication = f"{{'class': 'SimpleStrategy', 'replication_factor': {factor}}}"
+        self.done(0, f"CREATE KEYSPACE ks WITH replication = {replication}")
+        for statement in statements:
+            self.done(0, statement)
+
+    def here(self, index: int, table: str, key: int) -> dict[str, bytes | None] | None:
+        """The first row of a partition as this node alone has it, by column; None: it has none."""
+        node = self.node(index)
+        found = node.view.schema.table("ks", table)
+        assert found is not None
+        rows = node.rows.of(found)
+        position = rows.keys.position((key.to_bytes(4, "big", signed=True),))
+        now_s = node.ports.clock.wall_us() // 1_000_000
+        for row in rows.read(position, now_s):
+            cells = getattr(row, "cells", None)
+            if cells is not None:
+                return {
+                    column.name: cells[column.id][0] if column.id in cells else None
+                    for column in found.by_id.values()
+                }
+        return None
+
+    # What goes wrong
+
+    def let_in(self) -> None:
+        """All messages that were held back arrive."""
+        held, self.held = self.held, []
+        for _, door, link, message in held:
+            door.let_in(link, message)
+
+    def run_for(self, seconds: float) -> None:
+        self.world.run_for(seconds)
+
+
+def as_int(value: bytes | None) -> int | None:
+    """A cell of type int or bigint."""
+    return None if value is None else int.from_bytes(value, "big", signed=True)
