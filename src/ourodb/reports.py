@@ -58,7 +58,9 @@ def status_report(
                 "cql": f"{member.native[0]}:{member.native[1]}",
                 "tokens": len(member.tokens),
                 "owns": owned[id],
-                "load_bytes": state.load_bytes if state is not None else None,
+                "load_bytes": node.load_bytes()
+                if id == node.peers.me
+                else (state.load_bytes if state is not None else None),
                 "epoch": view.epoch if id == node.peers.me else (state.epoch if state is not None else None),
                 "skew_ms": None if skew is None else skew.ahead_us / 1000,
                 "hints_waiting": node.hints.waiting(id),

@@ -23,6 +23,7 @@ import pytest
 from cassandra.cluster import Cluster
 from tests.cli import COMMAND, environment, free_ports, ouro, refused, said
 
+from ourodb.cli.admin import AdminError, call
 from ourodb.cli.local.process import started_at
 from ourodb.cli.local.ring import LocalRing
 
@@ -197,6 +198,12 @@ def test_what_cannot_be_answered_takes_one_line(
     place: Path, table: str, arguments: tuple[str, ...], words: str
 ) -> None:
     assert words in refused(ouro(*arguments, cwd=place))
+
+
+def test_nobody_cuts_a_node_off_that_wasnt_started_for_it(folder: Path) -> None:
+    ring = LocalRing.load(folder)
+    with pytest.raises(AdminError, match="404"):
+        call(ring.nodes[0].admin, "/faults", {"cut": [ring.nodes[1].peer]})
 
 
 def test_gossip_and_metadata(place: Path, folder: Path) -> None:

@@ -6,6 +6,7 @@ reason.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -137,7 +138,18 @@ def test_a_partition_by_consistency_level(ring: Ring, session: Session) -> None:
     assert ids(larger, ConsistencyLevel.ONE) == ids(smaller, ConsistencyLevel.ONE) == set(range(30))
 
 
-def test_locations_are_spread(ring: Ring) -> None:
+def test_a_cut_that_makes_no_sense_is_refused(ring: Ring) -> None:
+    with pytest.raises(RingError, match="'nonsense' isn't ADDRESS:PEER-PORT"):
+        ring.nodes[0].status("/faults", {"cut": ["nonsense"]})
+
+
+def test_without_a_driver_one_is_told_what_to_install(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cassandra.cluster", None)
+    with pytest.raises(RingError, match="pip install cassandra-driver"):
+        ring.connect()
+
+
+def test_locations_are_spread() -> None:
     plan = Ring(7, dcs=2, racks=2)
     try:
         places = [(node.plan.dc, node.plan.rack) for node in plan.nodes]
