@@ -69,6 +69,12 @@ HANDSHAKE_SECONDS_MAX: Final = 10
 PARTIAL_MESSAGE_SECONDS_MAX: Final = 30
 """From one complete message to the next while part of one has arrived."""
 
+LARGE_MESSAGE_BYTES: Final = 256 * KIB
+"""A message that is half received and has more than this counts against the next bound."""
+
+PARTIAL_MESSAGES_BYTES_MAX: Final = 64 * MIB
+"""Large messages that are half received, of all clients together; past it those clients wait, all but one."""
+
 STUCK_CLIENT_SECONDS_MAX: Final = 20
 """How long a client may leave its answers unread while more than OUTGOING_BYTES_LOW of them wait."""
 
@@ -88,6 +94,7 @@ STATEMENT_BYTES_MAX: Final = 1 * MIB
 """Text of one statement; parsing more would keep other clients waiting."""
 
 assert OUTGOING_BYTES_LOW < OUTGOING_BYTES_HIGH
+assert LARGE_MESSAGE_BYTES < FRAME_BYTES_MAX < PARTIAL_MESSAGES_BYTES_MAX
 assert CACHED_STATEMENT_BYTES_MAX < STATEMENT_BYTES_MAX <= FRAME_BYTES_MAX
 assert STATEMENT_BYTES_MAX < PREPARED_BYTES_MAX
 

@@ -40,12 +40,14 @@ class ClientProtocol(asyncio.Protocol):
     Attributes:
         idle_since: tick at which the handshake, or the message that is half received, last moved on by a
         whole message.
+        partial_bytes: of a large message that is half received.
+        held: nothing is read from the client until other large messages are complete.
         stuck_since: tick since which the client's answers pile up and nothing is read from it, or None.
     """
 
     __slots__ = (
-        "_server", "_transport", "_waiting", "_writing_paused", "connection", "dirty", "idle_since", "session",
-        "stuck_since",
+        "_server", "_transport", "_waiting", "_writing_paused", "connection", "dirty", "held", "idle_since",
+        "partial_bytes", "session", "stuck_since",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -57,6 +59,8 @@ class ClientProtocol(asyncio.Protocol):
         self.dirty = False
         self.idle_since = server.tick
         self.stuck_since: int | None = None
+        self.partial_bytes = 0
+        self.held = False
         self._waiting: list[Request] = []
         self._writing_paused = False
 
@@ -79,6 +83,9 @@ class ClientProtocol(asyncio.Protocol):
                 self._waiting += requests
             else:
                 self._handle(requests)
+        buffered = self.connection.buffered_bytes
+        if buffered > limits.LARGE_MESSAGE_BYTES or self.partial_bytes:
+            self._server.note_partial(self, buffered if buffered > limits.LARGE_MESSAGE_BYTES else 0)
         if self.connection.outgoing_bytes > limits.OUTGOING_BYTES_HIGH:
             # What the connection answers by itself counts as well.
             self._stop_reading()
@@ -118,10 +125,25 @@ class ClientProtocol(asyncio.Protocol):
         elif self.stuck_since is not None:
             self._go_on_reading()
 
+    def hold(self) -> None:
+        """Read no more of a large message for now."""
+        self.held = True
+        if self.stuck_since is None:
+            self._transport.pause_reading()
+
+    def release(self) -> None:
+        """Read on."""
+        self.held = False
+        self.idle_since = self._server.tick
+        if self.stuck_since is None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def cut_off_reason(self, tick: int) -> str | None:
         """Why this client is to be cut off now, or None."""
         if self.stuck_since is not None and tick - self.stuck_since > limits.STUCK_CLIENT_SECONDS_MAX:
             return "it doesn't read its answers"
+        if self.held:
+            return None
         idle = tick - self.idle_since
         if self.connection.state is not State.READY:
             return "its handshake isn't finished" if idle > limits.HANDSHAKE_SECONDS_MAX else None
@@ -160,7 +182,8 @@ class ClientProtocol(asyncio.Protocol):
     def _stop_reading(self) -> None:
         if self.stuck_since is None:
             self.stuck_since = self._server.tick
-            self._transport.pause_reading()
+            if not self.held:
+                self._transport.pause_reading()
 
     def _go_on_reading(self) -> None:
         if self.stuck_since is None or self._writing_paused or self._transport.is_closing():
@@ -174,7 +197,8 @@ class ClientProtocol(asyncio.Protocol):
             self.mark_dirty()
         if not self._waiting:
             self.stuck_since = None
-            self._transport.resume_reading()
+            if not self.held:
+                self._transport.resume_reading()
 
 
 class ClientServer:
@@ -182,6 +206,7 @@ class ClientServer:
 
     Attributes:
         tick: seconds counted while there are connections.
+        partial_bytes: of large messages that are half received, all clients together.
         open_session: makes the session of a new connection; given the connection, the peer's address and a
         callback
             that says "there is something to write".
@@ -195,6 +220,9 @@ class ClientServer:
         self._loop = loop
         self._connections: dict[ClientProtocol, None] = {}
         self._dirty: list[ClientProtocol] = []
+        self.partial_bytes = 0
+        self._partial = 0
+        self._held: dict[ClientProtocol, None] = {}
         self._passes = passes
         self._timer: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None
@@ -247,6 +275,25 @@ class ClientServer:
 
     def forget(self, protocol: ClientProtocol) -> None:
         self._connections.pop(protocol, None)
+        if protocol.partial_bytes or protocol.held:
+            protocol.held = False
+            self._held.pop(protocol, None)
+            self.note_partial(protocol, 0)
+
+    def note_partial(self, protocol: ClientProtocol, size: int) -> None:
+        """So much of a large message of this client is in memory. Past the bound only one client is read on."""
+        self.partial_bytes += size - protocol.partial_bytes
+        self._partial += bool(size) - bool(protocol.partial_bytes)
+        protocol.partial_bytes = size
+        read_on = self._partial - len(self._held)
+        if self.partial_bytes > limits.PARTIAL_MESSAGES_BYTES_MAX and read_on:
+            if size and not protocol.held and read_on > 1:
+                self._held[protocol] = None
+                protocol.hold()
+        elif self._held:
+            released = next(iter(self._held))
+            del self._held[released]
+            released.release()
 
     def mark_dirty(self, protocol: ClientProtocol) -> None:
         self._dirty.append(protocol)
