@@ -142,6 +142,23 @@ def test_status(place: Path, folder: Path, table: str) -> None:
     assert "rack1" in text
 
 
+def test_status_warns_of_copies_that_have_no_node(place: Path, folder: Path) -> None:
+    ring = LocalRing.load(folder)
+    cluster = Cluster([ring.nodes[0].address], port=ring.nodes[0].cql_port, protocol_version=4)
+    try:
+        session = cluster.connect()
+        session.execute(
+            "CREATE KEYSPACE wide WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 5}"
+        )
+        try:
+            warnings = status(place)["warnings"]
+        finally:
+            session.execute("DROP KEYSPACE wide")
+    finally:
+        cluster.shutdown()
+    assert warnings == ["keyspace wide asks for 5 copies, but the ring has nodes for 3 only"]
+
+
 def test_ring(place: Path, table: str) -> None:
     text = said(ouro("ring", cwd=place))
     report = json.loads(said(ouro("ring", "--json", cwd=place)))
