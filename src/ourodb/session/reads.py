@@ -24,7 +24,14 @@ from ourodb.replication.consistency import misuse, quorum, unavailable
 from ourodb.replication.coordinator.coordinator import Coordinator
 from ourodb.replication.coordinator.fetch import Fetch
 from ourodb.replication.coordinator.paging import INVALID, PagingSeal
-from ourodb.replication.coordinator.read import Read, encoded_row, read_row, rows_wanted
+from ourodb.replication.coordinator.read import (
+    Read,
+    encoded_row,
+    read_row,
+    rows_wanted,
+    tombstone_failure,
+    tombstone_warnings,
+)
 from ourodb.replication.coordinator.rows import ReplicatedRows
 from ourodb.replication.paxos.proposer import PaxosContext, SerialFetch
 from ourodb.replication.replica.reads import RowCommand
@@ -37,6 +44,7 @@ from ourodb.storage.chunk import live_row
 from ourodb.storage.families import DATA
 from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows, TableRows
+from ourodb.storage.tombstones import TooManyTombstones
 
 
 class Reads:
@@ -119,7 +127,7 @@ class Reads:
                     else:
                         fetch.wake = fetched
                     return
-                row = encoded_row(plan, rows.get_row(position, clustering_key, options.now_s))
+                row = self._read_point(plan, rows, position, clustering_key, options, answer)
             if isinstance(row, Wait):
                 answer.will_come()
                 self._fetch_and_run_again(row, plan, values, options, answer, skip_metadata, changed)
@@ -216,15 +224,41 @@ class Reads:
             answer.error(fetch.error)
             return
         assert fetch.chunk is not None
+        rows = command.rows
+        watch = rows.watch() if rows.is_multicell else None
         try:
             found = live_row(
-                command.rows, fetch.chunk, command.position, command.clustering_key, options.now_s
+                rows, fetch.chunk, command.position, command.clustering_key, options.now_s, watch
             )
             row = encoded_row(plan, found)
             assert not isinstance(row, Wait)
+            if watch is not None:
+                _warn(answer, tombstone_warnings(rows.keys, watch))
             self._answer_row(plan, row, options, answer, skip_metadata, changed)
+        except TooManyTombstones as error:
+            answer.error(tombstone_failure(plan.table, error, options.consistency, self._address))
         except OuroError as error:
             answer.error(as_request_error(error))
+
+    def _read_point(
+        self,
+        plan: SelectPlan,
+        rows: TableRows,
+        position: bytes,
+        clustering_key: bytes,
+        options: ExecuteOptions,
+        answer: Answer,
+    ) -> bytes | Wait | None:
+        """The one row, which this node has."""
+        if not rows.is_multicell:
+            return encoded_row(plan, rows.get_row(position, clustering_key, options.now_s))
+        watch = rows.watch()
+        try:
+            row = rows.get_row(position, clustering_key, options.now_s, watch)
+        except TooManyTombstones as error:
+            raise tombstone_failure(plan.table, error, options.consistency, self._address) from None
+        _warn(answer, tombstone_warnings(rows.keys, watch))
+        return encoded_row(plan, row)
 
     def _answer_row(
         self,
@@ -277,6 +311,7 @@ class Reads:
     ) -> None:
         if answer.trace is not None:
             answer.trace.note(f"Read {read.row_count} rows")
+        _warn(answer, read.warnings)
         answer.result(
             plan.metadata(options.version).rows_page(
                 read.row_count,
@@ -307,6 +342,12 @@ class Reads:
                 answer.error(as_request_error(error))
 
         self._store.fetch(DATA, wait.key, fetched)
+
+
+def _warn(answer: Answer, warnings: Sequence[str]) -> None:
+    """Have the client told, with the answer."""
+    if warnings:
+        answer.warnings = [*answer.warnings, *warnings]
 
 
 def outdated(plan: SelectPlan, version: int, metadata_id: bytes) -> bool:

@@ -14,6 +14,9 @@ Where rows come from is no matter of this module: from this node's store (``Tabl
 replicas as the consistency level asks for (``ReplicatedRows``). While the latter wait for a chunk the stream
 pauses too.
 
+A read counts the tombstones that it meets in each partition (``storage.tombstones``): past one bound its client is
+warned, past the other it fails, and is told which partition it was.
+
 Promises: the pages of a result, whatever their sizes, are together the rows that the unpaged statement gives,
 as long as nobody writes meanwhile. Memory is bounded by ``limits.PAGE_BYTES_MAX``, or ``RESULT_BYTES_MAX``
 for what can't be paged.
@@ -34,10 +37,11 @@ from ourodb.cql.wire.primitives import Value
 from ourodb.errors import ProtocolError, ReadFailure
 from ourodb.replication.coordinator.paging import INVALID, PagingSeal, PagingState
 from ourodb.replication.coordinator.rows import AnyFetch, ReplicatedRows
-from ourodb.storage.keys import after_row, next_position
+from ourodb.schema.model import Table
+from ourodb.storage.keys import TableKeys, after_row, next_position
 from ourodb.storage.row import PAUSE, LivePartition, LiveRow, Pause, Wait
 from ourodb.storage.rows import TableRows
-from ourodb.storage.scan import TooManyTombstones
+from ourodb.storage.tombstones import TombstoneWatch, TooManyTombstones
 
 LOOPBACK: Final = b"\x7f\x00\x00\x01"
 
@@ -90,6 +94,31 @@ def encoded_row(plan: SelectPlan, row: LiveRow | Wait | None) -> bytes | Wait | 
     return plan.point.encode(row)  # type: ignore[arg-type]
 
 
+def tombstone_warnings(keys: TableKeys, watch: TombstoneWatch) -> list[str]:
+    """What a client is told of the tombstones that its read met."""
+    if not watch.most:
+        return []
+    table, partition = keys.table, keys.partition_text(watch.worst)
+    name = f"{table.keyspace}.{table.name}"
+    return [f"Read {watch.most} tombstones in the partition {partition} of {name} (see tombstone_warn)"]
+
+
+def tombstone_failure(
+    table: Table, error: TooManyTombstones, consistency: int, address: bytes
+) -> ReadFailure:
+    """Why a read was given up.
+
+    Args:
+        address: this node's, packed.
+    """
+    return _failure(table, READ_TOO_MANY_TOMBSTONES, str(error), consistency, address)
+
+
+def _failure(table: Table, reason: int, message: str, consistency: int, address: bytes) -> ReadFailure:
+    text = f"Read on table {table.keyspace}.{table.name} failed: {message}"
+    return ReadFailure(consistency, 0, 1, {address: reason}, False, text)
+
+
 class Read:
     """One page of a SELECT in the making.
 
@@ -116,6 +145,7 @@ class Read:
         "_sorted",
         "_stream",
         "_table_rows",
+        "_watch",
         "paging_state",
         "rows",
     )
@@ -143,6 +173,7 @@ class Read:
         self._plan = plan
         self._command = command
         self._table_rows = choose_rows(command)
+        self._watch = self._table_rows.watch()
         self._seal = seal
         self._address = address
         self._consistency = options.consistency
@@ -171,6 +202,11 @@ class Read:
         return rows.waiting if isinstance(rows, ReplicatedRows) else None
 
     @property
+    def warnings(self) -> list[str]:
+        """For the client, once the page is complete."""
+        return tombstone_warnings(self._table_rows.keys, self._watch)
+
+    @property
     def row_count(self) -> int:
         return len(self.rows)
 
@@ -193,7 +229,7 @@ class Read:
                 return self._step_plain(command)
             return self._step_rows(command)
         except TooManyTombstones as error:
-            raise self._failure(READ_TOO_MANY_TOMBSTONES, str(error)) from None
+            raise tombstone_failure(self._plan.table, error, self._consistency, self._address) from None
 
     # Streams
 
@@ -221,6 +257,7 @@ class Read:
             resume_after=resume_after,
             static_alone=command.static_alone,
             pause_every=limits.ROWS_PER_STEP,
+            watch=self._watch,
         )
 
     def _open_partitions(
@@ -243,6 +280,7 @@ class Read:
                     rest,
                     reverse=command.reverse,
                     pause_every=limits.ROWS_PER_STEP,
+                    watch=self._watch,
                 )
                 return self._chained(first, positions[index + 1 :])
         if len(positions) == 1:
@@ -253,6 +291,7 @@ class Read:
                 reverse=command.reverse,
                 static_alone=static_alone,
                 pause_every=limits.ROWS_PER_STEP,
+                watch=self._watch,
             )
         return self._chained(iter(()), positions)
 
@@ -274,6 +313,7 @@ class Read:
                 reverse=command.reverse,
                 static_alone=command.static_alone,
                 pause_every=limits.ROWS_PER_STEP,
+                watch=self._watch,
             )
             opened += 1
             if opened == PARTITIONS_PER_STEP:
@@ -468,24 +508,9 @@ class Read:
             self.rows += [encoded for _, encoded in self._sorted[:limit]]
             self._sorted = []
 
-    # Failures
-
-    def _failure(self, reason: int, message: str) -> ReadFailure:
-        table = self._plan.table
-        return ReadFailure(
-            self._consistency,
-            0,
-            1,
-            {self._address: reason},
-            False,
-            f"Read on table {table.keyspace}.{table.name} failed: {message}",
-        )
-
     def _too_large(self) -> ReadFailure:
-        return self._failure(
-            READ_SIZE,
-            f"the result has more than {limits.RESULT_BYTES_MAX:,} bytes and isn't paged; set a page size",
-        )
+        text = f"the result has more than {limits.RESULT_BYTES_MAX:,} bytes and isn't paged; set a page size"
+        return _failure(self._plan.table, READ_SIZE, text, self._consistency, self._address)
 
 
 def _key_of(pair: tuple[bytes, bytes]) -> bytes:

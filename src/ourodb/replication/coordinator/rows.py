@@ -21,9 +21,10 @@ from ourodb.replication.paxos.proposer import SerialFetch
 from ourodb.replication.replica.reads import RangeCommand, ReadCommand, SlicesCommand
 from ourodb.replication.routes import KeyspaceRoutes, Route
 from ourodb.storage.chunk import Chunk, beyond, covered, rows_of
-from ourodb.storage.keys import ALL_ROWS, Slice, after_row, next_position
+from ourodb.storage.keys import ALL_ROWS, RANGE_TOMBSTONE, ROW, Slice, after_row, next_position
 from ourodb.storage.row import PAUSE, LivePartition, LiveRow, Pause
 from ourodb.storage.rows import TableRows
+from ourodb.storage.tombstones import TombstoneWatch
 
 AnyFetch: TypeAlias = Fetch | SerialFetch
 
@@ -66,6 +67,12 @@ class ReplicatedRows:
         self._first = first
         self._started: dict[bytes, AnyFetch] = {}
         """Fetches of whole partitions that were begun before their turn."""
+        self._records_unpaused = 0
+        """Records of chunks that came without a pause, as this node had all that was asked for."""
+
+    def watch(self) -> TombstoneWatch:
+        """As ``TableRows.watch``."""
+        return self._rows.watch()
 
     def expect(self, positions: Sequence[bytes], now_s: int, slices: Sequence[Slice], reverse: bool) -> None:
         """These partitions will be read one after the other: begin with several at once.
@@ -91,9 +98,10 @@ class ReplicatedRows:
         reverse: bool = False,
         static_alone: bool = False,
         pause_every: int = 0,
+        watch: TombstoneWatch | None = None,
     ) -> Iterator[LiveRow | Pause]:
         """As ``TableRows.read``."""
-        return self._read(position, now_s, slices, reverse, static_alone, None, False)
+        return self._read(position, now_s, slices, reverse, static_alone, watch or self.watch(), None, False)
 
     def _read(
         self,
@@ -102,6 +110,7 @@ class ReplicatedRows:
         slices: Sequence[Slice],
         reverse: bool,
         static_alone: bool,
+        watch: TombstoneWatch,
         partition: LivePartition | None,
         any_row: bool,
     ) -> Iterator[LiveRow | Pause]:
@@ -128,6 +137,7 @@ class ReplicatedRows:
                 covered(slices, bound, reverse=reverse),
                 reverse=reverse,
                 static_alone=static_alone and not any_row and not rest,
+                watch=watch,
             ):
                 assert isinstance(row, LiveRow)
                 if partition is None:
@@ -141,6 +151,7 @@ class ReplicatedRows:
                     return
             if not rest:
                 return
+            self._meet_unread_ranges(watch, position, chunk, reverse)
             slices = rest
 
     def scan(
@@ -153,11 +164,14 @@ class ReplicatedRows:
         resume_after: bytes | None = None,
         static_alone: bool = False,
         pause_every: int = 256,
+        watch: TombstoneWatch | None = None,
     ) -> Iterator[LiveRow | Pause]:
         """As ``TableRows.scan``."""
+        watch = watch or self.watch()
         if resume_after is not None:
             rest = after_row(slices, resume_after)
-            yield from self._read(start, now_s, rest, False, False, None, True)
+            if rest:
+                yield from self._read(start, now_s, rest, False, False, watch, None, True)
             start = next_position(start)
         ranges = self._routes.between(start, end)
         begun: deque[tuple[bytes, bytes | None, Route, Fetch]] = deque()
@@ -171,62 +185,83 @@ class ReplicatedRows:
                 begun.append((low, high, route, self._start(self._range(low, high, slices, now_s), route)))
             if not begun:
                 return
-            low, high, route, fetch = begun.popleft()
-            rows = yield from self._scan_range(low, high, slices, now_s, static_alone, route, fetch)
+            part = _Scan(now_s, slices, static_alone, watch, *begun.popleft())
+            rows = yield from self._scan_range(part)
             if rows < self._rows_max:
                 window = min(window * 2, limits.RANGES_AT_ONCE_MAX)
 
-    def _scan_range(
-        self,
-        low: bytes,
-        high: bytes | None,
-        slices: Sequence[Slice],
-        now_s: int,
-        static_alone: bool,
-        route: Route,
-        fetch: Fetch,
-    ) -> Generator[LiveRow | Pause, None, int]:
+    def _scan_range(self, scan: _Scan) -> Generator[LiveRow | Pause, None, int]:
         """The rows of one token range; returns how many."""
+        now_s, slices = scan.now_s, scan.slices
         count = 0
         while True:
-            chunk = yield from self._await(fetch)
+            chunk = yield from self._await(scan.fetch)
             found = rows_of(self._rows, chunk.partitions)
             end = chunk.end
-            partial = None if end is None or end[1] is None else end[0]
-            stop = high
+            stop = scan.high
             if end is not None:
-                stop = end[0] if partial is not None else next_position(end[0])
-            for row in found.scan(now_s, low, stop, slices, static_alone=static_alone, pause_every=0):
+                stop = next_position(end[0]) if end[1] is None else end[0]
+            for row in found.scan(
+                now_s,
+                scan.low,
+                stop,
+                slices,
+                static_alone=scan.static_alone,
+                pause_every=0,
+                watch=scan.watch,
+            ):
                 count += 1
                 yield row
             if end is None:
                 return count
-            if partial is not None:
-                for row in self._scan_partial(found, chunk, slices, now_s, static_alone):
-                    if row is not PAUSE:
-                        count += 1
+            if end[1] is not None:
+                for row in self._scan_partial(scan, chunk, found, end[0], end[1]):
+                    count += row is not PAUSE
                     yield row
-            low = next_position(end[0])
-            fetch = self._start(self._range(low, high, slices, now_s), route)
+            scan.low = next_position(end[0])
+            if scan.high is not None and scan.low >= scan.high:
+                return count
+            scan.fetch = self._start(self._range(scan.low, scan.high, slices, now_s), scan.route)
 
     def _scan_partial(
-        self, found: TableRows, chunk: Chunk, slices: Sequence[Slice], now_s: int, static_alone: bool
+        self, scan: _Scan, chunk: Chunk, found: TableRows, position: bytes, bound: bytes
     ) -> Iterator[LiveRow | Pause]:
         """The partition in whose midst a chunk ended: what the chunk has of it, then the rest."""
-        assert chunk.end is not None
-        position, bound = chunk.end
         partition: LivePartition | None = None
-        for row in found.read(position, now_s, covered(slices, bound)):
+        for row in found.read(position, scan.now_s, covered(scan.slices, bound), watch=scan.watch):
             assert isinstance(row, LiveRow)
             partition = row.partition
             yield row
             if partition.done:
                 return
-        rest = beyond(slices, bound)
-        if rest:
-            yield from self._read(
-                position, now_s, rest, False, static_alone, partition, partition is not None
-            )
+        self._meet_unread_ranges(scan.watch, position, chunk, False)
+        yield from self._read(
+            position,
+            scan.now_s,
+            beyond(scan.slices, bound),
+            False,
+            scan.static_alone,
+            scan.watch,
+            partition,
+            partition is not None,
+        )
+
+    def _meet_unread_ranges(
+        self, watch: TombstoneWatch, position: bytes, chunk: Chunk, reverse: bool
+    ) -> None:
+        """Count the range tombstones that come after the last row of a chunk: nobody has looked at them."""
+        if not chunk.partitions or chunk.partitions[-1].position != position:
+            return
+        writes = chunk.partitions[-1].writes
+        ranges = [suffix[1:] for suffix, _ in writes if suffix[0] == RANGE_TOMBSTONE]
+        if not ranges:
+            return
+        rows = [suffix[1:] for suffix, _ in writes if suffix[0] == ROW]
+        if reverse:
+            unread = sum(start < rows[0] for start in ranges) if rows else len(ranges)
+        else:
+            unread = sum(start > rows[-1] for start in ranges) if rows else len(ranges)
+        watch.meet(self.keys, position, unread)
 
     def _range(self, low: bytes, high: bytes | None, slices: Sequence[Slice], now_s: int) -> RangeCommand:
         return RangeCommand(self._rows, low, high, slices, now_s, rows_max=self._rows_max)
@@ -236,11 +271,48 @@ class ReplicatedRows:
         return Fetch(self._context, command, route, self._level, route.read_nodes(self._level)).start()
 
     def _await(self, fetch: AnyFetch) -> Generator[Pause, None, Chunk]:
+        if fetch.is_done and self._records_unpaused > limits.ROWS_PER_STEP:
+            self._records_unpaused = 0
+            yield PAUSE
         while not fetch.is_done:
+            self._records_unpaused = 0
             self.waiting = fetch
             yield PAUSE
         self.waiting = None
         if fetch.error is not None:
             raise fetch.error
         assert fetch.chunk is not None
+        self._records_unpaused += sum([len(partition.writes) for partition in fetch.chunk.partitions])
         return fetch.chunk
+
+
+class _Scan:
+    """One token range on its way through a scan.
+
+    Attributes:
+        low, high: what is left of it.
+        fetch: of the next chunk.
+        watch: counts tombstones.
+    """
+
+    __slots__ = ("fetch", "high", "low", "now_s", "route", "slices", "static_alone", "watch")
+
+    def __init__(
+        self,
+        now_s: int,
+        slices: Sequence[Slice],
+        static_alone: bool,
+        watch: TombstoneWatch,
+        low: bytes,
+        high: bytes | None,
+        route: Route,
+        fetch: Fetch,
+    ) -> None:
+        self.now_s = now_s
+        self.slices = slices
+        self.static_alone = static_alone
+        self.watch = watch
+        self.low = low
+        self.high = high
+        self.route = route
+        self.fetch = fetch
