@@ -278,7 +278,7 @@ def snapshot(
     """Copy a running node's data as they are now, into its data folder's `snapshots`."""
     from ourodb.cli.snapshot import make
 
-    sys.exit(make(name, admin, as_json=json))
+    _asking(admin, None, lambda addresses: make(addresses, name, as_json=json))
 
 
 @application.command()
@@ -289,7 +289,7 @@ def snapshots(
     """List a running node's snapshots."""
     from ourodb.cli.snapshot import show
 
-    sys.exit(show(admin, as_json=json))
+    _asking(admin, None, lambda addresses: show(addresses, as_json=json))
 
 
 @application.command()

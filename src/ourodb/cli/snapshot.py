@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
-import urllib.error
-import urllib.request
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ourodb.cli.admin import ask
+
 REQUEST_SECONDS_MAX = 3600
 
 
-def make(name: str, admin: str, *, as_json: bool) -> int:
-    """Ask a node for a snapshot; returns the exit code."""
-    reply = _ask(admin, "/snapshot", {"name": name})
-    if reply is None:
-        return 2
+def make(addresses: Sequence[str], name: str, *, as_json: bool) -> int:
+    """Ask a node for a snapshot; returns the exit code.
+
+    Raises:
+        AdminError: nobody answers, or the node can't make one.
+    """
+    reply = ask(addresses, "/snapshot", {"name": name}, timeout_s=REQUEST_SECONDS_MAX)
     if as_json:
         sys.stdout.write(json.dumps(reply) + "\n")
     else:
@@ -30,11 +32,13 @@ def make(name: str, admin: str, *, as_json: bool) -> int:
     return 0
 
 
-def show(admin: str, *, as_json: bool) -> int:
-    """List a node's snapshots; returns the exit code."""
-    reply = _ask(admin, "/snapshots", None)
-    if reply is None:
-        return 2
+def show(addresses: Sequence[str], *, as_json: bool) -> int:
+    """List a node's snapshots; returns the exit code.
+
+    Raises:
+        AdminError: nobody answers.
+    """
+    reply = ask(addresses, "/snapshots", timeout_s=REQUEST_SECONDS_MAX)
     if as_json:
         sys.stdout.write(json.dumps(reply) + "\n")
         return 0
@@ -44,22 +48,3 @@ def show(admin: str, *, as_json: bool) -> int:
         table.add_row(one["name"], f"{created:%Y-%m-%d %H:%M:%S}", f"{one['bytes'] / (1 << 20):.1f}")
     Console().print(table)
     return 0
-
-
-def _ask(admin: str, path: str, body: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The node's reply; None after one line on standard error."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://{admin}{path}", data, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS_MAX) as reply:
-            found: dict[str, Any] = json.load(reply)
-            return found
-    except urllib.error.HTTPError as error:
-        try:
-            reason = json.load(error)["error"]
-        except (ValueError, KeyError):
-            reason = f"{error.code} {error.reason}"
-    except (OSError, ValueError) as error:
-        reason = f"no node answers on {admin} ({error}); name its admin address with --admin"
-    sys.stderr.write(f"ouro: {reason}\n")
-    return None
