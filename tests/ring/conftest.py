@@ -1,8 +1,7 @@
-"""Rings for tests: one that is shared and left whole, and ones of a test's own."""
+"""Rings for tests: one that is shared and left whole, one that is hurt and healed again, and ones of a test's own."""
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +10,10 @@ from typing import Any
 import pytest
 from cassandra.cluster import Session
 from tests.ring.namespaces import Network, need_namespaces
-from tests.ring.ring import Ring, connect
+from tests.ring.ring import Ring, connect, new_keyspace
 
 # What the driver says of nodes that are killed is no news.
 logging.getLogger("cassandra").setLevel(logging.CRITICAL)
-
-names = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -39,11 +36,22 @@ def session(ring: Ring) -> Iterator[Session]:
 @pytest.fixture
 def keyspace(session: Session) -> str:
     """A keyspace with three copies in the shared ring."""
-    name = f"ring_{next(names)}"
-    session.execute(
-        f"CREATE KEYSPACE {name} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 3}}"
-    )
-    return name
+    return new_keyspace(session)
+
+
+@pytest.fixture(scope="session")
+def mortal_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ring]:
+    """The nodes of ``frail_ring``."""
+    with Ring(tmp_path_factory.mktemp("frail")) as ring:
+        yield ring.start()
+
+
+@pytest.fixture
+def frail_ring(mortal_nodes: Ring) -> Iterator[Ring]:
+    """Three nodes that tests may kill and stop, one test after the other; they are healed between them."""
+    mortal_nodes.heal()
+    yield mortal_nodes
+    mortal_nodes.heal()
 
 
 @pytest.fixture

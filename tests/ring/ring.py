@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import random
 import socket
 import time
@@ -38,6 +38,9 @@ ADMIN_PORT = 7070
 SECRET = "a secret that only this ring knows"
 WAIT_SECONDS_MAX = 30
 VOTERS_MAX = 3
+SIMPLE_3 = "'class': 'SimpleStrategy', 'replication_factor': 3"
+
+names = itertools.count(1)
 
 
 def eventually(happened: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS_MAX) -> Any:
@@ -126,6 +129,19 @@ class Ring:
             if node.alive():
                 node.kill()
 
+    def heal(self) -> None:
+        """All links stand, all nodes run and see each other."""
+        if self.network is not None:
+            self.network.heal()
+        for node in self.nodes:
+            if not node.alive():
+                node.launch()
+            elif node.is_paused:
+                node.resume()
+        for node in self.nodes:
+            node.wait_until_ready()
+        self.wait_until_whole()
+
     def wait_until_whole(self, seconds: float = WAIT_SECONDS_MAX) -> None:
         """Until every node knows that all are up, and the metadata log has as many voters as it should."""
         for node in self.nodes:
@@ -177,7 +193,9 @@ class Ring:
             len(members) == len(self.nodes)
             and all(member["state"] == "UP" for member in members)
             and voters >= min(len(self.nodes), VOTERS_MAX)
-            and bool(status["leader"])
+            and (
+                bool(status["leader"]) or not any(one["is_this_node"] and one["is_voter"] for one in members)
+            )
         )
 
 
@@ -280,6 +298,8 @@ def _coming_from(source: str) -> type[Connection]:
     return Sourced
 
 
-def dump(value: object) -> str:
-    """For messages."""
-    return json.dumps(value, indent=1, default=str)
+def new_keyspace(session: Session, replication: str = SIMPLE_3) -> str:
+    """A keyspace that no other test uses."""
+    name = f"ring_{next(names)}"
+    session.execute(f"CREATE KEYSPACE {name} WITH replication = {{{replication}}}")
+    return name
