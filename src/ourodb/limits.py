@@ -647,4 +647,11 @@ HINTS_DROPPED_AT_ONCE_MAX: Final = 1_024
 HINT_UNKEPT_BYTES_MAX: Final = 8 * MIB
 """Hints that wait in memory because the store takes no writes."""
 
+BATCH_REPLAYS_AT_ONCE_MAX: Final = 32
+"""Logged batches that a node replays at the same time."""
+
+BATCH_LOG_GRACE_MS: Final = 60_000
+"""A batch of tables that keep no tombstones is replayed all the same until it is so old."""
+
+assert BATCH_LOG_GRACE_MS >= 4 * BATCH_LOG_REPLAY_MS
 assert PEER_MESSAGE_BYTES_MAX[1] > CAS_READ_BYTES_MAX

@@ -2,13 +2,19 @@
 
 Before a logged batch of several partitions writes anything, it is stored on two other nodes of the
 coordinator's data centre, in other failure domains where there are any, and synced there. Then its mutations
-are written like any others, and once all are acknowledged the two forget it. Whoever finds that it has kept a
-batch for longer than a write can take replays it: the coordinator died, or a partition had no replica up.
+are written like any others, and once all are acknowledged at the batch's level the two forget it. Whoever finds that
+it has kept a batch for longer than a write can take replays it: the coordinator died, or a partition had too few
+replicas. It forgets the batch when each replica of each partition has its part, or a hint of it is on this node's disk.
 Mutations carry their timestamps, so replaying one that was written does no harm.
 
 A node that is alone in its data centre keeps its own batches.
 
-A batch is kept in the LOG family under ``batch/ | stored at (u64, us) | id (16)``.
+A batch whose tables have dropped their tombstones since (``gc_grace_seconds``) is not replayed: it would bring back
+what was deleted. A keeper that has applied less of the metadata log than the coordinator had waits: it may not know a
+table of the batch yet. Tables that are gone drop out of a batch.
+
+A batch is kept in the LOG family under ``batch/ | stored at (u64, us) | id (16)``; its value is
+``epoch of the coordinator (u32) | mutations``.
 
 Source: Cassandra's ``BatchlogManager``, CASSANDRA-4542; domains as in ``EndpointFilter`` (CASSANDRA-5137).
 """
@@ -17,7 +23,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -26,15 +32,15 @@ from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import OuroError, Overloaded, RequestError, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, Link, NodeId, Random, Scheduler, Store, Timer
-from ourodb.replication.coordinator.write import WriteContext, write_all
-from ourodb.replication.messages import encode_failure
+from ourodb.replication.coordinator.write import WriteContext, WriteOperation, write_all
+from ourodb.replication.messages import Reason, decode_failure, encode_failure
 from ourodb.replication.peers import RequestClass
 from ourodb.replication.replica.replica import Handler, decode_mutations, encode_mutations
-from ourodb.replication.replica.writes import Done, as_request_error
-from ourodb.replication.routes import Route
+from ourodb.replication.replica.writes import Done
+from ourodb.replication.routes import Need, Route
+from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.families import LOG
 from ourodb.storage.mutation import Mutation
-from ourodb.storage.record import CorruptRecord
 from ourodb.storage.rows import Rows
 
 log = structlog.get_logger()
@@ -45,10 +51,26 @@ ID_BYTES: Final = 16
 MICROS: Final = 1_000_000
 
 _STORED_AT = struct.Struct(">Q")
+_EPOCH = struct.Struct(">I")
 
 FindRoute = Callable[[str, bytes], Route]
 ChooseKeepers = Callable[[], list[NodeId]]
 """Whom to give a batch: up to two live nodes, this one only where there is no other."""
+
+
+class Kept(NamedTuple):
+    """A batch that this node keeps.
+
+    Attributes:
+        size: bytes of the value.
+    """
+
+    key: bytes
+    size: int
+
+    @property
+    def stored_at_us(self) -> int:
+        return int(_STORED_AT.unpack_from(self.key, len(PREFIX))[0])
 
 
 class Batches:
@@ -80,21 +102,26 @@ class Batches:
         self._scheduler = scheduler
         self._find_route = find_route
         self._choose_keepers = choose_keepers
-        self._keys: dict[bytes, tuple[bytes, int]] = {}
-        """Batch id to key and size."""
+        self._batches: dict[bytes, Kept] = {}
+        """By id, oldest first."""
         self._replaying: dict[bytes, None] = {}
         self._timer: Timer | None = None
 
     def recover(self) -> None:
         """Find what is kept; it will be replayed."""
         for key, value in self._store.scan(LOG, PREFIX, END):
-            self._keys[key[-ID_BYTES:]] = (key, len(value))
+            self._batches[key[-ID_BYTES:]] = Kept(key, len(value))
             self.kept += len(value)
-        self._arm_replay()
+        self._arm()
 
     def handlers(self) -> dict[int, Handler]:
         """By verb."""
         return {Verb.BATCH_STORE: self._on_store, Verb.BATCH_REMOVE: self._on_remove}
+
+    @property
+    def waiting(self) -> int:
+        """Batches kept now."""
+        return len(self._batches)
 
     # Coordinating
 
@@ -109,13 +136,16 @@ class Batches:
         """Write the partitions of a logged batch.
 
         Raises:
-            Unavailable, InvalidRequest: nothing was written.
+            Unavailable, InvalidRequest, Overloaded: nothing was written.
         """
+        context = self._context
+        write_type = "SIMPLE" if len(mutations) < 2 else "BATCH"
         if len(mutations) < 2 or all(route.alone for route in routes):
-            write_all(self._context, mutations, routes, level, "BATCH", now_s, done)
+            write_all(context, mutations, routes, level, write_type, now_s, done)
             return
         for route in routes:
             route.write_need(level)
+        context.peers.check_room()
         batch_id = self._random.bytes(ID_BYTES)
         keepers = self._choose_keepers()
 
@@ -123,19 +153,15 @@ class Batches:
             if error is not None:
                 done(error)
                 return
-            try:
-                write_all(self._context, mutations, routes, level, "BATCH", now_s, written)
-            except RequestError as failure:
-                done(failure)
+            write_all(context, mutations, routes, level, write_type, now_s, written)
 
         def written(error: RequestError | None) -> None:
             if error is None:
                 self._remove(batch_id, keepers)
             done(error)
 
-        _Keeping(self._context, level, keepers, stored).start(
-            batch_id + encode_mutations(list(mutations)), self._keep
-        )
+        body = batch_id + encode_mutations(list(mutations))
+        _Keeping(context, level, keepers, stored).start(body, self._keep)
 
     def _remove(self, batch_id: bytes, keepers: Sequence[NodeId]) -> None:
         peers = self._context.peers
@@ -150,28 +176,46 @@ class Batches:
 
     # Keeping
 
-    def _keep(self, body: bytes, done: Done) -> None:
-        """Store a batch here."""
-        batch_id, value = body[:ID_BYTES], body[ID_BYTES:]
+    def _keep(self, body: bytes, epoch: int, done: Done) -> None:
+        """Store a batch here.
+
+        Args:
+            epoch: which the coordinator has applied.
+        """
+        batch_id, value = body[:ID_BYTES], _EPOCH.pack(epoch) + body[ID_BYTES:]
         if self.kept + len(value) > limits.BATCH_LOG_BYTES_MAX:
             done(Overloaded("too many batches wait to be finished"))
             return
         key = b"%b%b%b" % (PREFIX, _STORED_AT.pack(self._clock.wall_us()), batch_id)
-        self._keys[batch_id] = (key, len(value))
+
+        def settled(error: RequestError | None) -> None:
+            if error is not None:
+                # It may be on disk all the same, after a failed sync; then the next run finds it.
+                self._drop(batch_id)
+            done(error)
+
+        self._batches[batch_id] = Kept(key, len(value))
         self.kept += len(value)
-        self._context.writes.run(lambda: self._store.apply(((LOG, key, value),)), done, sync=True)
-        self._arm_replay()
+        self._arm()
+        self._context.writes.run(lambda: self._store.apply(((LOG, key, value),)), settled, sync=True)
+
+    def _drop(self, batch_id: bytes) -> Kept | None:
+        known = self._batches.pop(batch_id, None)
+        if known is not None:
+            self.kept -= known.size
+        return known
 
     def _forget(self, batch_id: bytes) -> None:
-        known = self._keys.pop(batch_id, None)
+        """It is over. What can't be deleted now is replayed by the next run, or is too old by then."""
+        known = self._drop(batch_id)
         if known is None:
             return
-        key, size = known
-        self.kept -= size
-        try:
-            self._store.apply(((LOG, key, None),))
-        except OuroError as error:
-            log.warning("a batch that is over stays on disk", reason=str(error))
+
+        def settled(error: RequestError | None) -> None:
+            if error is not None:
+                log.warning("a batch that is over stays on disk", reason=str(error))
+
+        self._context.writes.run(lambda: self._store.apply(((LOG, known.key, None),)), settled)
 
     def _on_store(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         peers = self._context.peers
@@ -182,71 +226,111 @@ class Batches:
             else:
                 peers.fail(link, Verb.BATCH_STORE, request, encode_failure(error))
 
-        self._keep(body, done)
+        self._keep(body, epoch, done)
 
     def _on_remove(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         self._forget(body)
-        self._context.writes.run(lambda: None, lambda error: None)
 
     # Replaying
 
-    def _arm_replay(self) -> None:
-        if self._timer is None and self._keys:
-            self._timer = self._scheduler.after(limits.BATCH_LOG_REPLAY_MS // 2, self._replay_due)
+    def _arm(self) -> None:
+        if self._timer is None and self._batches:
+            self._timer = self._scheduler.after(limits.BATCH_LOG_REPLAY_MS // 2, self._look)
 
-    def _replay_due(self) -> None:
+    def _look(self) -> None:
         self._timer = None
-        before_us = self._clock.wall_us() - limits.BATCH_LOG_REPLAY_MS * 1000
-        for batch_id, (key, _) in list(self._keys.items()):
-            if _STORED_AT.unpack_from(key, len(PREFIX))[0] <= before_us and batch_id not in self._replaying:
-                self._replay(batch_id, key)
-        self._arm_replay()
+        self._arm()
+        self._replay_next()
 
-    def _replay(self, batch_id: bytes, key: bytes) -> None:
-        value = next((value for _, value in self._store.scan(LOG, key, key + b"\x00")), None)
+    def _replay_next(self) -> None:
+        """Replay what is due, a few at a time."""
+        now_us = self._clock.wall_us()
+        for batch_id, kept in list(self._batches.items()):
+            if len(self._replaying) >= limits.BATCH_REPLAYS_AT_ONCE_MAX:
+                return
+            # One from the future was stored before the clock was set back.
+            is_due = abs(now_us - kept.stored_at_us) >= limits.BATCH_LOG_REPLAY_MS * 1000
+            if is_due and batch_id not in self._replaying:
+                try:
+                    self._replay(batch_id, kept)
+                except OuroError as error:
+                    self._replaying.pop(batch_id, None)
+                    log.warning("a batch can't be replayed yet", reason=str(error))
+
+    def _replay(self, batch_id: bytes, kept: Kept) -> None:
+        """Bring each replica its part of a batch, or leave it a hint.
+
+        Raises:
+            OuroError: not now.
+        """
+        value = next((value for _, value in self._store.scan(LOG, kept.key, kept.key + b"\x00")), None)
         if value is None:
-            self._forget(batch_id)
+            self._drop(batch_id)
             return
-        try:
-            mutations, routes = self._known(decode_mutations(value))
-        except CorruptRecord as error:
-            log.error("a batch that can't be read", reason=str(error))
-            self._forget(batch_id)
+        if self._context.peers.epoch < _EPOCH.unpack_from(value)[0]:
             return
+        parts = self._parts(decode_mutations(value[_EPOCH.size :]), kept.stored_at_us)
         self._replaying[batch_id] = None
+        left = 1 + len(parts)
+        is_complete = True
 
-        def done(error: RequestError | None) -> None:
+        def over(is_part_complete: bool) -> None:
+            nonlocal left, is_complete
+            left -= 1
+            is_complete = is_complete and is_part_complete
+            if left:
+                return
             self._replaying.pop(batch_id, None)
-            if error is None:
+            if is_complete:
                 self.replayed += 1
                 self._forget(batch_id)
-                self._context.writes.run(lambda: None, lambda error: None)
+                self._context.peers.later(self._replay_next)
 
-        try:
-            now_s = self._clock.wall_us() // MICROS
-            write_all(self._context, mutations, routes, Consistency.ONE, "BATCH", now_s, done)
-        except OuroError as error:
-            self._replaying.pop(batch_id, None)
-            log.warning("a batch can't be replayed yet", reason=str(as_request_error(error)))
+        now_s = self._clock.wall_us() // MICROS
+        for mutation, route, need in parts:
+            operation = WriteOperation(
+                self._context, mutation, route, need, "BATCH", _told_by_over, over, kept.stored_at_us
+            )
+            operation.start(now_s)
+        over(True)
 
-    def _known(self, mutations: Sequence[Mutation]) -> tuple[list[Mutation], list[Route]]:
-        """Those whose tables still exist, and their routes."""
-        kept: list[Mutation] = []
-        routes: list[Route] = []
+    def _parts(self, mutations: Sequence[Mutation], stored_at_us: int) -> list[tuple[Mutation, Route, Need]]:
+        """What of a batch is still to be written.
+
+        Raises:
+            Unavailable: a partition has no replica that is up.
+        """
+        age_us = self._clock.wall_us() - stored_at_us
+        parts = []
         for mutation in mutations:
             try:
-                table = self._rows.known(mutation.incarnation).table
-            except OuroError:
+                rows = self._rows.known(mutation.incarnation)
+            except UnknownIncarnation:
                 continue
-            kept.append(mutation)
-            routes.append(self._find_route(table.keyspace, mutation.position))
-        return kept, routes
+            if age_us >= rows.use.gc_grace_s * MICROS and age_us >= limits.BATCH_LOG_GRACE_MS * 1000:
+                continue
+            route = self._find_route(rows.table.keyspace, mutation.position)
+            parts.append((mutation, route, route.write_need(Consistency.ONE)))
+        return parts
+
+
+def _told_by_over(error: RequestError | None) -> None:
+    """A replay asks for more than one acknowledgement: it waits until the operation is over."""
 
 
 class _Keeping:
     """The wait until all keepers have a batch on disk."""
 
-    __slots__ = ("_context", "_done", "_keepers", "_level", "_stored", "_waiting", "started_ms")
+    __slots__ = (
+        "_context",
+        "_is_done",
+        "_keepers",
+        "_level",
+        "_request",
+        "_stored",
+        "_waiting",
+        "started_ms",
+    )
 
     def __init__(self, context: WriteContext, level: int, keepers: Sequence[NodeId], stored: Done) -> None:
         self.started_ms = 0
@@ -255,15 +339,16 @@ class _Keeping:
         self._keepers = keepers
         self._stored = stored
         self._waiting = dict.fromkeys(keepers)
-        self._done = False
+        self._is_done = False
+        self._request = 0
 
-    def start(self, body: bytes, keep_here: Callable[[bytes, Done], None]) -> None:
+    def start(self, body: bytes, keep_here: Callable[[bytes, int, Done], None]) -> None:
         peers = self._context.peers
-        request = peers.begin(RequestClass.WRITE, self)
+        request = self._request = peers.begin(RequestClass.WRITE, self)
         message = peers.message(Verb.BATCH_STORE, body, request)
         for node in self._keepers:
             if node == peers.me:
-                keep_here(body, self._kept_here)
+                keep_here(body, peers.epoch, self._kept_here)
                 continue
             link = peers.links.get(node)
             if link is None or not link.send(DATA, message):
@@ -271,12 +356,12 @@ class _Keeping:
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
         if flags & FAILED:
-            self._end(Overloaded("the batch log takes no more batches"))
+            self._refused(decode_failure(body)[0] in (Reason.OVERLOADED, Reason.READ_ONLY))
         else:
             self._waiting.pop(node, None)
             if not self._waiting:
                 self._end(None)
-        return self._done
+        return self._is_done
 
     def on_expired(self) -> None:
         received = len(self._keepers) - len(self._waiting)
@@ -285,18 +370,26 @@ class _Keeping:
     def on_lost(self, node: NodeId) -> bool:
         if node in self._waiting:
             self.on_expired()
-        return self._done
+        return self._is_done
 
     def on_tick(self, waited_ms: int) -> bool:
         return False
 
     def _kept_here(self, error: RequestError | None) -> None:
         if error is not None:
-            self._end(error)
+            self._refused(isinstance(error, Overloaded))
         else:
             self.on_reply(self._context.peers.me, 0, b"")
 
+    def _refused(self, is_full: bool) -> None:
+        """A keeper won't keep it; that nothing will happen is certain only where there is no other."""
+        if is_full and len(self._keepers) == 1:
+            self._end(Overloaded("the batch log takes no more batches"))
+        else:
+            self.on_expired()
+
     def _end(self, error: RequestError | None) -> None:
-        if not self._done:
-            self._done = True
+        if not self._is_done:
+            self._is_done = True
+            self._context.peers.end(self._request)
             self._stored(error)

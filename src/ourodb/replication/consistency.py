@@ -3,7 +3,8 @@
 ``replicas`` and ``required`` count as Cassandra does: by the keyspace's replication factor, not by how many
 nodes there happen to be. A keyspace of factor 3 on one node refuses QUORUM, with "2 required, 1 alive".
 
-Source: Apache Cassandra 5, ``ConsistencyLevel.blockFor``, ``ReplicaPlans.assureSufficientLiveReplicas``.
+Source: Apache Cassandra 5, ``ConsistencyLevel.blockFor``, ``validateForCasCommit``, ``validateCounterForWrite``,
+``ReplicaPlans.assureSufficientLiveReplicas``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 
 from ourodb.cql.wire.codes import CONSISTENCY_NAMES, Consistency
 from ourodb.errors import InvalidRequest, RequestError, Unavailable
-from ourodb.schema.model import Keyspace
+from ourodb.schema.model import Keyspace, Table
 
 _FIXED: Final = {
     int(Consistency.ONE): 1,
@@ -95,6 +96,31 @@ def misuse(level: int, *, write: bool) -> RequestError | None:
         return InvalidRequest("ANY ConsistencyLevel is only supported for writes")
     if not write and level == Consistency.EACH_QUORUM:
         return InvalidRequest("EACH_QUORUM ConsistencyLevel is only supported for writes")
+    return None
+
+
+def misuse_of_counter(level: int, table: Table) -> RequestError | None:
+    """Why a level can't be used for increments; None when it can."""
+    if level == Consistency.ANY:
+        return InvalidRequest(f"Consistency level ANY is not yet supported for counter table {table.name}")
+    if level in (Consistency.SERIAL, Consistency.LOCAL_SERIAL):
+        return InvalidRequest("Counter operations are inherently non-serializable")
+    return None
+
+
+def misuse_of_commit(level: int, keyspace: Keyspace) -> RequestError | None:
+    """Why a level can't be used for the commit of a conditional statement; None when it can."""
+    name = CONSISTENCY_NAMES.get(level, str(level))
+    if level in (Consistency.SERIAL, Consistency.LOCAL_SERIAL):
+        return InvalidRequest(
+            f"{name} is not supported as conditional update commit consistency. Use ANY if you mean"
+            ' "make sure it is accepted but I don\'t care how many replicas commit it for non-SERIAL reads"'
+        )
+    if level == Consistency.EACH_QUORUM and not knows_data_centers(keyspace):
+        strategy = keyspace.replication.strategy
+        return InvalidRequest(
+            f"consistency level {name} not compatible with replication strategy ({strategy})"
+        )
     return None
 
 

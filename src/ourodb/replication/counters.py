@@ -3,25 +3,29 @@
 An increment isn't idempotent, so nothing inside repeats one. The coordinator sends it once to a leader, the
 nearest live replica (itself, where it is one). The leader reads its shard, adds, writes and syncs, all in one
 step; only then does it send the shard's new value, which may be merged any number of times, to the other
-replicas, and answers when as many have it as the consistency level asks for. Where the answer doesn't come
-the client is told that nobody knows.
+replicas, and answers when as many have it as the consistency level asks for. Where the answer doesn't come, or the
+leader doesn't know whether its disk has the increment, the client is told that nobody knows: never OVERLOADED, which
+drivers take for leave to repeat it, unless certainly nothing was done.
+
+A node leads only partitions that it is a replica of: its shard must be where reads find it.
 
 Source: ``storage.counter``; Cassandra's ``CounterMutation``, CASSANDRA-6504.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
 
 from ourodb.cql.plan.modification import CounterDelta
-from ourodb.errors import OuroError, RequestError, WriteFailure, WriteTimeout
+from ourodb.errors import OuroError, Overloaded, RequestError, WriteFailure, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, Link, NodeId
 from ourodb.replication.coordinator.write import Together, WriteContext, WriteOperation
-from ourodb.replication.messages import client_code, decode_failure, encode_failure
+from ourodb.replication.messages import Reason, client_code, decode_failure, encode_failure
 from ourodb.replication.peers import RequestClass
 from ourodb.replication.replica.replica import Handler, Replica
 from ourodb.replication.replica.writes import Done, as_request_error
@@ -36,6 +40,9 @@ from ourodb.storage.rows import Rows
 log = structlog.get_logger()
 
 MICROS = 1_000_000
+
+_TIMED_OUT = struct.Struct(">HI")
+"""A failed reply: ``u16 reason | u32 acknowledgements`` of a leader that waited in vain."""
 
 FindRoute = Callable[[str, bytes], Route]
 """(keyspace, position) -> route."""
@@ -148,29 +155,33 @@ class Counters:
         Raises:
             Unavailable, InvalidRequest: nothing was done.
         """
-        by_partition: dict[tuple[str, bytes], list[CounterDelta]] = {}
+        by_partition: dict[tuple[str, int, bytes], list[CounterDelta]] = {}
         for keyspace, delta in deltas:
-            by_partition.setdefault((keyspace, delta.position), []).append(delta)
-        routes = {key: self._find_route(*key) for key in by_partition}
+            key = keyspace, delta.keys.table.incarnation, delta.position
+            by_partition.setdefault(key, []).append(delta)
+        routes = {key: self._find_route(key[0], key[2]) for key in by_partition}
         other_routes = [self._find_route(keyspace, mutation.position) for keyspace, mutation in others]
         needs = [route.write_need(level) for route in other_routes]
         for route in routes.values():
             route.write_need(level)
         if all(route.alone for route in (*routes.values(), *other_routes)):
             self._add_alone(
-                [delta for _, delta in deltas], [one for _, one in others], timestamp, now_s, done
+                [delta for _, delta in deltas], [one for _, one in others], level, timestamp, now_s, done
             )
             return
-        together = Together(len(by_partition) + len(others), done)
+        self._context.peers.check_room()
+        unknown = WriteTimeout(level, 0, 1, "COUNTER")
+        together = Together(len(by_partition) + len(others), done, unknown)
         for (_, mutation), route, need in zip(others, other_routes, needs, strict=True):
             WriteOperation(self._context, mutation, route, need, "COUNTER", together).start(now_s)
         for key, partition in by_partition.items():
-            self._add(key, partition, routes[key], level, timestamp, now_s, together)
+            self._add(key[0], partition, routes[key], level, timestamp, now_s, together)
 
     def _add_alone(
         self,
         deltas: Sequence[CounterDelta],
         others: Sequence[Mutation],
+        level: int,
         timestamp: int,
         now_s: int,
         done: Done,
@@ -179,11 +190,11 @@ class Counters:
             outcome = self._shards.add(deltas, others, timestamp, now_s)
             return outcome if isinstance(outcome, Wait) else None
 
-        self._context.writes.run(step, done, sync=True)
+        self._context.writes.run_once(step, done, WriteTimeout(level, 0, 1, "COUNTER"))
 
     def _add(
         self,
-        key: tuple[str, bytes],
+        keyspace: str,
         deltas: Sequence[CounterDelta],
         route: Route,
         level: int,
@@ -191,16 +202,16 @@ class Counters:
         now_s: int,
         done: Done,
     ) -> None:
+        """Increments of one partition of one table."""
         if route.local:
             self._lead(deltas, route, level, timestamp, now_s, done)
             return
-        keyspace, position = key
         body = _encode(
             _Increments(
                 level,
                 timestamp,
                 keyspace,
-                position,
+                deltas[0].position,
                 [
                     _Delta(delta.keys.table.incarnation, delta.clustering, delta.column.id, delta.delta)
                     for delta in deltas
@@ -237,7 +248,7 @@ class Counters:
             operation = WriteOperation(self._context, mutation, route, need, "COUNTER", done)
             operation.send_as(Verb.WRITE, mutation.encode(), lambda written_here: written_here(None))
 
-        self._context.writes.run(step, added, sync=True)
+        self._context.writes.run_once(step, added, WriteTimeout(level, 0, need.required, "COUNTER"))
 
     def _on_increments(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         peers = self._context.peers
@@ -245,6 +256,8 @@ class Counters:
         def done(error: Exception | None) -> None:
             if error is None:
                 peers.reply(link, Verb.COUNTER, request)
+            elif isinstance(error, WriteTimeout):
+                peers.fail(link, Verb.COUNTER, request, _TIMED_OUT.pack(Reason.TIMEOUT, error.received))
             else:
                 peers.fail(link, Verb.COUNTER, request, encode_failure(error))
 
@@ -263,6 +276,9 @@ class Counters:
         now_s = self._context.clock.wall_us() // MICROS
         try:
             route = self._find_route(increments.keyspace, increments.position)
+            if not route.local:
+                done(OuroError("the leader of a counter must be one of its replicas"))
+                return
             self._lead(deltas, route, increments.level, increments.timestamp, now_s, done)
         except OuroError as error:
             done(as_request_error(error))
@@ -271,38 +287,42 @@ class Counters:
 class _Led:
     """Increments that another node leads, and the wait for its answer."""
 
-    __slots__ = ("_context", "_done", "_leader", "_level", "_route", "started_ms")
+    __slots__ = ("_context", "_done", "_leader", "_level", "_link", "_required", "started_ms")
 
     def __init__(self, context: WriteContext, route: Route, level: int, done: Done) -> None:
         self.started_ms = 0
         self._context = context
-        self._route = route
         self._level = level
         self._done = done
-        self._leader, _ = route.remote[0]
+        self._required = route.write_need(level).required
+        self._leader, self._link = route.remote[0]
 
     def start(self, body: bytes) -> None:
         peers = self._context.peers
         request = peers.begin(RequestClass.COUNTER, self)
-        _, link = self._route.remote[0]
-        if not link.send(DATA, peers.message(Verb.COUNTER, body, request)):
+        if not self._link.send(DATA, peers.message(Verb.COUNTER, body, request)):
             peers.end(request)
-            peers.later(self.on_expired)
+            peers.later(lambda: self._done(Overloaded("the leader of a counter can't be reached")))
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
         if not flags & FAILED:
             self._done(None)
             return True
         reason, text = decode_failure(body)
-        required = self._route.write_need(self._level).required
+        if reason == Reason.TIMEOUT:
+            received = _TIMED_OUT.unpack_from(body)[1] if len(body) >= _TIMED_OUT.size else 0
+            self._done(WriteTimeout(self._level, received, self._required, "COUNTER"))
+            return True
+        if reason in (Reason.OVERLOADED, Reason.READ_ONLY):
+            self._done(Overloaded(text))
+            return True
         reasons = {self._context.peers.packed_address(node): client_code(reason)}
         log.warning("a counter's leader failed", leader=node, reason=text)
-        self._done(WriteFailure(self._level, 0, required, reasons, "COUNTER"))
+        self._done(WriteFailure(self._level, 0, self._required, reasons, "COUNTER"))
         return True
 
     def on_expired(self) -> None:
-        required = self._route.replicas.total // 2 + 1
-        self._done(WriteTimeout(self._level, 0, required, "COUNTER"))
+        self._done(WriteTimeout(self._level, 0, self._required, "COUNTER"))
 
     def on_lost(self, node: NodeId) -> bool:
         if node != self._leader:

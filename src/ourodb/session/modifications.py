@@ -9,19 +9,20 @@ on its own rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from ourodb import limits
 from ourodb.cql.plan.modification import Changes
 from ourodb.cql.plan.options import ExecuteOptions
 from ourodb.cql.wire import codes
 from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.columns import RowsMetadata, encode_row
-from ourodb.errors import InvalidRequest, OuroError, RequestError
+from ourodb.errors import CasWriteUnknown, InvalidRequest, OuroError, RequestError, WriteTimeout
 from ourodb.ports import Clock
 from ourodb.replication.batches import Batches
-from ourodb.replication.consistency import quorum, unavailable
+from ourodb.replication.consistency import misuse_of_commit, misuse_of_counter, quorum, unavailable
 from ourodb.replication.coordinator.cas import Bound, CasResult, ConditionalWrites, RowsOf
 from ourodb.replication.coordinator.coordinator import Coordinator, read_level_of
-from ourodb.replication.coordinator.fetch import Fetch
 from ourodb.replication.counters import Counters
 from ourodb.replication.paxos.proposer import Decision, PaxosContext, Proposer
 from ourodb.replication.replica.reads import SlicesCommand
@@ -29,19 +30,13 @@ from ourodb.replication.replica.writes import Writes, as_request_error
 from ourodb.replication.timestamps import Timestamps
 from ourodb.schema.model import Table
 from ourodb.session.answer import Answer
-from ourodb.storage.chunk import Chunk, rows_of
+from ourodb.storage.chunk import Chunk, beyond, merge_partitions, rows_of
 from ourodb.storage.keys import LAST, Slice, union
 from ourodb.storage.mutation import Mutation
 from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows, TableRows
 
 MICROS = 1_000_000
-
-WRITE_TYPES: Mapping[int, str] = {
-    codes.BATCH_LOGGED: "BATCH",
-    codes.BATCH_UNLOGGED: "UNLOGGED_BATCH",
-    codes.BATCH_COUNTER: "COUNTER",
-}
 
 
 class Modifications:
@@ -114,23 +109,25 @@ class Modifications:
         keyspaces = {plan.table.incarnation: plan.table.keyspace for plan, _ in bound}
         written = [(keyspaces[mutation.incarnation], mutation) for mutation in changes.mutations()]
         coordinator = self._coordinator
-        if changes.counters or bound[0].plan.is_counter:
-            deltas = [(delta.keys.table.keyspace, delta) for delta in changes.counters]
-            for plan, _ in bound:
-                # Also where nothing is left to be written: a level that can't be had is refused.
-                coordinator.routes(plan.table.keyspace)
-            self._counters.add(deltas, written, level, options.timestamp_us, now_s, answer)
-            return
-        if not written:
+        is_counter = bound[0].plan.is_counter
+        if is_counter:
+            misuse = misuse_of_counter(level, bound[0].plan.table)
+            if misuse is not None:
+                raise misuse
+        if not written and not changes.counters:
             for plan, values in bound:
                 coordinator.check_write(plan.table.keyspace, plan.positions(values, options), level)
             answer(None)
+            return
+        if is_counter:
+            deltas = [(delta.keys.table.keyspace, delta) for delta in changes.counters]
+            self._counters.add(deltas, written, level, options.timestamp_us, now_s, answer)
             return
         if batch_kind == codes.BATCH_LOGGED:
             routes = [coordinator.route_of(keyspace, mutation.position) for keyspace, mutation in written]
             self._batches.write([mutation for _, mutation in written], routes, level, now_s, answer)
             return
-        write_type = "SIMPLE" if batch_kind is None else WRITE_TYPES[batch_kind]
+        write_type = "SIMPLE" if len(written) < 2 else "UNLOGGED_BATCH"
         coordinator.write_all(written, level, write_type, now_s, answer)
 
     # Writes that read first
@@ -163,31 +160,79 @@ class Modifications:
                     return changes
                 return self._rows.apply_many(changes.mutations(), now_s)
 
-            self._writes.run(step, answer)
+            self._writes.run_once(step, answer, WriteTimeout(options.consistency, 0, 1, "SIMPLE"))
             return
         level = read_level_of(options.consistency)
-        fetches: list[tuple[Table, Fetch]] = []
-        for table, position, slices in wanted:
-            command = SlicesCommand(self._rows.of(table), position, union(slices), options.now_s)
-            fetches.append((table, coordinator.fetch(table, command, position, level)))
+        parts: dict[int, list[Mutation]] = {}
+        left = 1 + len(wanted)
+        failure: RequestError | None = None
 
-        def look() -> None:
-            if not all(fetch.is_done for _, fetch in fetches):
+        def fetched(table: Table, partitions: list[Mutation], error: RequestError | None) -> None:
+            nonlocal left, failure
+            parts.setdefault(table.incarnation, []).extend(partitions)
+            failure = failure or error
+            one_less()
+
+        def one_less() -> None:
+            nonlocal left
+            left -= 1
+            if left:
                 return
             try:
-                parts: dict[int, list[Mutation]] = {}
-                for table, fetch in fetches:
-                    if fetch.error is not None:
-                        raise fetch.error
-                    assert fetch.chunk is not None
-                    parts.setdefault(table.incarnation, []).extend(fetch.chunk.partitions)
+                if failure is not None:
+                    raise failure
                 changes = self._conditional.changes(bound, options, timestamp, self._over(parts))
                 assert isinstance(changes, Changes)
                 self._write(bound, changes, options, answer, batch_kind)
             except OuroError as error:
                 answer.error(as_request_error(error))
 
-        _when_all_done([fetch for _, fetch in fetches], look)
+        for table, position, slices in wanted:
+            command = SlicesCommand(self._rows.of(table), position, union(slices), options.now_s)
+            self._fetch_whole(table, command, level, [], partial(fetched, table))
+        one_less()
+
+    def _fetch_whole(
+        self,
+        table: Table,
+        command: SlicesCommand,
+        level: int,
+        before: list[Mutation],
+        done: Callable[[list[Mutation], RequestError | None], None],
+    ) -> None:
+        """Read all of a partition's slices, chunk after chunk.
+
+        Args:
+            before: what was read already.
+            done: given the partition, if there is anything, or why it can't be read.
+        """
+        try:
+            fetch = self._coordinator.fetch(table, command, command.position, level)
+        except OuroError as error:
+            done([], as_request_error(error))
+            return
+
+        def look() -> None:
+            if fetch.error is not None:
+                done([], fetch.error)
+                return
+            chunk = fetch.chunk
+            assert chunk is not None
+            held = [*before, *chunk.partitions]
+            partitions = [merge_partitions(held)] if held else []
+            rest = () if chunk.end is None else beyond(command.slices, chunk.end[1])
+            if not rest:
+                done(partitions, None)
+            elif sum(len(record) for _, record in partitions[0].writes) > limits.CAS_READ_BYTES_MAX:
+                done([], InvalidRequest("The rows that the statement must know first are too large"))
+            else:
+                command.slices = rest
+                self._fetch_whole(table, command, level, partitions, done)
+
+        if fetch.is_done:
+            look()
+        else:
+            fetch.wake = look
 
     def _rows_wanted(
         self, bound: Sequence[Bound], options: ExecuteOptions
@@ -226,17 +271,23 @@ class Modifications:
             )
         table, position, slices, rows_max = self._conditional.reads(bound, options)
         route = self._coordinator.route_of(table.keyspace, position)
+        misuse = misuse_of_commit(options.consistency, route.keyspace)
+        if misuse is not None:
+            raise misuse
         if route.alone:
             required = quorum(route.electorate(local_only=serial == Consistency.LOCAL_SERIAL))
             if required > 1:
                 raise unavailable(serial, required, 1)
             route.write_need(options.consistency)
-            self._compare_and_set_here(bound, options, answer, in_batch=in_batch)
+            unknown = CasWriteUnknown(serial, 0, 1)
+            self._compare_and_set_here(bound, options, answer, unknown, in_batch=in_batch)
             return
         rows = self._rows.of(table)
         command = SlicesCommand(rows, position, slices, options.now_s, rows_max=rows_max)
 
         def decide(chunk: Chunk, timestamp: int) -> Decision:
+            if chunk.end is not None and rows_max > 1:
+                raise InvalidRequest("The rows that the conditions are about are too many, or too large")
             source = self._over({table.incarnation: chunk.partitions})
             decision = self._conditional.decide(bound, options, timestamp, source, in_batch=in_batch)
             assert not isinstance(decision, Wait)
@@ -263,7 +314,13 @@ class Modifications:
         proposer.prepare()
 
     def _compare_and_set_here(
-        self, bound: Sequence[Bound], options: ExecuteOptions, answer: Answer, *, in_batch: bool
+        self,
+        bound: Sequence[Bound],
+        options: ExecuteOptions,
+        answer: Answer,
+        unknown: RequestError,
+        *,
+        in_batch: bool,
     ) -> None:
         result: CasResult | None = None
 
@@ -285,20 +342,10 @@ class Modifications:
             _answer_cas(result, options, answer)
 
         answer.will_come()
-        self._writes.run(step, done, sync=True)
+        self._writes.run_once(step, done, unknown)
 
 
 def _answer_cas(result: CasResult, options: ExecuteOptions, answer: Answer) -> None:
     metadata = RowsMetadata([column.wire() for column in result.columns], options.version)
     rows = [encode_row(row) for row in result.rows]
     answer.result(metadata.rows(len(rows), rows))
-
-
-def _when_all_done(fetches: Sequence[Fetch], look: Callable[[], None]) -> None:
-    """Call ``look`` when the last of them is done."""
-    waiting = [fetch for fetch in fetches if not fetch.is_done]
-    if not waiting:
-        look()
-        return
-    for fetch in waiting:
-        fetch.wake = look

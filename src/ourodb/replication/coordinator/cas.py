@@ -117,7 +117,7 @@ class ConditionalWrites:
                 clustering_key = plan.keys.clustering(row)
                 slices.append((clustering_key, clustering_key + LAST))
         if slices:
-            return table, position, union(slices), limits.CHUNK_ROWS_MAX
+            return table, position, union(slices), limits.BATCH_STATEMENTS_MAX
         # Statics alone: a refusal shows the partition's first row.
         return table, position, list(ALL_ROWS), 1
 

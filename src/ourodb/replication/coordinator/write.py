@@ -342,11 +342,17 @@ class WriteOperation:
 class Together:
     """The callback of several writes: calls ``done`` once, when all are acknowledged or the first one fails."""
 
-    __slots__ = ("_done", "_left")
+    __slots__ = ("_count", "_done", "_left", "_unknown")
 
-    def __init__(self, count: int, done: Done) -> None:
+    def __init__(self, count: int, done: Done, unknown: RequestError) -> None:
+        """
+        Args:
+            unknown: told instead of OVERLOADED where there are others: of them something may have been done.
+        """
+        self._count = count
         self._left = count
         self._done: Done | None = done
+        self._unknown = unknown
 
     def __call__(self, error: RequestError | None) -> None:
         done = self._done
@@ -355,7 +361,7 @@ class Together:
         self._left -= 1
         if error is not None or not self._left:
             self._done = None
-            done(error)
+            done(self._unknown if self._count > 1 and isinstance(error, Overloaded) else error)
 
 
 def write_all(
@@ -381,6 +387,7 @@ def write_all(
     if all(route.alone for route in routes):
         context.writes.write_all(mutations, now_s, done)
         return
-    together = done if len(mutations) == 1 else Together(len(mutations), done)
+    unknown = WriteTimeout(level, 0, needs[0].required, write_type)
+    together = done if len(mutations) == 1 else Together(len(mutations), done, unknown)
     for mutation, route, need in zip(mutations, routes, needs, strict=True):
         WriteOperation(context, mutation, route, need, write_type, together).start(now_s)

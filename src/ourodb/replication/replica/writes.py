@@ -85,6 +85,23 @@ class Writes:
             self._arm()
         (self._unsynced if sync else self._unsettled).append(done)
 
+    def run_once(self, step: Step, done: Done, unknown: RequestError) -> None:
+        """Run a step that must not be repeated, and acknowledge it after an fsync.
+
+        Args:
+            unknown: what is told when it was applied and nobody knows whether it lasts. Any other error says that
+                nothing was done.
+        """
+        is_applied = False
+
+        def noted() -> Wait | None:
+            nonlocal is_applied
+            wait = step()
+            is_applied = wait is None
+            return wait
+
+        self.run(noted, lambda error: done(error if error is None or not is_applied else unknown), sync=True)
+
     def settle(self) -> None:
         """The pass is over: hand what was applied to the store, and acknowledge."""
         unsettled, unsynced = self._unsettled, self._unsynced
