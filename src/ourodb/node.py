@@ -220,8 +220,11 @@ class Node:
         self.timestamps.observe(clock_us)
         node = self._nodes.get(link.address, NodeId(0))
         peers = self.peers
-        if epoch > peers.epoch and node:
-            self.metadata.on_epoch_seen(node, epoch)
+        if epoch > peers.epoch:
+            if node:
+                self.metadata.on_epoch_seen(node, epoch)
+            elif self.is_member:
+                self.metadata.on_stranger(epoch)
         if node and self.gossip is not None:
             self.gossip.mark_seen(peers.now_ms(), node)
         if flags & REPLY and verb < Verb.GOSSIP:
@@ -268,6 +271,7 @@ class Node:
 
     def peer_connected(self, address: Address) -> None:
         """The transport has a connection to a peer."""
+        self.metadata.on_connected()
         node = self._nodes.get(address)
         if node is not None and self.gossip is not None:
             self._gossiped(self.gossip.connected(self.peers.now_ms(), node))

@@ -102,6 +102,11 @@ class Joining:
         attempt.progress(f"asking {_named(seed)} to let this node join")
         attempt.asked = self._peers.ask_link(self._transport.link(seed), Verb.JOIN, encode_body(attempt.join))
 
+    def on_connected(self) -> None:
+        """A seed has begun to listen: what was sent to it before is lost, so ask again at once."""
+        if self._attempt is not None:
+            self._attempt.next_ms = 0
+
     def on_reply(self, request: int, body: bytes) -> None:
         """A seed answered.
 

@@ -325,6 +325,18 @@ class Metadata:
             raise ProtocolError(f"a peer sent what can't be read: {error}") from error
         self._arm()
 
+    def on_connected(self) -> None:
+        """There is a new connection to another node; one that waits to be let into the cluster asks again."""
+        if self._joining:
+            self._joining.on_connected()
+            self.tick()
+
+    def on_stranger(self, epoch: int) -> None:
+        """A node that this one doesn't know speaks of ``epoch``: it is a member since then, so the leader has that."""
+        leader = self.leader
+        if leader and leader != self.me:
+            self.on_epoch_seen(leader, epoch)
+
     def on_epoch_seen(self, node: NodeId, epoch: int) -> None:
         """A message, or gossip, says that the node has applied ``epoch``. Worth calling only for new epochs."""
         self._catch_up.on_seen(node, epoch)
