@@ -50,14 +50,12 @@ from ourodb.schema.model import Keyspace, Schema, Table
 from ourodb.schema.names import is_system_keyspace, qualified
 from ourodb.schema.restoration import definition_of
 from ourodb.storage import snapshot
-from ourodb.storage.keys import token_of, token_start
+from ourodb.storage.keys import TableKeys, token_of, token_start
 from ourodb.storage.snapshot import Manifest, SnapshotStore
-from ourodb.storage.unload import Piece, merged, pieces
+from ourodb.storage.unload import Piece, merged, pieces, unshadowed
 
 PATIENCE_S = 60.0
 """How long the cluster may take nothing before a restore gives up."""
-
-_TOKEN_BYTES = 8
 
 
 class RestoreError(Exception):
@@ -399,17 +397,18 @@ def batches(work: Sequence[_TableWork], level: int) -> Iterator[Batch]:
     size = 0
     place = ""
     for one in work:
-        for piece in pieces(merged(one.scans()), one.incarnation, rename_shards=one.rename_shards):
-            body = piece.mutation.encode()
-            if encoded and size + len(body) > limits.RESTORE_BATCH_BYTES:
+        records = unshadowed(merged(one.scans()), TableKeys(one.table))
+        for piece in pieces(records, one.incarnation, rename_shards=one.rename_shards):
+            body = piece.mutation.encode() if piece.mutation.writes else b""
+            if gathered and size + len(body) > limits.RESTORE_BATCH_BYTES:
                 yield _batch(level, encoded, place, gathered)
                 gathered, encoded, size = [], [], 0
-            if not encoded:
+            if not gathered:
                 place = f"{one.keyspace}.{one.table.name}:{token_of(piece.mutation.position)}"
             gathered.append(piece)
             encoded.append(body)
             size += len(body)
-    if encoded:
+    if gathered:
         yield _batch(level, encoded, place, gathered)
 
 
