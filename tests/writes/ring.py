@@ -28,6 +28,7 @@ from ourodb.sim.world import World
 PASS: Final = "pass"
 LOSE: Final = "lose"
 HOLD: Final = "hold"
+TWICE: Final = "twice"
 
 PATIENCE_S: Final = 30.0
 """Of virtual time: how long a client waits."""
@@ -50,7 +51,7 @@ class Message(NamedTuple):
 
 
 Fate = Callable[[Message], str]
-"""PASS, LOSE or HOLD."""
+"""PASS, LOSE, HOLD or TWICE."""
 
 
 def everything_passes(message: Message) -> str:
@@ -95,8 +96,10 @@ class Doorkeeper:
             self._ring.seen.append(seen)
             if fate == HOLD:
                 self._ring.held.append((seen, self, link, message))
-            if fate != PASS:
+            if fate not in (PASS, TWICE):
                 return
+            if fate == TWICE:
+                self.program.receive(link, message)
         self.program.receive(link, message)
 
     def let_in(self, link: Link, message: bytes) -> None:
@@ -180,6 +183,27 @@ class Ring:
         """Operations that wait on each node."""
         return [machine.program.node.peers.in_flight for machine in self.machines if machine.is_ready]
 
+    def position(self, table: str, key: int) -> bytes:
+        """Of the partition with this key."""
+        found = self.node(0).view.schema.table("ks", table)
+        assert found is not None
+        return self.node(0).rows.of(found).keys.position((key.to_bytes(4, "big", signed=True),))
+
+    def replicas(self, table: str, key: int) -> list[int]:
+        """The machines that hold a partition, in the order of the ring."""
+        route = self.node(0).coordinator.route_of("ks", self.position(table, key))
+        return [self.index(node) for node in route.replicas.nodes]
+
+    def strangers(self, table: str, key: int) -> list[int]:
+        """The machines that don't."""
+        replicas = self.replicas(table, key)
+        return [machine.index for machine in self.machines if machine.index not in replicas]
+
+    def index(self, node: NodeId) -> int:
+        """The machine of a node."""
+        member = self.node(0).view.members[node]
+        return self.world.network.machines[member.peer].index
+
     # Statements
 
     def ask(
@@ -234,10 +258,8 @@ class Ring:
         node = self.node(index)
         found = node.view.schema.table("ks", table)
         assert found is not None
-        rows = node.rows.of(found)
-        position = rows.keys.position((key.to_bytes(4, "big", signed=True),))
         now_s = node.ports.clock.wall_us() // 1_000_000
-        for row in rows.read(position, now_s):
+        for row in node.rows.of(found).read(self.position(table, key), now_s):
             cells = getattr(row, "cells", None)
             if cells is not None:
                 return {
@@ -247,6 +269,32 @@ class Ring:
         return None
 
     # What goes wrong
+
+    def kill(self, index: int, *, with_machine: bool = False) -> None:
+        """A node dies, and the others have noticed.
+
+        Args:
+            with_machine: what its disk hadn't synced may be lost.
+        """
+        machine = self.machines[index]
+        if with_machine:
+            machine.lose_power()
+        else:
+            machine.kill()
+        assert self.world.run_until(self.is_whole, 30)
+
+    def start(self, index: int) -> None:
+        """It is back, and the others have noticed."""
+        self._clients.pop(index, None)
+        self.machines[index].start()
+        assert self.world.run_until(lambda: self.machines[index].is_ready and self.is_whole(), 30)
+
+    def rest(self) -> None:
+        """Nothing goes wrong any more, and all that waits comes to an end."""
+        self.fate = everything_passes
+        self.held.clear()
+        self.run_for(8)
+        assert not any(self.in_flight()), self.in_flight()
 
     def let_in(self) -> None:
         """All messages that were held back arrive."""
