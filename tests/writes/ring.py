@@ -8,6 +8,7 @@ of it. A message that is held back arrives when the test lets it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from ourodb.cql.wire.codes import Consistency
@@ -95,18 +96,12 @@ class Doorkeeper:
             fate = self._ring.fate(seen)
             self._ring.seen.append(seen)
             if fate == HOLD:
-                self._ring.held.append((seen, self, link, message))
+                self._ring.held.append((seen, message))
             if fate not in (PASS, TWICE):
                 return
             if fate == TWICE:
                 self.program.receive(link, message)
         self.program.receive(link, message)
-
-    def let_in(self, link: Link, message: bytes) -> None:
-        """A message that was held back arrives now."""
-        process = self._machine.process
-        if process is not None and process.program is self:
-            process.post(Kind.RECEIVE, lambda _: self.program.receive(link, message), None, message)
 
     def peer_connected(self, address: Address) -> None:
         self.program.peer_connected(address)
@@ -141,7 +136,7 @@ class Ring:
     ) -> None:
         self.fate: Fate = everything_passes
         self.seen: list[Message] = []
-        self.held: list[tuple[Message, Doorkeeper, Link, bytes]] = []
+        self.held: list[tuple[Message, bytes]] = []
         self.world = World(seed)
         machines = self.world.add_machines(
             nodes,
@@ -297,10 +292,13 @@ class Ring:
         assert not any(self.in_flight()), self.in_flight()
 
     def let_in(self) -> None:
-        """All messages that were held back arrive."""
+        """All messages that were held back arrive, at whatever runs there now."""
         held, self.held = self.held, []
-        for _, door, link, message in held:
-            door.let_in(link, message)
+        for seen, message in held:
+            process = self.machines[seen.receiver].process
+            assert process is not None
+            link = process.transport.link(self.machines[seen.sender].address)
+            process.post(Kind.RECEIVE, partial(self.node(seen.receiver).receive, link), message, message)
 
     def run_for(self, seconds: float) -> None:
         self.world.run_for(seconds)

@@ -1,7 +1,7 @@
 """Replicated counters, message by message.
 
-If this fails, increments count twice, or not at all though they were acknowledged, or clients are told something else of
-them than the truth.
+If this fails, increments count twice, or not at all though they were acknowledged, or clients are told something else
+of them than the truth.
 """
 
 from __future__ import annotations
