@@ -80,9 +80,9 @@ OLD_WRITES = (
 """Writes that are older than a deletion which covers them: if it has travelled, they don't show."""
 
 
-def run(session: Session, statement: str, *values: Any) -> Any:
-    """At ALL: afterwards every replica has it."""
-    return session.execute(SimpleStatement(statement, consistency_level=ConsistencyLevel.ALL), values or None)
+def run(session: Session, statement: str, *values: Any, level: int = ConsistencyLevel.ALL) -> Any:
+    """At ALL: afterwards every replica has it, or all were asked."""
+    return session.execute(SimpleStatement(statement, consistency_level=level), values or None)
 
 
 def fill(session: Session, keyspace: str, replication: str) -> None:
@@ -140,8 +140,8 @@ class View(NamedTuple):
     ended_s: float
 
 
-def view(session: Session, keyspace: str) -> View:
-    """All rows of all tables, at ALL: every replica is compared."""
+def view(session: Session, keyspace: str, level: int = ConsistencyLevel.ALL) -> View:
+    """All rows of all tables; at ALL every replica is compared."""
     # The faster one can't read nulls within lists, as TTL() of collections gives them.
     session.client_protocol_handler = _ProtocolHandler
     rows, ttls = {}, {}
@@ -149,11 +149,13 @@ def view(session: Session, keyspace: str) -> View:
     for table, columns in tables_of(session, keyspace).items():
         timed = [name for name, is_timed in columns.items() if is_timed]
         selected = [*columns, *(f"WRITETIME({name})" for name in timed)]
-        rows[table] = ordered(run(session, f"SELECT {', '.join(selected)} FROM {keyspace}.{table}"))
+        rows[table] = ordered(
+            run(session, f"SELECT {', '.join(selected)} FROM {keyspace}.{table}", level=level)
+        )
         if timed:
             keys = [name for name, is_timed in columns.items() if not is_timed]
             lived = ", ".join([*keys, *(f"TTL({name})" for name in timed)])
-            ttls[table] = ordered(run(session, f"SELECT {lived} FROM {keyspace}.{table}"))
+            ttls[table] = ordered(run(session, f"SELECT {lived} FROM {keyspace}.{table}", level=level))
     return View(rows, ttls, began_s, time.time())
 
 
@@ -178,7 +180,8 @@ def _plain(value: Any) -> Any:
 def tables_of(session: Session, keyspace: str) -> dict[str, dict[str, bool]]:
     """Columns of each table, and whether they have a write time."""
     found: dict[str, dict[str, bool]] = {}
-    for row in run(session, "SELECT * FROM system_schema.columns WHERE keyspace_name = %s", keyspace):
+    query = "SELECT * FROM system_schema.columns WHERE keyspace_name = %s"
+    for row in run(session, query, keyspace, level=ConsistencyLevel.ONE):
         is_timed = row.kind in ("static", "regular") and row.type != "counter"
         found.setdefault(f'"{row.table_name}"', {})[f'"{row.column_name}"'] = is_timed
     return found
@@ -202,4 +205,4 @@ def assert_same(before: View, after: View) -> None:
 def definition(session: Session, keyspace: str) -> str:
     """DESCRIBE KEYSPACE, without what belongs to the cluster."""
     text = "\n".join(row.create_statement for row in run(session, f"DESCRIBE KEYSPACE {keyspace}"))
-    return text[text.index("\n") :]
+    return text[text.index("\n") :].replace(keyspace, "keyspace")

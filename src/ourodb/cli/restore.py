@@ -35,7 +35,7 @@ from rich.progress import (
 )
 
 from ourodb import limits
-from ourodb.cli.admin import AdminError, call, split
+from ourodb.cli.admin import AdminError, NoAnswerError, call, split
 from ourodb.cli.console import console, size
 from ourodb.cli.delivery import Batch, Courier, Delivery, RetryError
 from ourodb.cli.local.layout import PLAN, LayoutError, load
@@ -184,7 +184,7 @@ class _Restore:
             sources = self._open(bar)
             chosen = self._choose(sources)
             work = self._plan(sources, chosen)
-            cluster = self._cluster(addresses)
+            addresses, cluster = self._cluster(addresses)
             courier = Courier(addresses)
             self._bring(courier, chosen, replication, check_only=True)
             if resume_at is not None:
@@ -304,13 +304,28 @@ class _Restore:
 
     # The cluster
 
-    def _cluster(self, addresses: Sequence[str]) -> Mapping[str, Any]:
-        """What the first node says of its cluster; all are of the same."""
-        found = [call(address, "/status") for address in addresses]
-        for address, one in zip(addresses, found, strict=True):
-            if one["cluster_id"] != found[0]["cluster_id"]:
-                raise RestoreError(f"{addresses[0]} and {address} are nodes of different clusters")
-        return found[0]
+    def _cluster(self, addresses: Sequence[str]) -> tuple[list[str], Mapping[str, Any]]:
+        """Those addresses at which a node answers, and what the first one says of the cluster.
+
+        Raises:
+            AdminError: nobody answers.
+            RestoreError: they are of different clusters.
+        """
+        found: dict[str, Mapping[str, Any]] = {}
+        failures = []
+        for address in addresses:
+            try:
+                found[address] = call(address, "/status")
+            except NoAnswerError as error:
+                failures.append(error)
+        if not found:
+            raise failures[0]
+        self.warnings += map(str, failures)
+        first, *others = found
+        for address in others:
+            if found[address]["cluster_id"] != found[first]["cluster_id"]:
+                raise RestoreError(f"{first} and {address} are nodes of different clusters")
+        return [*found], found[first]
 
     def _bring(
         self,
