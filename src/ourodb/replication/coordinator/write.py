@@ -139,8 +139,11 @@ class WriteOperation:
         if route.down:
             for node in route.down:
                 self._hint(node)
+        if not route.alive:
+            peers.later(self.on_expired)
+            return
+        self._request = peers.begin(RequestClass.WRITE, self)
         if route.remote:
-            self._request = peers.begin(RequestClass.WRITE, self)
             message = peers.message(verb, body, self._request)
             for node, link in route.remote:
                 pending[node] = None
@@ -152,8 +155,6 @@ class WriteOperation:
         if route.local:
             pending[peers.me] = None
             write_here(self._written_here)
-        elif not pending:
-            peers.later(self.on_expired)
 
     # The operation
 
