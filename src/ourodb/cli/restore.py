@@ -259,6 +259,8 @@ class _Restore:
             if name not in there:
                 names = ", ".join(sorted(there)) or "none"
                 raise RestoreError(f"the snapshot has no keyspace {name}; it has {names}")
+            if is_system_keyspace(target):
+                raise RestoreError(f"keyspace {target} belongs to the system")
             if target in chosen:
                 raise RestoreError(f"two keyspaces can't both be called {target}")
             chosen[target] = there[name]

@@ -112,7 +112,7 @@ class AdminServer:
             self._uploading += 1
             try:
                 async with asyncio.timeout(limits.RESTORE_UPLOAD_SECONDS_MAX):
-                    body = await request.content.readexactly(length)
+                    body = await request.content.readexactly(length) if length else b""
                 return web.json_response(dict(await upload(body)))
             except (TimeoutError, asyncio.IncompleteReadError):
                 return web.json_response({"error": "the body didn't come"}, status=408)
