@@ -259,7 +259,11 @@ def connect(nodes: Iterable[NodeProcess], keyspace: str | None = None, **options
             **options,
         },
     )
-    return cluster.connect(keyspace)
+    session = cluster.connect(keyspace)
+    # The driver is content with one connection at first, and makes the others in the background.
+    wanted = len(cluster.contact_points)
+    eventually(lambda: len(session.get_pools()) >= wanted, f"connections with {wanted} nodes")
+    return session
 
 
 def connect_to(

@@ -105,15 +105,10 @@ def test_levels_that_make_no_sense(coordinator: Session) -> None:
         (READ, Level.EACH_QUORUM),
         (INSERT.format(2), Level.SERIAL),
         (COUNT.format(1), Level.SERIAL),
+        (COUNT.format(1), Level.ANY),
     ):
         with pytest.raises(InvalidRequest):
             run(coordinator, statement, level)
-
-
-@pytest.mark.xfail(reason="a counter is taken at ANY, which Cassandra refuses")
-def test_counters_take_no_hints(coordinator: Session) -> None:
-    with pytest.raises(InvalidRequest):
-        run(coordinator, COUNT.format(1), Level.ANY)
 
 
 def test_replicas_that_are_silent(frail_ring: Ring, coordinator: Session) -> None:
