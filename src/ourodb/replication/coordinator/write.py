@@ -275,7 +275,7 @@ class WriteOperation:
         failures = self._failures or {}
         return (
             self._route.alive == len(self._pending) + len(failures)
-            and not self._is_hinted
+            and not self._route.down
             and self._write_type == "SIMPLE"
             and all(why in _REFUSALS for why in failures.values())
         )
