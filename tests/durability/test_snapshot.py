@@ -92,6 +92,23 @@ def test_a_damaged_snapshot_is_refused(own_node: NodeProcess, tmp_path: Path) ->
     assert not (tmp_path / "restored").exists()
 
 
+def test_a_snapshot_of_every_node_of_a_ring(node: NodeProcess, own_node: NodeProcess) -> None:
+    """Broken, one node that can't make its snapshot hides those that did, or is taken for done."""
+    own_node.start()
+    several = ["--admin", admin(node), "--admin", admin(own_node)]
+    made = ouro("snapshot", "both", *several, "--json")
+    assert made.returncode == 0, made.stderr
+    found = json.loads(made.stdout)["snapshots"]
+    assert [one["admin"] for one in found] == [admin(node), admin(own_node)]
+    assert all((Path(one["path"]) / "schema.bin").exists() for one in found)
+    own_node.kill()
+    again = ouro("snapshot", "rest", *several)
+    assert again.returncode == 2
+    assert "rest" in again.stdout
+    (line,) = again.stderr.splitlines()
+    assert admin(own_node) in line
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../x", ".hidden", "x" * 65, "a b", "a\nb"])
 def test_names_that_could_leave_the_folder_are_refused(node: NodeProcess, name: str) -> None:
     """Broken, a client of the admin port writes wherever it likes."""

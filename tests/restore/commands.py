@@ -42,11 +42,12 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 
 def snapshots_of(ring: Ring, name: str, to: Path) -> list[str]:
     """A snapshot of every node, moved away from where it was made."""
+    nodes = [argument for node in ring.nodes for argument in ("--admin", node.admin)]
+    made = answer(ouro("snapshot", name, *nodes, "--json"))
     found = []
-    for node in ring.nodes:
-        made = Path(answer(ouro("snapshot", name, "--admin", node.admin, "--json"))["path"])
-        moved = to / f"{name}-{node.number}"
-        made.rename(moved)
+    for number, one in enumerate(made["snapshots"] if len(ring.nodes) > 1 else [made]):
+        moved = to / f"{name}-{number}"
+        Path(one["path"]).rename(moved)
         found.append(str(moved))
     return found
 

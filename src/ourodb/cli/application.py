@@ -272,13 +272,32 @@ def bench(
 @application.command()
 def snapshot(
     name: Annotated[str, typer.Argument(help="What to call it.")],
-    admin: Annotated[str, typer.Option(help="The node's admin address.")] = "127.0.0.1:7070",
-    json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+    admin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Admin address of the node; given several times, of each.",
+            show_default="127.0.0.1:7070",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Ask every node of the ring that `ouro up` made there.")
+    ] = None,
+    json: AsJson = False,
 ) -> None:
-    """Copy a running node's data as they are now, into its data folder's `snapshots`."""
-    from ourodb.cli.snapshot import make
+    """Copy what a running node holds now into its data folder's `snapshots`; of a ring, of every node."""
+    from ourodb.cli.admin import DEFAULT_ADMIN
+    from ourodb.cli.snapshot import make, make_all
 
-    _asking(admin, None, lambda addresses: make(addresses, name, as_json=json))
+    named = admin or ([] if data is not None else [DEFAULT_ADMIN])
+    if data is None and len(named) == 1:
+        _asking(named[0], None, lambda addresses: make(addresses, name, as_json=json))
+    else:
+        _asking(
+            named[0] if data is None else None,
+            data,
+            lambda ring: make_all(list(dict.fromkeys([*named, *ring])), name, as_json=json),
+        )
 
 
 @application.command()
