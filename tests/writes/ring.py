@@ -180,13 +180,14 @@ class Ring:
 
     def position(self, table: str, key: int) -> bytes:
         """Of the partition with this key."""
-        found = self.node(0).view.schema.table("ks", table)
+        node = self._any()
+        found = node.view.schema.table("ks", table)
         assert found is not None
-        return self.node(0).rows.of(found).keys.position((key.to_bytes(4, "big", signed=True),))
+        return node.rows.of(found).keys.position((key.to_bytes(4, "big", signed=True),))
 
     def replicas(self, table: str, key: int) -> list[int]:
         """The machines that hold a partition, in the order of the ring."""
-        route = self.node(0).coordinator.route_of("ks", self.position(table, key))
+        route = self._any().coordinator.route_of("ks", self.position(table, key))
         return [self.index(node) for node in route.replicas.nodes]
 
     def strangers(self, table: str, key: int) -> list[int]:
@@ -196,8 +197,11 @@ class Ring:
 
     def index(self, node: NodeId) -> int:
         """The machine of a node."""
-        member = self.node(0).view.members[node]
+        member = self._any().view.members[node]
         return self.world.network.machines[member.peer].index
+
+    def _any(self) -> Node:
+        return next(self.node(machine.index) for machine in self.machines if machine.is_ready)
 
     # Statements
 
