@@ -217,6 +217,39 @@ def test_a_statement_that_others_finished_is_not_carried_out_again() -> None:
     ring.rest()
 
 
+def test_what_was_told_as_refused_is_never_applied() -> None:
+    """The first try is accepted by one replica; the second is refused by what was written meanwhile. Whoever asks the
+    replica that accepted the first must not finish it any more.
+    """
+    ring = Ring(4)
+    ring.set_up("CREATE TABLE ks.t (k int PRIMARY KEY, v int, w int)")
+    (coordinator,) = ring.strangers("t", 1)
+    one, two, three = ring.replicas("t", 1)
+
+    def is_proposal(message: Message) -> bool:
+        return message.verb == PROPOSE and not message.is_reply
+
+    ring.fate = lambda message: HOLD if is_proposal(message) and message.receiver != one else PASS
+    first = ring.ask(coordinator, "UPDATE ks.t SET w = 7 WHERE k = 1 IF v = null")
+    ring.run_for(0.05)
+    # Two and three promise a higher ballot, under which no quorum accepts anything.
+    ring.fate = losing(
+        lambda message: is_proposal(message) or (message.verb == PREPARE and message.receiver == one)
+    )
+    overtaking = ring.ask(two, "SELECT v FROM ks.t WHERE k = 1", Consistency.SERIAL)
+    ring.run_for(0.05)
+    ring.done(two, "UPDATE ks.t SET v = 5 WHERE k = 1", Consistency.ALL)
+    ring.fate = without(one)
+    ring.let_in()
+    assert not is_applied(ring.reply(first))
+    ring.fate = without(two)
+    reply = ring.run(three, "SELECT v, w FROM ks.t WHERE k = 1", Consistency.SERIAL)
+    assert [as_int(cell) for cell in reply.rows[0]] == [5, None]
+    assert [row["w"] for index in (one, two, three) if (row := ring.here(index, "t", 1))] == [None] * 3
+    ring.reply(overtaking)
+    ring.rest()
+
+
 def test_a_level_is_kept_also_where_others_finished(ring: Ring) -> None:
     """Told "applied" at QUORUM, a plain read at QUORUM sees it."""
     ring.fate = lambda message: (
@@ -276,6 +309,26 @@ def test_a_proposal_that_comes_late_is_refused(ring: Ring) -> None:
 # What isn't forgotten
 
 
+@pytest.mark.parametrize("sync_period_ms", [None, 60_000])
+def test_nothing_is_answered_for_before_it_is_on_disk(sync_period_ms: int | None) -> None:
+    """Under either durability."""
+    ring = Ring(sync_period_ms=sync_period_ms)
+    ring.set_up(T)
+    ring.machines[1].disk.conditions.sync_us = 200_000
+    for verb in PHASES:
+        ring.seen.clear()
+        promise = ring.ask(0, put(1, above=1) if verb == COMMIT else put(1), Consistency.ALL)
+        assert ring.world.run_until(
+            lambda verb=verb: any(seen.verb == verb and seen.receiver == 1 for seen in ring.seen), 2
+        )
+        ring.run_for(0.1)
+        assert not any(seen.verb == verb and seen.sender == 1 for seen in ring.seen)
+        ring.reply(promise)
+        ring.run_for(1)
+        assert any(seen.verb == verb and seen.sender == 1 for seen in ring.seen)
+    ring.rest()
+
+
 @pytest.mark.parametrize("with_machine", [False, True])
 def test_promises_and_acceptances_survive_their_node(ring: Ring, with_machine: bool) -> None:
     """Node 1 accepts, and dies, with its power or without; node 0, the only other that has accepted, is cut off."""
@@ -290,6 +343,17 @@ def test_promises_and_acceptances_survive_their_node(ring: Ring, with_machine: b
     assert read(ring, 2) == 7
     ring.fate = lambda message: PASS
     ring.reply(first)
+
+
+def test_rows_that_aren_t_in_memory_are_read_and_written_all_the_same(ring: Ring) -> None:
+    """What says that it has seen a commit has its data."""
+    assert is_applied(ring.run(0, put(1), Consistency.ALL))
+    for index in range(3):
+        ring.kill(index)
+        ring.machines[index].disk.conditions.later_one_in = 1
+        ring.start(index)
+    assert is_applied(ring.run(0, put(2, above=1), Consistency.ALL))
+    assert [as_int(row["v"]) for index in range(3) if (row := ring.here(index, "t", 1))] == [2, 2, 2]
 
 
 def test_an_old_ballot_is_refused_after_a_restart(ring: Ring) -> None:
