@@ -74,13 +74,14 @@ class Ring:
         network: Network | None = None,
         locations: Sequence[tuple[str, str]] | None = None,
         options: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
+        environment: Callable[[int], Mapping[str, str]] = lambda number: {},
     ) -> None:
         """Nothing is started yet.
 
         Args:
             locations: data centre and rack of each node.
             options: of ``ouro serve``, for all.
+            environment: variables of each node, by its number from 1 on.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.network = network
@@ -100,7 +101,7 @@ class Ring:
                     peer_port=PEER_PORT,
                     admin_port=ADMIN_PORT,
                     inside=() if network is None else network.inside(host),
-                    environment=environment,
+                    environment=environment(number),
                 )
             )
 
@@ -245,8 +246,8 @@ def connect(nodes: Iterable[NodeProcess], keyspace: str | None = None, **options
     """
     cluster = Cluster(
         [node.host for node in nodes],
-        port=CQL_PORT,
         **{
+            "port": CQL_PORT,
             "protocol_version": 5,
             "execution_profiles": {EXEC_PROFILE_DEFAULT: profile()},
             "reconnection_policy": ConstantReconnectionPolicy(0.5, None),
