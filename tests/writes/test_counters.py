@@ -93,6 +93,28 @@ def test_a_leader_that_dies_before_others_know_has_added_once(ring: Ring) -> Non
     assert total(ring) == 3
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_node_that_lost_what_others_have_seen_of_it_loses_nothing_that_it_adds_then(seed: int) -> None:
+    """A read spreads an increment that isn't synced yet; then the power goes, and the clock is set back."""
+    ring = Ring(3, seed=seed)
+    ring.set_up(C)
+    leader, other = ring.replicas("c", 1)[:2]
+    ring.done(leader, ADD)
+    ring.machines[leader].disk.conditions.sync_us = 1_000_000
+    ring.ask(leader, ADD)
+    ring.run_for(0.05)
+    seen = as_int(ring.done(other, "SELECT n FROM ks.c WHERE k = 1", Consistency.ALL).cell("n"))
+    ring.kill(leader, with_machine=True)
+    ring.machines[leader].disk.conditions.sync_us = 100
+    ring.machines[leader].jump(-60_000_000)
+    ring.start(leader)
+    for _ in range(3):
+        ring.done(leader, ADD)
+    assert seen == 2
+    assert total(ring) in (4, 5)
+    ring.rest()
+
+
 def test_a_value_that_arrives_twice_counts_once(ring: Ring) -> None:
     ring.fate = lambda message: TWICE if message.verb == Verb.WRITE and not message.is_reply else PASS
     for index in range(4):
