@@ -34,6 +34,7 @@ from ourodb.storage.chunk import Chunk, lacking, live_row, merge_partitions, rea
 from ourodb.storage.keys import ALL_ROWS, HEADER_BYTE, RANGE_TOMBSTONE_BYTE
 from ourodb.storage.meaning import DIGEST_BYTES
 from ourodb.storage.mutation import Mutation, MutationBuilder
+from ourodb.storage.record import Header, encode_header
 from ourodb.storage.row import LiveRow
 
 ONE, TWO, THREE = NodeId(1), NodeId(2), NodeId(3)
@@ -300,6 +301,38 @@ def test_a_read_that_waits_does_not_keep_later_ones_from_asking_more(policy: str
         assert story.node.fetches.speculations == before + 1
 
 
+def test_always_asks_one_more_at_once() -> None:
+    story = Story(with_options(PLAIN, speculative_retry="ALWAYS"), held=[NEW, NEW, NEW])
+    watched = story.read()
+    assert len(story.to(TWO)) == len(story.to(THREE)) == 1
+    story.net.deliver(story.to(THREE)[0])
+    story.net.deliver(next(message for message in story.net.messages if message.is_reply))
+    assert watched.woken == 1
+
+
+def test_a_chunk_of_a_range_is_waited_for_longer() -> None:
+    """By the measure of rows each chunk of a scan would be late, and every scan cost twice as much."""
+    story = Story(with_options(PLAIN, speculative_retry="5ms"), held=[NEW, NEW, NEW])
+    command = RangeCommand(story.node.rows, b"", None, ALL_ROWS, story.now_s())
+    story.node.fetch(command, story.position, Consistency.QUORUM)
+    story.net.pass_ms(50)
+    assert not story.to(THREE)
+    story.net.pass_ms(100)
+    assert story.to(THREE)
+
+
+def test_a_damaged_record_ends_the_read() -> None:
+    """It is found when answers are compared, in the midst of somebody's reply."""
+    story = Story(held=[BIG_NEW, BIG_NEW, None])
+    ((key, record),) = story.node.store.scan(0, b"", b"\xff" * 8)
+    story.node.store.apply([(0, key, b"\x09" + record[1:])])
+    watched = story.read()
+    story.net.deliver_all()
+    assert isinstance(watched.fetch.error, ReadFailure)
+    assert watched.woken == 1
+    story.check_nothing_waits()
+
+
 def test_a_replica_that_fails_when_asked_for_its_records_is_replaced() -> None:
     story = Story(held=[BIG_OLD, BIG_NEW, BIG_NEW])
     watched = story.read()
@@ -316,17 +349,42 @@ def test_a_replica_that_fails_when_asked_for_its_records_is_replaced() -> None:
 
 
 def test_one_who_was_too_slow_for_the_first_round_may_help_in_the_second() -> None:
-    story = Story(
-        with_options(PLAIN, speculative_retry="5ms"), held=[BIG_OLD, BIG_NEW, BIG_OLD], level=Consistency.TWO
+    """Node 4 holds no copy. The first of three is slow, the second differs from the third, and then fails."""
+    net = Net(with_options(PLAIN, speculative_retry="5ms"), 4)
+    node = net.nodes[NodeId(4)]
+    key = next(
+        key
+        for key in (number.to_bytes(4, "big") for number in range(100))
+        if node.id not in node.route(node.rows.keys.position([key])).replicas.nodes
     )
-    watched = story.read()
-    story.net.pass_ms(20)
-    slow = story.to(TWO)[0]
-    story.net.lose(slow)
-    story.net.deliver(story.to(THREE)[0])
-    story.net.deliver_all()
-    assert story.value(watched.fetch.chunk) == b"old" + BIG
-    story.check_nothing_waits()
+    position = node.rows.keys.position([key])
+    for number, value in ((ONE, b"new"), (TWO, b"new"), (THREE, b"old")):
+        builder = MutationBuilder(node.rows.keys, position, int(number), 0)
+        builder.row([KEY]).cell(PLAIN.columns["v"], value + BIG)
+        change = builder.build()
+        assert change is not None
+        net.nodes[number].hold(change)
+    command = RowCommand(node.rows, position, node.rows.keys.clustering([KEY]), net.now_ns // 10**9)
+    watched = node.fetch(command, position, Consistency.QUORUM)
+
+    def asked(number: NodeId) -> Message:
+        (found,) = [message for message in net.messages if message.receiver == number]
+        return found
+
+    slow = asked(ONE)
+    net.deliver(asked(TWO))
+    net.deliver(asked(node.id))
+    net.lose(slow)
+    net.pass_ms(20)
+    net.deliver(asked(THREE))
+    net.deliver(asked(node.id))
+    net.refuse(asked(TWO))
+    net.deliver(asked(node.id))
+    net.deliver(asked(ONE))
+    net.deliver_all()
+    assert watched.woken == 1
+    assert watched.fetch.chunk is not None
+    assert node.peers.in_flight == 0
 
 
 def test_a_repair_that_one_replica_refuses_goes_to_another() -> None:
@@ -605,7 +663,9 @@ def check(
         for number in replicas:
             found = read_slices(net.nodes[number].rows, partition.position, ALL_ROWS, **NO_LIMITS)
             copies += found.partitions or [Mutation(partition.incarnation, partition.position, [])]
-        for piece in pieces(partition):
+        # Without what is shadowed in it.
+        clean = lacking(partition, None, now_s, GC_GRACE_S)
+        for piece in [] if clean is None else pieces(clean):
             holders = 0
             for copy in copies:
                 together = merge_partitions([copy, piece])
@@ -616,7 +676,7 @@ def check(
 def pieces(partition: Mutation) -> list[Mutation]:
     """What it says, record by record: each may be on other replicas."""
     found = []
-    header = [(suffix, record) for suffix, record in partition.writes if suffix == HEADER_BYTE]
+    header = [(HEADER_BYTE, encode_header(Header(None, True)))]
     for suffix, record in partition.writes:
         writes = [*header, (suffix, record)] if suffix[:1] == RANGE_TOMBSTONE_BYTE else [(suffix, record)]
         found.append(Mutation(partition.incarnation, partition.position, writes))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import product
+from itertools import chain, product
 from random import Random
 
 import pytest
@@ -27,7 +27,7 @@ from ourodb.errors import ReadFailure
 from ourodb.ports import NodeId
 from ourodb.replication.coordinator.read import Read, rows_wanted
 from ourodb.storage.mutation import Mutation, MutationBuilder
-from ourodb.storage.row import PAUSE
+from ourodb.storage.row import PAUSE, LiveRow
 
 GARBAGE, DELETION, DATA = 1, 2, 3
 """Timestamps."""
@@ -167,7 +167,7 @@ def test_what_this_node_has_is_read_in_steps_too() -> None:
     net = Net(TABLE, 1, factor=1)
     node = net.nodes[NodeId(1)]
     keys = node.rows.keys
-    for p in range(20):
+    for p in range(60):
         builder = MutationBuilder(keys, keys.position([int_bytes(p), int_bytes(0)]), 1, options().now_s)
         for c in range(100):
             row = builder.row([int_bytes(0), int_bytes(0), int_bytes(c)])
@@ -176,9 +176,72 @@ def test_what_this_node_has_is_read_in_steps_too() -> None:
         assert mutation is not None
         node.hold(mutation)
     stream = [*node.replicated(Consistency.ONE, 100).scan(options().now_s)]
-    assert len(stream) - stream.count(PAUSE) == 2_000
+    assert len(stream) - stream.count(PAUSE) == 6_000
     longest = max(len(run) for run in "".join("p" if row is PAUSE else "r" for row in stream).split("p"))
-    assert longest <= 2 * limits.ROWS_PER_STEP + 100
+    assert longest <= limits.CHUNK_KEYS_PER_PASS + limits.ROWS_PER_STEP
+
+
+@pytest.mark.parametrize("keys_per_chunk", [1, 2, 3, 100])
+def test_a_static_row_stands_alone_only_where_no_chunk_has_a_live_row(keys_per_chunk: int) -> None:
+    """The last chunks of a partition hold nothing but what was deleted."""
+    net = Net(TABLE, 3)
+    node = net.nodes[NodeId(1)]
+    keys = node.rows.keys
+    now_s = options().now_s
+    for p, live in ((1, True), (2, False)):
+        builder = MutationBuilder(keys, keys.position([int_bytes(p), int_bytes(0)]), 1, now_s)
+        builder.static_row().cell(TABLE.columns["s"], int_bytes(7))
+        for c in range(5):
+            row = builder.row([int_bytes(0), int_bytes(0), int_bytes(c)])
+            if live and c == 0:
+                row.marker()
+            else:
+                row.delete()
+        mutation = builder.build()
+        assert mutation is not None
+        for holder in net.nodes.values():
+            holder.hold(mutation)
+    draw = Random(1)
+    with small_chunks(draw):
+        limits.CHUNK_KEYS_PER_PASS = keys_per_chunk  # type: ignore[misc]
+        rows = node.replicated(Consistency.QUORUM)
+        positions = sorted(keys.position([int_bytes(p), int_bytes(0)]) for p in (1, 2))
+        streams = [rows.scan(now_s, static_alone=True)]
+        streams.append(chain.from_iterable(rows.read(at, now_s, static_alone=True) for at in positions))
+        for stream in streams:
+            found = []
+            for row in stream:
+                if isinstance(row, LiveRow):
+                    found.append((row.partition.values[0], row.clustering_key is None))
+                net.deliver_all()
+            assert sorted(found) == [(int_bytes(1), False), (int_bytes(2), True)]
+
+
+def test_rows_that_are_gone_do_not_cost_a_round_each() -> None:
+    """The next chunk is longer than the one in which nothing was found."""
+    net = Net(TABLE, 3)
+    node = net.nodes[NodeId(1)]
+    keys = node.rows.keys
+    position = keys.position([int_bytes(1), int_bytes(0)])
+    for c in range(900):
+        builder = MutationBuilder(keys, position, 1, options().now_s)
+        builder.row([int_bytes(0), int_bytes(0), int_bytes(c)]).delete()
+        if c == 0:
+            builder.row([int_bytes(1), int_bytes(0), int_bytes(0)]).marker()
+        mutation = builder.build()
+        assert mutation is not None
+        for holder in net.nodes.values():
+            holder.hold(mutation)
+    for read in ("read", "scan"):
+        rows = node.replicated(Consistency.QUORUM, 2)
+        now_s = options().now_s
+        stream = rows.read(position, now_s) if read == "read" else rows.scan(now_s)
+        found = 0
+        for row in stream:
+            found += row is not PAUSE
+            net.deliver_all()
+        assert found == 1
+        assert rows.fetched < 10
 
 
 @pytest.mark.parametrize(

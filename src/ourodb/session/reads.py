@@ -182,10 +182,13 @@ class Reads:
         if level in (Consistency.SERIAL, Consistency.LOCAL_SERIAL):
             return self._serial_rows(rows, command, level)
         positions = command.positions
-        if positions is None:
-            here = coordinator.scans_here(table, level)
-        else:
+        if positions is not None:
             here = all(coordinator.reads_here(table, level, position) for position in positions)
+        elif command.range is not None:
+            ranges = coordinator.routes(table.keyspace).between(*command.range)
+            here = all(route.read_nodes(level) == (coordinator.peers.me,) for _, _, route in ranges)
+        else:
+            here = True
         return rows if here else coordinator.rows(rows, level, rows_wanted(command))
 
     def _serial_rows(self, rows: TableRows, command: ReadCommand, level: int) -> TableRows | ReplicatedRows:

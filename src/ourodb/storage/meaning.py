@@ -159,12 +159,6 @@ def lacking(
         with_header = with_header or any(suffix[0] == STATIC_ELEMENT for suffix in surplus)
         ranges = ranges or _any_covered(fragments, surplus)
     writes: list[KeyedRecord] = []
-    if ranges:
-        # Fragments mean something together only, and only where the header says that there are any.
-        header = header or Header()
-        header.has_ranges = True
-        writes.append((HEADER_BYTE, encode_header(header)))
-        with_header = False
     deleted = NEVER if header is None or header.deletion is None else header.deletion[0]
     cursor = RangeCursor(fragments) if fragments else None
     for suffix, record in merged.writes:
@@ -173,7 +167,8 @@ def lacking(
             if ranges:
                 writes.append((suffix, record))
         elif record[0] == HEADER_FORMAT:
-            if with_header or (suffix in missing and not ranges):
+            # Fragments mean something together only, and only where the header says that there are any.
+            if with_header or ranges or suffix in missing:
                 writes.append((suffix, record))
         elif suffix in missing:
             left = _unshadowed(suffix, record, deleted, cursor)

@@ -18,6 +18,7 @@ Source: Cassandra's ``AbstractReadExecutor``, ``DigestResolver``, ``BlockingRead
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from ourodb import limits
 from ourodb.errors import OuroError, ReadFailure, ReadTimeout, RequestError
@@ -26,7 +27,7 @@ from ourodb.ports import DATA as DATA_LANE
 from ourodb.ports import Clock, NodeId, Store
 from ourodb.replication.consistency import LOCAL_LEVELS
 from ourodb.replication.messages import Reason, client_code, decode_failure, reason_of
-from ourodb.replication.peers import Peers
+from ourodb.replication.peers import Peers, RequestClass
 from ourodb.replication.replica.reads import ReadCommand, true_digest
 from ourodb.replication.replica.writes import Writes
 from ourodb.replication.routes import Route
@@ -38,6 +39,9 @@ from ourodb.storage.record import CorruptRecord
 from ourodb.storage.row import Wait
 
 MICROS = 1_000_000
+
+RANGE_PATIENCE: Final = 20
+"""A chunk of a range takes so many times as long as a row, by the measure of which one waits."""
 
 
 class FetchContext:
@@ -185,6 +189,8 @@ class Fetch:
                     self._give_up(node)
         if me in self._pending:
             self._read_here()
+        if not self.is_done and self.command.rows.table.options.speculative_retry.upper() == "ALWAYS":
+            self._speculate()
         return self
 
     # The operation
@@ -198,7 +204,8 @@ class Fetch:
             self._failed(node, *decode_failure(body))
             return self.is_done
         context = self._context
-        context.observe_us(node, (context.clock.monotonic_ns() - asked_ns) // 1000, True)
+        if self.command.kind == RequestClass.READ:
+            context.observe_us(node, (context.clock.monotonic_ns() - asked_ns) // 1000, True)
         del pending[node]
         answers = self._answers
         answers[node] = body
@@ -218,9 +225,8 @@ class Fetch:
         if waited_ms < limits.SPECULATE_MS_MIN:
             return False
         if not self._has_speculated and not self.is_done and self._repair is None:
-            policy = self.command.rows.table.options.speculative_retry
-            if waited_ms >= self._context.speculate_after_ms(policy):
-                self._speculate()
+            if waited_ms >= patience_ms(self._context, self.command):
+                self._slow()
         return True
 
     # Asking
@@ -282,15 +288,19 @@ class Fetch:
         else:
             self._send(node)
 
-    def _speculate(self) -> None:
-        """Somebody is slow: whoever that is will be asked less, and another one now."""
-        self._has_speculated = True
+    def _slow(self) -> None:
+        """Somebody takes long: whoever that is will be asked less, and another one now."""
         context = self._context
         now_ns = context.clock.monotonic_ns()
         for node, asked_ns in self._pending.items():
             context.observe_us(node, (now_ns - asked_ns) // 1000, False)
+        self._speculate()
+
+    def _speculate(self) -> None:
+        """Ask one more, once."""
+        self._has_speculated = True
         if self._others():
-            context.speculations += 1
+            self._context.speculations += 1
             self._ask_spare()
 
     def _failed(self, node: NodeId, reason: int, text: str) -> None:
@@ -330,9 +340,18 @@ class Fetch:
 
     def _look(self) -> None:
         """Is that enough?"""
-        answers = self._answers
-        if len(answers) < self._required or self.is_done or self._repair is not None:
+        if len(self._answers) < self._required or self.is_done or self._repair is not None:
             return
+        try:
+            self._weigh()
+        except OuroError as error:
+            # Some record can't be read: this node's are as likely damaged as others'.
+            self._message = str(error)
+            self._failures = {**(self._failures or {}), self._context.peers.me: reason_of(error)}
+            self._finish(None, self._failure())
+
+    def _weigh(self) -> None:
+        """Enough have answered: what do they say together?"""
         if self._reconciling:
             self._merge()
         elif self._required == 1:
@@ -477,6 +496,12 @@ class Fetch:
             self.wake()
 
 
+def patience_ms(context: FetchContext, command: ReadCommand) -> int:
+    """How long to wait before another replica is asked."""
+    wait_ms = context.speculate_after_ms(command.rows.table.options.speculative_retry)
+    return wait_ms if command.kind == RequestClass.READ else wait_ms * RANGE_PATIENCE
+
+
 def is_digest(answer: Answered) -> bool:
     """Whether a replica gave no records."""
     return isinstance(answer, bytes) and len(answer) == DIGEST_BYTES
@@ -552,8 +577,7 @@ class _Repair:
     def on_tick(self, waited_ms: int) -> bool:
         if waited_ms < limits.SPECULATE_MS_MIN:
             return False
-        policy = self._command.rows.table.options.speculative_retry
-        if not self._has_speculated and waited_ms >= self._context.speculate_after_ms(policy):
+        if not self._has_speculated and waited_ms >= patience_ms(self._context, self._command):
             self._has_speculated = True
             for mutations in list(self._waiting.values()):
                 if self._others:

@@ -5,6 +5,9 @@ level.
 from replicas, merged, and resolved by the very code that reads the local store. While a chunk is on its way
 the stream gives PAUSE, and ``waiting`` is the fetch that whoever steps the stream should wait for.
 
+A first chunk is no longer than what the reader wants. Where that doesn't do, as much of it was deleted or filtered, the
+following ones grow.
+
 A scan goes along the ring in token order, one token range after the other; as long as ranges give few rows,
 the next ones are fetched at the same time.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ourodb import limits
 from ourodb.replication.coordinator.fetch import Fetch, FetchContext
@@ -27,6 +30,9 @@ from ourodb.storage.rows import TableRows
 from ourodb.storage.tombstones import TombstoneWatch
 
 AnyFetch: TypeAlias = Fetch | SerialFetch
+
+GROWTH: Final = 4
+"""So much longer is the next chunk of a read that isn't over with the first."""
 
 FirstFetch = Callable[[SlicesCommand, Route], SerialFetch]
 """Begins the first chunk of a read in another way than the others."""
@@ -116,11 +122,12 @@ class ReplicatedRows:
     ) -> Iterator[LiveRow | Pause]:
         """Read a partition, of which rows may have been given already."""
         route = self._routes.find(position)
+        rows_max = self._rows_max
         while True:
             fetch: AnyFetch | None = self._started.pop(position, None)
             if fetch is None:
                 command = SlicesCommand(
-                    self._rows, position, slices, now_s, reverse=reverse, rows_max=self._rows_max
+                    self._rows, position, slices, now_s, reverse=reverse, rows_max=rows_max
                 )
                 if self._first is not None:
                     fetch = self._first(command, route)
@@ -153,6 +160,7 @@ class ReplicatedRows:
                 return
             self._meet_unread_ranges(watch, position, chunk, reverse)
             slices = rest
+            rows_max = min(rows_max * GROWTH, limits.CHUNK_ROWS_MAX)
 
     def scan(
         self,
@@ -182,7 +190,8 @@ class ReplicatedRows:
                 if following is None:
                     break
                 low, high, route = following
-                begun.append((low, high, route, self._start(self._range(low, high, slices, now_s), route)))
+                command = self._range(low, high, slices, now_s, self._rows_max)
+                begun.append((low, high, route, self._start(command, route)))
             if not begun:
                 return
             part = _Scan(now_s, slices, static_alone, watch, *begun.popleft())
@@ -193,6 +202,7 @@ class ReplicatedRows:
     def _scan_range(self, scan: _Scan) -> Generator[LiveRow | Pause, None, int]:
         """The rows of one token range; returns how many."""
         now_s, slices = scan.now_s, scan.slices
+        rows_max = self._rows_max
         count = 0
         while True:
             chunk = yield from self._await(scan.fetch)
@@ -221,7 +231,8 @@ class ReplicatedRows:
             scan.low = next_position(end[0])
             if scan.high is not None and scan.low >= scan.high:
                 return count
-            scan.fetch = self._start(self._range(scan.low, scan.high, slices, now_s), scan.route)
+            rows_max = min(rows_max * GROWTH, limits.CHUNK_ROWS_MAX)
+            scan.fetch = self._start(self._range(scan.low, scan.high, slices, now_s, rows_max), scan.route)
 
     def _scan_partial(
         self, scan: _Scan, chunk: Chunk, found: TableRows, position: bytes, bound: bytes
@@ -263,8 +274,10 @@ class ReplicatedRows:
             unread = sum(start > rows[-1] for start in ranges) if rows else len(ranges)
         watch.meet(self.keys, position, unread)
 
-    def _range(self, low: bytes, high: bytes | None, slices: Sequence[Slice], now_s: int) -> RangeCommand:
-        return RangeCommand(self._rows, low, high, slices, now_s, rows_max=self._rows_max)
+    def _range(
+        self, low: bytes, high: bytes | None, slices: Sequence[Slice], now_s: int, rows_max: int
+    ) -> RangeCommand:
+        return RangeCommand(self._rows, low, high, slices, now_s, rows_max=rows_max)
 
     def _start(self, command: ReadCommand, route: Route) -> Fetch:
         self.fetched += 1
