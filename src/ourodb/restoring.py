@@ -127,9 +127,11 @@ class Restoring:
         self._scheduler = scheduler
         self._waiting: dict[int, Done] = {}
         self._number = 0
+        self._stopped = False
 
     def stop(self) -> None:
         """The node stops: whoever waits is told to go elsewhere."""
+        self._stopped = True
         waiting, self._waiting = self._waiting, {}
         for done in waiting.values():
             done(Overloaded("this node is stopping"))
@@ -250,7 +252,13 @@ class Restoring:
         self._scheduler.soon(callback)
 
     def _awaited(self, done: Done) -> Done:
-        """``done``, which ``stop`` calls if nobody did."""
+        """``done``, which ``stop`` calls if nobody did.
+
+        Raises:
+            Overloaded: it has been called.
+        """
+        if self._stopped:
+            raise Overloaded("this node is stopping")
         self._number += 1
         number = self._number
         self._waiting[number] = done

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from pathlib import Path
 
+import pytest
 from cassandra import ConsistencyLevel
 from tests.restore.between import Between, Forward
 from tests.restore.commands import answer, into, ouro, refusal, snapshots_of
@@ -137,21 +139,29 @@ def test_a_restore_that_broke_off_goes_on_where_it_ended(source: Source, target:
     assert_same(source.view, view(target.session, name))
 
 
-def test_a_node_dies_in_the_midst_of_it(source: Source, target: Ring, name: str) -> None:
-    """Broken, the loss of one node of three stops a restore, or that node never gets what it missed."""
-    died = []
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_a_node_goes_in_the_midst_of_it(source: Source, target: Ring, name: str, how: str) -> None:
+    """Broken, the loss of the node that is spoken to stops a restore, or it never gets what it missed; or a node that
+    is told to stop waits for the restore.
+    """
+    node = target.nodes[2]
+    end = threading.Thread(target=getattr(node, how))
 
-    def kill(number: int, forward: Forward) -> tuple[int, bytes]:
-        if number == 2:
-            target.nodes[2].kill()
-            died.append(number)
+    def end_it(number: int, forward: Forward) -> tuple[int, bytes]:
+        if number == 1:
+            end.start()
         return forward()
 
+    def wait_for_it(number: int, forward: Forward) -> tuple[int, bytes]:
+        return forward() if end.ident is not None else (503, json.dumps({"error": "not yet"}).encode())
+
+    first, second = Between(node.admin, end_it), Between(target.nodes[0].admin, wait_for_it)
     try:
-        with Between(target.nodes[0].admin, kill) as between:
-            options = ["--keyspace", f"shop={name}", "--replication", "3", "--json"]
-            answer(ouro("restore", source.snapshot, "--into", between.admin, *into(target, 2), *options))
-        assert died
+        with first, second:
+            options = ["--into", first.admin, "--into", second.admin, "--keyspace", f"shop={name}"]
+            answer(ouro("restore", source.snapshot, *options, "--replication", "3", "--json"))
+        end.join()
+        assert not node.is_running
     finally:
         target.make_whole()
     # Its own rows alone: hints bring what it missed, sooner or later.

@@ -58,6 +58,10 @@ PATIENCE_S = 60.0
 """How long the cluster may take nothing before a restore gives up."""
 
 
+RECORDS_PER_STEP = 10_000
+"""Records that are read between two steps of the bar."""
+
+
 class RestoreError(Exception):
     """One line for whoever restores."""
 
@@ -120,7 +124,7 @@ def into_cluster(asked: Asked) -> int:
         out.print(f"! {warning}")
     names = ", ".join(report["keyspaces"]) or "no keyspace"
     out.print(
-        f"restored {names}: {report['records']:,} rows, {size(report['bytes'])}, in {report['seconds']:.1f} s"
+        f"restored {names}: {report['records']:,} records, {size(report['bytes'])}, in {report['seconds']:.1f} s"
     )
     return 0
 
@@ -366,8 +370,10 @@ class _Restore:
                 for key, record in scan:
                     one.records += 1
                     one.record_bytes += len(key) + len(record)
-            bar.update(task, completed=sum(other.record_bytes for other in work))
-        bar.update(task, total=sum(one.record_bytes for one in work))
+                    if not one.records % RECORDS_PER_STEP:
+                        bar.update(task, completed=sum(other.record_bytes for other in work))
+        total = sum(one.record_bytes for one in work)
+        bar.update(task, total=total, completed=total)
 
     def _send(self, bar: Progress, addresses: Sequence[str], level: int, work: Sequence[_TableWork]) -> int:
         """Send all rows; returns how many batches were sent again."""
@@ -404,7 +410,7 @@ class _Figures:
             self._bar.update(self._task, advance=batch.bytes, figures=self._text())
 
     def _text(self) -> str:
-        return f"{self._records:,} of {self._total:,} rows"
+        return f"{self._records:,} of {self._total:,} records"
 
 
 def batches(work: Sequence[_TableWork], level: int) -> Iterator[Batch]:

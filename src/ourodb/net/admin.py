@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ourodb import limits
-from ourodb.errors import ConfigurationProblem, OuroError, RequestError
+from ourodb.errors import ConfigurationProblem, OuroError, Overloaded, RequestError
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -48,6 +48,8 @@ class AdminServer:
         self.metrics = metrics
         self.uploads = uploads or {}
         self._uploading = 0
+        self._bodies: dict[asyncio.Task[bytes], None] = {}
+        self._ending = False
         self._socket: socket.socket | None = None
         self._runner: web.AppRunner | None = None
         self._loading: asyncio.Task[None] | None = None
@@ -78,6 +80,10 @@ class AdminServer:
     async def stop(self) -> None:
         if self._loading is not None:
             await self._loading
+        # Nothing is read from now on: a body that isn't there yet won't come.
+        self._ending = True
+        for body in self._bodies:
+            body.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
         if self._socket is not None:
@@ -111,9 +117,7 @@ class AdminServer:
                 return web.json_response({"error": "too much is being restored at a time"}, status=503)
             self._uploading += 1
             try:
-                async with asyncio.timeout(limits.RESTORE_UPLOAD_SECONDS_MAX):
-                    body = await request.content.readexactly(length) if length else b""
-                return web.json_response(dict(await upload(body)))
+                return web.json_response(dict(await upload(await self._body(request, length))))
             except (TimeoutError, asyncio.IncompleteReadError):
                 return web.json_response({"error": "the body didn't come"}, status=408)
             except OuroError as error:
@@ -123,6 +127,29 @@ class AdminServer:
                 self._uploading -= 1
 
         return handle
+
+    async def _body(self, request: web.Request, length: int) -> bytes:
+        """The body of an upload.
+
+        Raises:
+            TimeoutError, asyncio.IncompleteReadError: it didn't come.
+            Overloaded: this server is stopped meanwhile.
+        """
+        if self._ending:
+            raise Overloaded("this node is stopping")
+        if not length:
+            return b""
+        reading = asyncio.ensure_future(request.content.readexactly(length))
+        self._bodies[reading] = None
+        try:
+            async with asyncio.timeout(limits.RESTORE_UPLOAD_SECONDS_MAX):
+                return await reading
+        except asyncio.CancelledError:
+            if self._ending:
+                raise Overloaded("this node is stopping") from None
+            raise
+        finally:
+            del self._bodies[reading]
 
     async def _scrape(self, request: web.Request) -> web.Response:
         from aiohttp import web
