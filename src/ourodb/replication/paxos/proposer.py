@@ -21,10 +21,10 @@ proposal that was accepted last says that all before it is settled (CASSANDRA-12
 **A proposal that lost its ballot** while somebody may have accepted it can still be finished by others, under ballots
 of theirs, until a quorum has accepted something later. So the proposer remembers each that it made. When its next
 ballot finds one of them accepted last, it finishes that; when the history of what was chosen names one, that one was
-chosen. A statement is decided anew only after a quorum that has promised a higher ballot knows of neither, and what is
-decided then is chosen only together with the death of all before it. Where the history doesn't reach back far enough,
-or time runs out, the client is told that the outcome is unknown; it is never told "not applied", or an error that means
-it, of something that may have been, or may yet be, applied.
+chosen; when that history goes on without it, it is dead. A statement is decided anew only after a quorum that has
+promised a higher ballot knows of neither, and what is decided then is chosen only together with the death of all before
+it. Where the history doesn't reach back far enough, or time runs out, the client is told that the outcome is unknown;
+it is never told "not applied", or an error that means it, of something that may have been, or may yet be, applied.
 
 LOCAL_SERIAL takes its quorums from one data centre. As in Cassandra it is no protection against statements on the same
 partition that use SERIAL, or LOCAL_SERIAL in another one.
@@ -408,6 +408,10 @@ class Proposer:
             if len(history) >= HISTORY_MAX and history[0] > next(iter(self._proposed)):
                 self._unknown()
                 return
+            # What was chosen under a later ballot has killed those that it doesn't name.
+            self._proposed = {
+                origin: ours for origin, ours in self._proposed.items() if origin > latest.committed
+            }
         if newest.accepted > latest.committed:
             if newest.proposal:
                 ours = self._proposed.get(newest.origin)
