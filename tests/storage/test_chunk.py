@@ -23,6 +23,7 @@ from ourodb.storage.chunk import (
     covered,
     cut,
     decode_chunk,
+    live_row,
     merge_partitions,
     read_range,
     read_row,
@@ -197,6 +198,12 @@ def test_single_rows(seed: int, name: str) -> None:
             assert not isinstance(row, Wait)
             assert not isinstance(expected, Wait)
             assert content(row) == content(expected)
+            chunk = Chunk([merge_partitions(held)] if held else [])
+            found_row = live_row(oracle.rows, chunk, position, key, now_s)
+            assert content(found_row) == content(expected)
+            assert found_row is None or (
+                content(found_row.partition.static) == content(expected.partition.static)
+            )
 
 
 def scan_chained(

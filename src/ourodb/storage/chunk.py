@@ -54,6 +54,7 @@ from ourodb.storage.record import (
 )
 from ourodb.storage.row import LiveRow, Wait
 from ourodb.storage.rows import TableRows
+from ourodb.storage.scan import PartitionScan, ScanView
 from ourodb.storage.tombstones import TombstoneWatch
 
 _COUNT = struct.Struct(">I")
@@ -512,6 +513,8 @@ def live_row(
 ) -> LiveRow | None:
     """The row that a chunk of ``read_row`` holds; None when nothing in it is live.
 
+    Args:
+        clustering_key: of the row that was asked for.
     Raises:
         TooManyTombstones: as ``TableRows.get_row``.
     """
@@ -520,6 +523,13 @@ def live_row(
     writes = chunk.partitions[0].writes
     if len(writes) == 1 and writes[0][0][0] == ROW and not rows.is_multicell:
         return rows.resolve(position, clustering_key, writes[0][1], now_s)
-    row = rows_of(rows, chunk.partitions).get_row(position, clustering_key, now_s, watch)
-    assert not isinstance(row, Wait)
-    return row
+    table = rows.table
+    known = table.by_id.keys() if table.dropped else None
+    view = ScanView(rows.keys, known, rows.is_multicell, now_s, ALL_ROWS, False, watch or rows.watch())
+    prefix = rows.use.incarnation + position
+    scan = PartitionScan(view, prefix, None)
+    for suffix, record in writes:
+        row = scan.feed(prefix + suffix, record)
+        if row is not None:
+            return row
+    return scan.finish()

@@ -17,15 +17,16 @@ Source: Cassandra's ``AbstractReadExecutor``, ``DigestResolver``, ``BlockingRead
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ourodb import limits
 from ourodb.errors import OuroError, ReadFailure, ReadTimeout, RequestError
-from ourodb.peer.messages import FAILED, Verb
+from ourodb.peer.messages import FAILED
 from ourodb.ports import DATA as DATA_LANE
 from ourodb.ports import Clock, NodeId, Store
 from ourodb.replication.consistency import LOCAL_LEVELS
+from ourodb.replication.coordinator.read_repair import ReadRepair
 from ourodb.replication.messages import Reason, client_code, decode_failure, reason_of
 from ourodb.replication.peers import Peers, RequestClass
 from ourodb.replication.replica.reads import ReadCommand, true_digest
@@ -37,8 +38,6 @@ from ourodb.storage.meaning import DIGEST_BYTES, dropped_from, lacking
 from ourodb.storage.mutation import Mutation
 from ourodb.storage.record import CorruptRecord
 from ourodb.storage.row import Wait
-
-MICROS = 1_000_000
 
 RANGE_PATIENCE: Final = 20
 """A chunk of a range takes so many times as long as a row, by the measure of which one waits."""
@@ -88,6 +87,11 @@ class FetchContext:
         self.repairs = 0
         self.mismatches = 0
         self.speculations = 0
+
+    def patience_ms(self, command: ReadCommand) -> int:
+        """How long to wait for a replica before another one is asked."""
+        wait_ms = self.speculate_after_ms(command.rows.table.options.speculative_retry)
+        return wait_ms if command.kind == RequestClass.READ else wait_ms * RANGE_PATIENCE
 
 
 Answered = bytes | Chunk
@@ -158,7 +162,7 @@ class Fetch:
         self._spares: list[NodeId] | None = None
         """Live replicas that weren't asked, nearest first; None: not looked up yet."""
         self._reconciling = False
-        self._repair: _Repair | None = None
+        self._repair: ReadRepair | None = None
         self._request = 0
         self._has_speculated = False
 
@@ -225,7 +229,7 @@ class Fetch:
         if waited_ms < limits.SPECULATE_MS_MIN:
             return False
         if not self._has_speculated and not self.is_done and self._repair is None:
-            if waited_ms >= patience_ms(self._context, self.command):
+            if waited_ms >= self._context.patience_ms(self.command):
                 self._slow()
         return True
 
@@ -474,7 +478,7 @@ class Fetch:
         context.repairs += len(missing)
         context.peers.end(self._request)
         others = [node for node in self._others() if node not in chunks]
-        self._repair = _Repair(context, command, missing, others, lambda done: self._repaired(whole, done))
+        self._repair = ReadRepair(context, command, missing, others, lambda done: self._repaired(whole, done))
         self._repair.start()
 
     def _repaired(self, whole: Chunk, is_done: bool) -> None:
@@ -496,141 +500,6 @@ class Fetch:
             self.wake()
 
 
-def patience_ms(context: FetchContext, command: ReadCommand) -> int:
-    """How long to wait before another replica is asked."""
-    wait_ms = context.speculate_after_ms(command.rows.table.options.speculative_retry)
-    return wait_ms if command.kind == RequestClass.READ else wait_ms * RANGE_PATIENCE
-
-
 def is_digest(answer: Answered) -> bool:
     """Whether a replica gave no records."""
     return isinstance(answer, bytes) and len(answer) == DIGEST_BYTES
-
-
-class _Repair:
-    """Sends replicas what they lack, and waits until all of it is somewhere.
-
-    Attributes:
-        started_ms: see ``Operation``.
-    """
-
-    __slots__ = (
-        "_command",
-        "_context",
-        "_done",
-        "_has_speculated",
-        "_missing",
-        "_others",
-        "_over",
-        "_request",
-        "_waiting",
-        "started_ms",
-    )
-
-    def __init__(
-        self,
-        context: FetchContext,
-        command: ReadCommand,
-        missing: Mapping[NodeId, list[Mutation]],
-        others: list[NodeId],
-        done: Callable[[bool], None],
-    ) -> None:
-        """
-        Args:
-            command: of the read.
-            missing: what each replica lacks.
-            others: who may be given it in place of one of them, each once; they weren't read from.
-            done: told whether all of it was acknowledged.
-        """
-        self.started_ms = 0
-        self._context = context
-        self._command = command
-        self._missing = missing
-        self._others = others
-        self._done = done
-        self._waiting: dict[NodeId, list[Mutation]] = {}
-        """Who was sent what and hasn't answered."""
-        self._over = False
-        self._request = 0
-        self._has_speculated = False
-
-    def start(self) -> None:
-        self._request = self._context.peers.begin(self._command.kind, self)
-        self._waiting.update(self._missing)
-        for node, mutations in self._missing.items():
-            self._send(node, mutations)
-
-    def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
-        if flags & FAILED:
-            self._failed(node)
-        else:
-            self._acknowledged(node)
-        return self._over
-
-    def on_expired(self) -> None:
-        self._end(False)
-
-    def on_lost(self, node: NodeId) -> bool:
-        self._failed(node)
-        return self._over
-
-    def on_tick(self, waited_ms: int) -> bool:
-        if waited_ms < limits.SPECULATE_MS_MIN:
-            return False
-        if not self._has_speculated and waited_ms >= patience_ms(self._context, self._command):
-            self._has_speculated = True
-            for mutations in list(self._waiting.values()):
-                if self._others:
-                    self._context.speculations += 1
-                    self._give_to_another(mutations)
-        return True
-
-    def _send(self, node: NodeId, mutations: list[Mutation]) -> None:
-        context = self._context
-        peers = context.peers
-        if node == peers.me:
-            now_s = context.clock.wall_us() // MICROS
-            for mutation in mutations:
-                mutation.stamped_at = now_s
-            context.writes.write_all(mutations, now_s, self._written_here)
-            return
-        link = peers.links.get(node)
-        body = b"".join([mutation.encode() for mutation in mutations])
-        if link is None or not link.send(DATA_LANE, peers.message(Verb.WRITE_ALL, body, self._request)):
-            peers.later(lambda: self._failed(node))
-
-    def _written_here(self, error: RequestError | None) -> None:
-        me = self._context.peers.me
-        if error is None:
-            self._acknowledged(me)
-        else:
-            self._failed(me)
-
-    def _give_to_another(self, mutations: list[Mutation]) -> None:
-        node = self._others.pop(0)
-        self._waiting[node] = mutations
-        self._send(node, mutations)
-
-    def _failed(self, node: NodeId) -> None:
-        mutations = self._waiting.pop(node, None)
-        if mutations is None or self._over or any(other is mutations for other in self._waiting.values()):
-            return
-        if self._others:
-            self._give_to_another(mutations)
-        else:
-            self._end(False)
-
-    def _acknowledged(self, node: NodeId) -> None:
-        mutations = self._waiting.pop(node, None)
-        if mutations is None:
-            return
-        for other in [other for other, theirs in self._waiting.items() if theirs is mutations]:
-            del self._waiting[other]
-        if not self._waiting:
-            self._end(True)
-
-    def _end(self, complete: bool) -> None:
-        if not self._over:
-            self._over = True
-            self._context.peers.end(self._request)
-            self._done(complete)
