@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -38,8 +41,12 @@ def test_one_node_to_three_and_back(source: Source, tmp_path: Path) -> None:
 
     with cluster(nodes=1) as target:
         session = target.session
+        sent, stored = report["sent"], report["records"]
         report = answer(ouro("restore", *snapshots, *into(target), "--replication", "1", "--json"))
         assert report["warnings"] == []
+        # Both keyspaces; of one there were three copies, which are sent as one.
+        assert report["sent"] == 2 * sent
+        assert report["records"] == 4 * stored
         for keyspace in ("shop", "single"):
             assert_same(source.view, view(session, keyspace))
             assert definition(session, keyspace) == source.definition
@@ -137,6 +144,46 @@ def test_a_restore_that_broke_off_goes_on_where_it_ended(source: Source, target:
     whole = sum(len(rows) for rows in source.view.rows.values())
     assert 0 < report["records"] < whole
     assert_same(source.view, view(target.session, name))
+
+
+def test_a_cluster_that_takes_nothing(source: Source, target: Ring, name: str) -> None:
+    """Broken, a restore that can't go on hangs for ever, or doesn't say how to go on later."""
+    not_now = json.dumps({"error": "not now"}).encode()
+    with Between(target.nodes[0].admin, lambda number, forward: (503, not_now)) as between:
+        options = ["--into", between.admin, "--keyspace", f"shop={name}", "--replication", "3"]
+        refused = refusal(ouro("restore", source.snapshot, *options, "--patience", "1"))
+    assert "nothing has arrived for 1 s" in refused
+    assert "not now" in refused
+    assert f"--resume-at {name}.Quoted:" in refused
+
+
+def test_an_operator_who_has_waited_enough(source: Source, target: Ring, name: str) -> None:
+    """Broken, Ctrl-C ends in a traceback, and nobody knows what has been restored."""
+    begun, over = threading.Event(), threading.Event()
+
+    def hold(number: int, forward: Forward) -> None:
+        begun.set()
+        over.wait(60)
+
+    with Between(target.nodes[0].admin, hold) as between:
+        options = ["--into", between.admin, "--keyspace", f"shop={name}", "--replication", "3"]
+        command = [
+            sys.executable,
+            "-c",
+            "from ourodb.cli import main; main()",
+            "restore",
+            source.snapshot,
+            *options,
+        ]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert begun.wait(60)
+            process.send_signal(signal.SIGINT)
+            out, lines = process.communicate(timeout=60)
+        over.set()
+    assert (process.returncode, out) == (2, "")
+    (line,) = lines.splitlines()
+    assert line.startswith("ouro restore: interrupted")
+    assert f"--resume-at {name}.Quoted:" in line
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])

@@ -132,7 +132,7 @@ def blank(store: Store | None = None, tables: Mapping[int, Table] = ORDINARY) ->
     return rows
 
 
-MovingMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+MovingMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 class TestMoving(MovingMachine.TestCase):

@@ -35,12 +35,14 @@ class Batch:
     Attributes:
         place: where its reader would begin to have it first.
         records, bytes: what was read for it.
+        written: records in it.
     """
 
     body: bytes
     place: str
     records: int
     bytes: int
+    written: int
 
 
 class RetryError(Exception):

@@ -123,9 +123,8 @@ def into_cluster(asked: Asked) -> int:
     for warning in report["warnings"]:
         out.print(f"! {warning}")
     names = ", ".join(report["keyspaces"]) or "no keyspace"
-    out.print(
-        f"restored {names}: {report['records']:,} records, {size(report['bytes'])}, in {report['seconds']:.1f} s"
-    )
+    read = f"{report['records']:,} records, {size(report['bytes'])}"
+    out.print(f"restored {names}: sent {report['sent']:,} of {read}, in {report['seconds']:.1f} s")
     return 0
 
 
@@ -203,12 +202,13 @@ class _Restore:
                 one.rename_shards = one.table.is_counter and not (
                     one.incarnation == one.table.incarnation and _is_of(sources, cluster)
                 )
-            retries = self._send(bar, addresses, level, work)
+            sent, retries = self._send(bar, addresses, level, work)
         report: dict[str, Any] = {
             "keyspaces": {
                 target: {"from": keyspace.name, "created": created[target], "tables": {}}
                 for target, keyspace in chosen.items()
             },
+            "sent": sent,
             "records": sum(one.records for one in work),
             "bytes": sum(one.record_bytes for one in work),
             "seconds": round(time.monotonic() - began_s, 3),
@@ -375,13 +375,20 @@ class _Restore:
         total = sum(one.record_bytes for one in work)
         bar.update(task, total=total, completed=total)
 
-    def _send(self, bar: Progress, addresses: Sequence[str], level: int, work: Sequence[_TableWork]) -> int:
-        """Send all rows; returns how many batches were sent again."""
+    def _send(
+        self, bar: Progress, addresses: Sequence[str], level: int, work: Sequence[_TableWork]
+    ) -> tuple[int, int]:
+        """Send all rows; returns how many records that made, and how many batches were sent again.
+
+        Fewer records than were read: copies of one are merged, and what is deleted isn't sent.
+        """
+        sent = 0
         figures = _Figures(bar, work)
         delivery = Delivery(addresses, "/restore/rows", figures.add, patience_s=self.asked.patience_s)
         try:
             for batch in batches(work, level):
                 delivery.put(batch)
+                sent += batch.written
             delivery.finish()
         except KeyboardInterrupt:
             raise RestoreError(f"interrupted{_how_to_go_on(delivery)}") from None
@@ -389,7 +396,7 @@ class _Restore:
             raise RestoreError(f"{error}{_how_to_go_on(delivery)}") from error
         finally:
             delivery.stop()
-        return delivery.retries
+        return sent, delivery.retries
 
 
 class _Figures:
@@ -437,7 +444,13 @@ def batches(work: Sequence[_TableWork], level: int) -> Iterator[Batch]:
 
 def _batch(level: int, encoded: list[bytes], place: str, gathered: list[Piece]) -> Batch:
     body = encode_rows(level, encoded)
-    return Batch(body, place, sum(one.records for one in gathered), sum(one.bytes for one in gathered))
+    return Batch(
+        body,
+        place,
+        records=sum(one.records for one in gathered),
+        bytes=sum(one.bytes for one in gathered),
+        written=sum(len(one.mutation.writes) for one in gathered),
+    )
 
 
 def _how_to_go_on(delivery: Delivery) -> str:
