@@ -245,9 +245,17 @@ class Ring:
         assert reply.error is None, reply
         return reply
 
-    def set_up(self, *statements: str, factor: int = 3) -> None:
-        """A keyspace ``ks`` and whatever else is said."""
+    def set_up(self, *statements: str, factor: int = 3, per_data_center: int = 0) -> None:
+        """A keyspace ``ks`` and whatever else is said.
+
+        Args:
+            per_data_center: copies in each data centre, for NetworkTopologyStrategy.
+        """
         replication = f"{{'class': 'SimpleStrategy', 'replication_factor': {factor}}}"
+        if per_data_center:
+            names = sorted({machine.data_center for machine in self.machines})
+            factors = ", ".join(f"'{name}': {per_data_center}" for name in names)
+            replication = f"{{'class': 'NetworkTopologyStrategy', {factors}}}"
         self.done(0, f"CREATE KEYSPACE ks WITH replication = {replication}")
         for statement in statements:
             self.done(0, statement)

@@ -1,0 +1,217 @@
+"""Statements that change something, as clients of a ring see them: levels, data centres, errors, reads before writes.
+
+If this fails, a level asks for more or less than it says, one data centre depends on the other where it mustn't, or an
+error tells something else than what happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.writes.ring import LOSE, PASS, Fate, Message, Ring, as_int
+
+from ourodb.cql.wire.codes import Consistency
+from ourodb.errors import Unavailable, WriteFailure, WriteTimeout
+from ourodb.peer.messages import Verb
+from ourodb.sim.faults import between
+
+T = "CREATE TABLE ks.t (k int PRIMARY KEY, v int, l list<int>)"
+TWO_PARTITIONS = "INSERT INTO ks.t (k, v) VALUES (1, 1); INSERT INTO ks.t (k, v) VALUES (2, 1);"
+REQUESTS = (Verb.PAXOS_PREPARE, Verb.PAXOS_PROPOSE)
+
+
+@pytest.fixture
+def ring() -> Iterator[Ring]:
+    """Three nodes that are all replicas; afterwards nothing is left waiting."""
+    ring = Ring()
+    ring.set_up(T)
+    yield ring
+    ring.rest()
+
+
+@pytest.fixture
+def two() -> Iterator[Ring]:
+    """Two data centres of three nodes, each with three copies: dc1 is 0, 2, 4, dc2 is 1, 3, 5."""
+    ring = Ring(6, data_centers=2)
+    ring.set_up(T, per_data_center=3)
+    yield ring
+    ring.rest()
+
+
+def losing_writes_to(*indexes: int) -> Fate:
+    return lambda message: (
+        LOSE if message.verb == Verb.WRITE and message.receiver in indexes and not message.is_reply else PASS
+    )
+
+
+def elements(ring: Ring, key: int = 1) -> list[int]:
+    cell = ring.done(0, f"SELECT l FROM ks.t WHERE k = {key}", Consistency.ALL).cell("l")
+    if cell is None:
+        return []
+    count = int.from_bytes(cell[:4], "big")
+    return [int.from_bytes(cell[8 + 8 * at : 12 + 8 * at], "big") for at in range(count)]
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("statement", "write_type"),
+    [
+        ("INSERT INTO ks.t (k, v) VALUES (1, 1)", "SIMPLE"),
+        ("DELETE FROM ks.t WHERE k IN (1, 2)", "UNLOGGED_BATCH"),
+        (
+            "BEGIN BATCH INSERT INTO ks.t (k, v) VALUES (1, 1); UPDATE ks.t SET v = 2 WHERE k = 1; APPLY BATCH",
+            "SIMPLE",
+        ),
+        (f"BEGIN BATCH {TWO_PARTITIONS} APPLY BATCH", "BATCH"),
+        (f"BEGIN UNLOGGED BATCH {TWO_PARTITIONS} APPLY BATCH", "UNLOGGED_BATCH"),
+    ],
+)
+def test_timeouts_name_the_kind_of_write_and_count_truly(ring: Ring, statement: str, write_type: str) -> None:
+    ring.fate = losing_writes_to(1, 2)
+    error = ring.run(0, statement).error
+    assert isinstance(error, WriteTimeout)
+    assert (error.consistency, error.received, error.required) == (Consistency.QUORUM, 1, 2)
+    assert error.write_type == write_type
+    ring.rest()
+    assert ring.in_flight() == [0, 0, 0]
+
+
+def test_failures_name_who_refused(ring: Ring) -> None:
+    ring.machines[1].disk.conditions.is_full = True
+    ring.fate = losing_writes_to(2)
+    promise = ring.ask(0, "INSERT INTO ks.t (k, v) VALUES (1, 1)", Consistency.ALL)
+    error = ring.reply(promise).error
+    assert isinstance(error, WriteFailure)
+    assert (error.received, error.required) == (1, 3)
+    assert list(error.reasons) == [bytes(map(int, ring.machines[1].address[0].split(".")))]
+    ring.machines[1].disk.conditions.is_full = False
+    ring.rest()
+    assert [ring.here(index, "t", 1) is not None for index in range(3)] == [True] * 3
+
+
+def test_nothing_is_written_at_a_level_that_can_t_be_had(ring: Ring) -> None:
+    ring.kill(1)
+    ring.kill(2)
+    for statement in ("INSERT INTO ks.t (k, v) VALUES (1, 1)", "UPDATE ks.t SET l[0] = 1 WHERE k = 1"):
+        error = ring.run(0, statement).error
+        assert isinstance(error, Unavailable)
+        assert (error.required, error.alive) == (2, 1)
+    assert ring.here(0, "t", 1) is None
+    assert ring.node(0).hints.total == 0
+    ring.done(0, "INSERT INTO ks.t (k, v) VALUES (1, 1)", Consistency.ONE)
+    assert ring.node(0).hints.total == 2
+
+
+# Data centres
+
+
+def test_local_levels_never_wait_for_the_other_side(two: Ring) -> None:
+    two.fate = losing_writes_to(1, 3, 5)
+    for level in (Consistency.LOCAL_QUORUM, Consistency.LOCAL_ONE):
+        two.done(0, "INSERT INTO ks.t (k, v) VALUES (1, 1)", level)
+    error = two.run(0, "INSERT INTO ks.t (k, v) VALUES (1, 1)", Consistency.EACH_QUORUM).error
+    assert isinstance(error, WriteTimeout)
+    assert (error.received, error.required) == (2, 4)
+    error = two.run(0, "INSERT INTO ks.t (k, v) VALUES (1, 1)", Consistency.QUORUM).error
+    assert isinstance(error, WriteTimeout)
+    assert (error.received, error.required) == (3, 4)
+
+
+def test_acknowledgements_of_the_other_side_don_t_count_for_local_levels(two: Ring) -> None:
+    two.fate = losing_writes_to(2, 4)
+    error = two.run(0, "INSERT INTO ks.t (k, v) VALUES (1, 1)", Consistency.LOCAL_QUORUM).error
+    assert isinstance(error, WriteTimeout)
+    assert (error.received, error.required) == (1, 2)
+    two.done(0, "INSERT INTO ks.t (k, v) VALUES (1, 1)", Consistency.QUORUM)
+
+
+def test_each_side_goes_on_when_the_link_between_them_is_cut(two: Ring) -> None:
+    paths = between([0, 2, 4], [1, 3, 5])
+    two.world.network.cut(paths)
+    assert two.world.run_until(lambda: sum(two.node(0).peers.up.values()) == 3, 30)
+    assert two.world.run_until(lambda: sum(two.node(1).peers.up.values()) == 3, 30)
+    for index in range(6):
+        two.done(index, f"INSERT INTO ks.t (k, v) VALUES ({index}, 1)", Consistency.LOCAL_QUORUM)
+        error = two.run(index, "INSERT INTO ks.t (k, v) VALUES (9, 1)", Consistency.EACH_QUORUM).error
+        assert isinstance(error, Unavailable)
+        assert (error.required, error.alive) == (2, 0)
+        error = two.run(index, "INSERT INTO ks.t (k, v) VALUES (9, 1)", Consistency.QUORUM).error
+        assert isinstance(error, Unavailable)
+        assert (error.required, error.alive) == (4, 3)
+        reply = two.run(
+            index,
+            f"INSERT INTO ks.t (k, v) VALUES ({index + 100}, 1) IF NOT EXISTS",
+            Consistency.LOCAL_QUORUM,
+            Consistency.LOCAL_SERIAL,
+        )
+        assert reply.cell("[applied]") == b"\x01"
+        error = two.run(index, "INSERT INTO ks.t (k, v) VALUES (9, 1) IF NOT EXISTS").error
+        assert isinstance(error, Unavailable)
+        assert (error.consistency, error.required, error.alive) == (Consistency.SERIAL, 4, 3)
+    two.world.network.heal(paths)
+    assert two.world.run_until(two.is_whole, 30)
+    two.run_for(5)
+    assert [two.here(index, "t", key) is not None for index in range(6) for key in range(6)] == [True] * 36
+
+
+def test_local_serial_asks_one_side_and_writes_on_both(two: Ring) -> None:
+    reply = two.run(
+        1,
+        "INSERT INTO ks.t (k, v) VALUES (1, 1) IF NOT EXISTS",
+        Consistency.LOCAL_QUORUM,
+        Consistency.LOCAL_SERIAL,
+    )
+    assert reply.cell("[applied]") == b"\x01"
+    asked = {seen.receiver for seen in two.seen if seen.verb in REQUESTS and not seen.is_reply}
+    assert asked == {3, 5}
+    two.run_for(1)
+    assert [two.here(index, "t", 1) is not None for index in range(6)] == [True] * 6
+
+
+# Reads before writes
+
+
+def test_elements_by_index_are_of_the_list_that_the_replicas_hold(ring: Ring) -> None:
+    ring.fate = losing_writes_to(2)
+    ring.done(0, "INSERT INTO ks.t (k, l) VALUES (1, [10, 20, 30])")
+    ring.fate = lambda message: PASS
+    ring.done(2, "UPDATE ks.t SET l[1] = 21 WHERE k = 1")
+    ring.done(2, "DELETE l[0] FROM ks.t WHERE k = 1")
+    assert elements(ring) == [21, 30]
+    error = ring.run(1, "UPDATE ks.t SET l[7] = 1 WHERE k = 1").error
+    assert "out of bound" in str(error)
+
+
+def test_a_batch_that_reads_first_is_a_batch(ring: Ring) -> None:
+    for key in (1, 2):
+        ring.done(0, f"INSERT INTO ks.t (k, l) VALUES ({key}, [1, 2])")
+    ring.done(
+        1,
+        "BEGIN BATCH UPDATE ks.t SET l[0] = 5 WHERE k = 1; UPDATE ks.t SET l[1] = 6 WHERE k = 2;"
+        " INSERT INTO ks.t (k, v) VALUES (3, 3); APPLY BATCH",
+    )
+    assert [elements(ring, key) for key in (1, 2)] == [[5, 2], [1, 6]]
+    row = ring.here(2, "t", 3)
+    assert row is not None
+    assert as_int(row["v"]) == 3
+    assert Verb.BATCH_STORE in [seen.verb for seen in ring.seen]
+    failing = (
+        "BEGIN BATCH UPDATE ks.t SET l[0] = 9 WHERE k = 1; UPDATE ks.t SET l[9] = 6 WHERE k = 2; APPLY BATCH"
+    )
+    assert "out of bound" in str(ring.run(1, failing).error)
+    assert elements(ring) == [5, 2]
+
+
+def test_a_message_of_nobody_is_let_go(ring: Ring) -> None:
+    """Answers that come after their operation is over, and twice."""
+
+    def fate(message: Message) -> str:
+        return "twice" if message.is_reply else PASS
+
+    ring.fate = fate
+    for index in range(3):
+        ring.done(index, "INSERT INTO ks.t (k, v) VALUES (1, 1)")
+        assert ring.run(index, "UPDATE ks.t SET v = 2 WHERE k = 1 IF v = 1").error is None
