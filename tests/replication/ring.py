@@ -15,7 +15,7 @@ from uuid import UUID
 
 from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.placement import Ring
-from ourodb.errors import StoreReadOnly
+from ourodb.errors import StoreError, StoreReadOnly
 from ourodb.peer.messages import FAILED, HEADER, HEADER_BYTES, REPLY
 from ourodb.ports import LATER, Address, Later, NodeId, Ports, Write
 from ourodb.replication.coordinator.fetch import Fetch, FetchContext
@@ -42,6 +42,7 @@ class Store(MemoryStore):
 
     Attributes:
         is_cold: each key must be fetched once.
+        is_broken: which fails.
         is_read_only: as with a full disk.
         fetches: those under way; call one to end it.
     """
@@ -49,6 +50,7 @@ class Store(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.is_cold = False
+        self.is_broken = False
         self.is_read_only = False
         self.fetches: list[Callable[[], None]] = []
         self._warm: dict[bytes, None] = {}
@@ -60,6 +62,9 @@ class Store(MemoryStore):
 
     def fetch(self, family: int, key: bytes, done: Callable[[bytes | None | Exception], None]) -> None:
         def end() -> None:
+            if self.is_broken:
+                done(StoreError("the disk doesn't answer"))
+                return
             self._warm[key] = None
             done(MemoryStore.get(self, family, key))  # type: ignore[arg-type]
 

@@ -205,6 +205,25 @@ def test_a_failure_is_replaced_at_once() -> None:
     story.check_nothing_waits()
 
 
+def test_where_this_node_fails_alone_another_is_asked() -> None:
+    """At ONE nobody else was asked so far; the one who is now must be heard, and waited for."""
+    story = Story(held=[NEW, NEW, None], level=Consistency.ONE)
+    story.node.store.is_cold = story.node.store.is_broken = True
+    for outcome in ("answer", "silence"):
+        watched = story.read()
+        (end,) = story.node.store.fetches
+        story.node.store.fetches.clear()
+        end()
+        if outcome == "answer":
+            story.net.deliver_all()
+            assert story.value(watched.fetch.chunk) == b"new"
+        else:
+            story.net.pass_ms(2 * limits.READ_TIMEOUT_MS)
+            assert watched.fetch.error is not None
+        assert watched.woken == 1
+        story.check_nothing_waits()
+
+
 def test_when_all_that_is_left_fails_the_client_is_told_why() -> None:
     story = Story(held=[NEW, NEW, NEW])
     watched = story.read()
@@ -580,6 +599,7 @@ def test_whatever_happens(seed: int, name: str) -> None:
             net.nodes[number].hold(change)
     for node in net.nodes.values():
         node.store.is_cold = draw.random() < 0.2
+        node.store.is_broken = draw.random() < 0.1
         node.store.is_read_only = draw.random() < 0.05
     level = draw.choice(LEVELS)
     required = len(coordinator.route(position).read_nodes(level))
@@ -602,7 +622,8 @@ def test_whatever_happens(seed: int, name: str) -> None:
                 assert not node.heard
     if watched.fetch.chunk is None:
         assert isinstance(watched.fetch.error, ReadTimeout | ReadFailure)
-        assert trouble or any(node.store.is_read_only for node in net.nodes.values())
+        stores = [node.store for node in net.nodes.values()]
+        assert trouble or any(store.is_read_only or store.is_broken for store in stores)
         return
     check(watched.fetch.chunk, command, net, replicas, required, made, on)
 

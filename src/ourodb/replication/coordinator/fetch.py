@@ -289,8 +289,11 @@ class Fetch:
         self._pending[node] = context.clock.monotonic_ns()
         if node == context.peers.me:
             self._read_here()
-        else:
-            self._send(node)
+            return
+        if not self._request:
+            # So far this node alone was asked.
+            self._request = context.peers.begin(self.command.kind, self)
+        self._send(node)
 
     def _slow(self) -> None:
         """Somebody takes long: whoever that is will be asked less, and another one now."""
