@@ -12,7 +12,14 @@ import pytest
 from tests.writes.ring import HOLD, LOSE, PASS, TWICE, Fate, Message, Ring, as_int
 
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import CasWriteUnknown, InvalidRequest, Unavailable, WriteTimeout
+from ourodb.errors import (
+    CasWriteUnknown,
+    InvalidRequest,
+    ReadFailure,
+    Unavailable,
+    WriteFailure,
+    WriteTimeout,
+)
 from ourodb.peer.messages import Verb
 from ourodb.replication.paxos.ballots import decode_accepted, decode_propose
 from ourodb.sim.workloads.stage import Reply
@@ -407,6 +414,20 @@ def test_two_of_three_are_enough_and_one_is_not(ring: Ring) -> None:
     assert (error.consistency, error.required, error.alive) == (Consistency.SERIAL, 2, 1)
     ring.start(1)
     assert read(ring, 1) == 1
+
+
+def test_replicas_that_can_t_promise_are_named(ring: Ring) -> None:
+    for index in (1, 2):
+        ring.machines[index].disk.conditions.is_full = True
+    error = ring.run(0, put(1)).error
+    assert isinstance(error, WriteFailure)
+    assert (error.required, error.write_type, len(error.reasons)) == (2, "CAS", 2)
+    error = ring.run(0, "SELECT v FROM ks.t WHERE k = 1", Consistency.SERIAL).error
+    assert isinstance(error, ReadFailure)
+    assert (error.required, len(error.reasons)) == (2, 2)
+    for index in (1, 2):
+        ring.machines[index].disk.conditions.is_full = False
+    assert is_applied(ring.run(0, put(1)))
 
 
 def test_an_error_of_the_second_try_is_told_only_when_the_first_is_dead(ring: Ring) -> None:

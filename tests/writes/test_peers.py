@@ -9,8 +9,10 @@ import pytest
 from tests.writes.bench import Bench
 
 from ourodb import limits
-from ourodb.errors import Overloaded
+from ourodb.cql.wire.codes import Consistency
+from ourodb.errors import Overloaded, RequestError
 from ourodb.ports import NodeId
+from ourodb.replication.coordinator.write import write_all
 from ourodb.replication.peers import MASK, STEP, TIMEOUTS_MS, RequestClass
 
 
@@ -148,6 +150,20 @@ def test_all_that_was_asked_of_a_lost_node_hears_of_it() -> None:
     bench.peers.lost(NodeId(2))
     assert [operation.heard for operation in operations] == [["lost 2"]] * len(operations)
     assert bench.peers.in_flight == 0
+
+
+def test_what_is_under_way_when_a_node_stops_is_left_to_others_as_hints() -> None:
+    bench = Bench()
+    route = bench.route({1: "dc1", 2: "dc1", 3: "dc1"})
+    answers: list[RequestError | None] = []
+    write_all(bench.context, [bench.mutation()], [route], Consistency.QUORUM, "SIMPLE", 0, answers.append)
+    bench.settle()
+    bench.answer(2, bench.links[NodeId(2)].messages[0][2])
+    assert answers == [None]
+    bench.peers.stop()
+    bench.settle()
+    assert [bench.hints.waiting(NodeId(node)) for node in (2, 3)] == [0, 1]
+    assert (answers, bench.peers.in_flight, bench.scheduler.timers) == ([None], 0, [])
 
 
 def test_there_is_a_bound() -> None:

@@ -182,6 +182,19 @@ class Peers:
                 if operation.on_lost(node):
                     table.pop(request, None)
 
+    def stop(self) -> None:
+        """This node stops, in order: everybody hears that the time is up, so that what others may have missed of writes
+        is left to them as hints.
+        """
+        for table in self._tables:
+            operations = list(table.values())
+            table.clear()
+            for operation in operations:
+                operation.on_expired()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _on_tick(self) -> None:
         now_ms = self.now_ms()
         try:

@@ -40,11 +40,21 @@ import msgspec
 
 from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import CasWriteUnknown, OuroError, ReadTimeout, RequestError, ServerError, WriteTimeout
+from ourodb.errors import (
+    CasWriteUnknown,
+    OuroError,
+    ReadFailure,
+    ReadTimeout,
+    RequestError,
+    ServerError,
+    WriteFailure,
+    WriteTimeout,
+)
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, NodeId, Random, Scheduler
 from ourodb.replication.consistency import quorum, unavailable
 from ourodb.replication.coordinator.write import WriteContext, WriteOperation
+from ourodb.replication.messages import client_code, decode_failure, reason_of
 from ourodb.replication.paxos.acceptor import Acceptor
 from ourodb.replication.paxos.ballots import (
     HISTORY_MAX,
@@ -173,6 +183,7 @@ class Proposer:
         "_decide",
         "_decision",
         "_done",
+        "_failures",
         "_history",
         "_is_read",
         "_level",
@@ -238,6 +249,8 @@ class Proposer:
         self._request = 0
         self._waiting: dict[NodeId, None] = {}
         self._answered = 0
+        self._failures: dict[NodeId, tuple[int, str]] = {}
+        """(reason, text) of those who can't do what they are asked in this phase."""
         self._promises: dict[NodeId, Promise] = {}
         self._refused_by: Ballot = NO_BALLOT
         self._refusals = 0
@@ -313,6 +326,7 @@ class Proposer:
             peers.end(self._request)
         self._answered = 0
         self._refusals = 0
+        self._failures = {}
         self._waiting = dict.fromkeys(nodes)
         request = self._request = peers.begin(RequestClass.PAXOS, self)
         message = peers.message(verb, body, request)
@@ -332,17 +346,17 @@ class Proposer:
             if isinstance(outcome, bytes):
                 self.on_reply(self._context.peers.me, 0, outcome)
             else:
-                self._lost(self._context.peers.me, request)
+                self._failed(self._context.peers.me, reason_of(outcome), str(outcome))
 
     # The operation
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
         if node not in self._waiting:
             return False
-        del self._waiting[node]
         if flags & FAILED:
-            self._check_possible()
+            self._failed(node, *decode_failure(body))
             return False
+        del self._waiting[node]
         try:
             if self._phase is Phase.PREPARING:
                 self._on_promise(node, decode_promise(body))
@@ -369,6 +383,11 @@ class Proposer:
         if request == self._request and node in self._waiting:
             del self._waiting[node]
             self._check_possible()
+
+    def _failed(self, node: NodeId, reason: int, text: str) -> None:
+        self._waiting.pop(node, None)
+        self._failures[node] = reason, text
+        self._check_possible()
 
     def _check_possible(self) -> None:
         """Somebody won't answer, or refused: can a quorum still be had?"""
@@ -582,6 +601,8 @@ class Proposer:
         """The time is up, or too few replicas answer."""
         if self._proposed:
             self._unknown()
+        elif self._failures:
+            self._end(None, self._failure())
         elif self._is_read:
             self._end(None, ReadTimeout(self._serial_level, self._answered, self._required, False))
         else:
@@ -589,6 +610,18 @@ class Proposer:
                 self._serial_level, self._answered, self._required, "CAS", self._contentions
             )
             self._end(None, timeout)
+
+    def _failure(self) -> RequestError:
+        """Replicas can't do what they are asked; nothing of ours was proposed."""
+        peers = self._context.peers
+        reasons = {
+            peers.packed_address(node): client_code(reason) for node, (reason, _) in self._failures.items()
+        }
+        message = next(text for _, text in self._failures.values()) or None
+        level, received, required = self._serial_level, self._answered, self._required
+        if self._is_read:
+            return ReadFailure(level, received, required, reasons, False, message)
+        return WriteFailure(level, received, required, reasons, "CAS", message)
 
     def _unknown(self) -> None:
         self._context.unknown += 1
