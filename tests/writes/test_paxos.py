@@ -22,6 +22,7 @@ from ourodb.errors import (
 )
 from ourodb.peer.messages import Verb
 from ourodb.replication.paxos.ballots import decode_accepted, decode_propose
+from ourodb.sim.network import Latency
 from ourodb.sim.workloads.stage import Reply
 
 T = "CREATE TABLE ks.t (k int PRIMARY KEY, v int, l list<int>)"
@@ -276,6 +277,31 @@ def test_a_level_is_kept_also_where_others_finished(ring: Ring) -> None:
     row = ring.here(0, "t", 1)
     assert row is not None
     assert as_int(row["v"]) == 7
+
+
+def test_two_who_finish_the_same_proposal_don_t_do_so_for_ever(ring: Ring) -> None:
+    """Each finds it accepted under the ballot of the other, who is just about to commit it."""
+    for source in range(3):
+        for target in range(3):
+            ring.world.network.set_latency(source, target, Latency(1_000, 0))
+        ring.machines[source].disk.conditions.sync_jitter_us = 0
+    ring.fate = losing(lambda message: message.verb == COMMIT)
+    ring.ask(0, put(7))
+    ring.run_for(0.05)
+    ring.kill(0)
+    ring.fate = lambda message: PASS
+    ring.seen.clear()
+
+    def finished() -> int:
+        """How many times it was proposed anew to the other replica."""
+        proposals = [seen for seen in ring.seen if seen.verb == PROPOSE and not seen.is_reply]
+        return sum(bool(decode_propose(seen.body).proposal) for seen in proposals)
+
+    first = ring.ask(1, "SELECT v FROM ks.t WHERE k = 1", Consistency.SERIAL)
+    assert ring.world.run_until(lambda: finished() == 1, 1)
+    second = ring.ask(1, "SELECT v FROM ks.t WHERE k = 1", Consistency.SERIAL)
+    assert [as_int(ring.reply(one).cell("v")) for one in (first, second)] == [7, 7]
+    assert finished() <= 3
 
 
 # Messages that come twice, or late

@@ -431,7 +431,8 @@ class Proposer:
             self._proposed = {
                 origin: ours for origin, ours in self._proposed.items() if origin > latest.committed
             }
-        if newest.accepted > latest.committed:
+        lagging = [node for node, promise in promises.items() if promise.committed < latest.committed]
+        if newest.accepted > latest.committed and newest.origin not in history:
             if newest.proposal:
                 ours = self._proposed.get(newest.origin)
                 self._decision = None if ours is None else ours[1]
@@ -440,16 +441,16 @@ class Proposer:
                 return
             # An empty one: whatever was chosen before it is on a quorum.
             lagging = []
-        else:
-            lagging = [node for node, promise in promises.items() if promise.committed < latest.committed]
+        # Else what was accepted last is what was committed last, maybe once more: two that finish it at the same time
+        # would else do so for ever.
         try:
             self._chunk = self._merged([decode_chunk(promise.chunk) for promise in promises.values()])
         except CorruptRecord as error:
             self._refuse(ServerError(str(error)))
             return
-        if lagging and latest.proposal is not None:
+        if lagging and newest.proposal is not None:
             incarnation = self._command.rows.table.incarnation
-            commit = Commit(latest.committed, incarnation, self._position, latest.proposal, history)
+            commit = Commit(latest.committed, incarnation, self._position, newest.proposal, history)
             self._refresh(lagging, commit)
         else:
             self._decide_now()
@@ -518,7 +519,8 @@ class Proposer:
         self._end(decision.result if error is None else None, error)
 
     def _finished(self, error: RequestError | None) -> None:
-        if error is None:
+        is_late = self._context.peers.now_ms() - self._begun_ms > limits.CAS_TIMEOUT_MS
+        if error is None and not is_late:
             self.prepare()
         else:
             self._phase = Phase.FINISHING
