@@ -15,6 +15,7 @@ sender's epoch are noted, and the body goes to whoever handles its verb.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict
 from typing import Any
@@ -68,6 +69,9 @@ from ourodb.storage.upkeep import Upkeep
 log = structlog.get_logger()
 
 MICROS = 1_000_000
+
+UNREADABLE = (OuroError, msgspec.DecodeError, struct.error, IndexError)
+"""What a message that is none of ours raises."""
 
 
 class Node:
@@ -229,14 +233,17 @@ class Node:
             self.gossip.mark_seen(peers.now_ms(), node)
         if flags & REPLY and verb < Verb.GOSSIP:
             if node:
-                peers.on_reply(node, request, flags, body)
+                try:
+                    peers.on_reply(node, request, flags, body)
+                except UNREADABLE as error:
+                    log.warning("a reply that can't be read", verb=verb, peer=node, reason=str(error))
             return
         handler = self._handlers.get(verb)
         if handler is not None:
             if node:
                 try:
                     handler(link, node, request, epoch, body)
-                except (OuroError, msgspec.DecodeError, IndexError) as error:
+                except UNREADABLE as error:
                     log.warning("a message that can't be handled", verb=verb, peer=node, reason=str(error))
                     peers.fail(link, verb, request, b"\x00\x00" + str(error).encode()[:1024])
         elif verb == Verb.GOSSIP:

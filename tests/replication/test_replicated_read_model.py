@@ -67,7 +67,7 @@ class Replicated:
             self._put(key, clustering, {"v": 1, "w": 2}, GARBAGE, draw.randrange(1, 4))
             if not deletes_all:
                 builder = self._builder(key, DELETION)
-                if clustering not in rows and draw.random() < 0.5:
+                if draw.random() < 0.5:
                     builder.row([int_bytes(part) for part in clustering]).delete()
                 else:
                     a, b, c = [int_bytes(part) for part in clustering]

@@ -45,6 +45,8 @@ class Verb(IntEnum):
     """Mutations that the receiver missed."""
     WRITE_ALL = 12
     """Several mutations, applied all or none."""
+    REPAIR = 13
+    """As WRITE_ALL; but what was deleted is as old as the sender's record says, not as old as its arrival here."""
 
     # The control plane
     GOSSIP = 32

@@ -141,12 +141,18 @@ class TableRows:
     )
 
     def __init__(
-        self, store: Store, table: Table, use: TableUse, tombstone_warn: int, tombstone_fail: int
+        self,
+        store: Store,
+        table: Table,
+        use: TableUse,
+        tombstone_warn: int,
+        tombstone_fail: int,
+        keys: TableKeys | None = None,
     ) -> None:
         self.store = store
         self.table = table
         self.use = use
-        self.keys = TableKeys(table)
+        self.keys = keys or TableKeys(table)
         self._tombstone_warn = tombstone_warn
         self._tombstone_fail = tombstone_fail
         self._get = store.get
@@ -162,7 +168,7 @@ class TableRows:
 
     def over(self, store: Store, use: TableUse) -> TableRows:
         """The same table, its rows in another store."""
-        return TableRows(store, self.table, use, self._tombstone_warn, self._tombstone_fail)
+        return TableRows(store, self.table, use, self._tombstone_warn, self._tombstone_fail, self.keys)
 
     @property
     def is_multicell(self) -> bool:

@@ -16,6 +16,7 @@ from ourodb.cql.types.base import CqlType
 from ourodb.cql.types.native import BIGINT, DECIMAL, INT, TEXT
 from ourodb.cql.types.timeuuid import timeuuid_to_millis
 from ourodb.errors import InvalidRequest
+from ourodb.storage.mutation import MutationBuilder
 
 SCRAMBLED = table([("p", INT)], [("c", INT, False)], [], [("z", TEXT), ("a", INT), ("m", INT)], 1600)
 """Column ids in another order than names, so that ``SELECT *`` isn't the order of the record."""
@@ -256,3 +257,21 @@ def test_what_is_deep_is_analysed_once(text: str) -> None:
     """If each level were looked at twice by the one above, this would never end."""
     with contextlib.suppress(InvalidRequest):
         Bench(PLAIN).plan(text)
+
+
+def test_a_row_that_was_deleted_and_inserted_again_has_its_values() -> None:
+    """The record of such a row holds its deletion before the cells."""
+    bench = Bench(SCRAMBLED)
+    builder = MutationBuilder(bench.rows.keys, bench.rows.keys.position([int_bytes(1)]), 5, NOW_S)
+    builder.row([int_bytes(2)]).delete()
+    mutation = builder.build()
+    assert mutation is not None
+    bench.rows.apply(mutation, NOW_S)
+    bench.put([int_bytes(1)], [int_bytes(2)], {"z": b"z", "a": int_bytes(8), "m": int_bytes(9)}, timestamp=6)
+    for selectors, expected in (
+        ("*", [int_bytes(1), int_bytes(2), int_bytes(8), int_bytes(9), b"z"]),
+        ("m, z", [int_bytes(9), b"z"]),
+        ("a", [int_bytes(8)]),
+    ):
+        assert bench.select(f"SELECT {selectors} FROM t") == [expected]
+        assert bench.point(f"SELECT {selectors} FROM t WHERE p = 1 AND c = 2") == expected

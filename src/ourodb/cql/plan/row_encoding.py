@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 from ourodb.cql.analysis.row_values import row_value
 from ourodb.cql.wire.primitives import NULL
 from ourodb.schema.model import Column, ColumnKind
-from ourodb.storage.record import EXPIRING_ALL, RAW_CLUSTERING
+from ourodb.storage.record import DELETION, EXPIRING_ALL, RAW_CLUSTERING
 from ourodb.storage.row import LiveRow
 
 EncodeRow: TypeAlias = Callable[[LiveRow], bytes]
@@ -136,7 +136,7 @@ def _regular_block(columns: Sequence[Column]) -> EncodeRow:
         if record is None:
             return _from_cells(row, wanted)
         flags = record[1]
-        if flags & RAW_CLUSTERING:
+        if flags & (RAW_CLUSTERING | DELETION):
             return _from_cells(row, wanted)
         start = _VALUES_OF_IDS_EXPIRING if flags & EXPIRING_ALL else _VALUES_OF_IDS
         end = start + 2 + 2 * (record[start] << 8 | record[start + 1])

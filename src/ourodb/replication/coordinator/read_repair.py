@@ -116,7 +116,7 @@ class ReadRepair:
             return
         link = peers.links.get(node)
         body = b"".join([mutation.encode() for mutation in mutations])
-        if link is None or not link.send(DATA, peers.message(Verb.WRITE_ALL, body, self._request)):
+        if link is None or not link.send(DATA, peers.message(Verb.REPAIR, body, self._request)):
             peers.later(lambda: self._failed(node))
 
     def _written_here(self, error: RequestError | None) -> None:

@@ -1,8 +1,9 @@
 """Reads and writes that peers ask of this node.
 
-A request that names a table which this node doesn't know, sent by a coordinator that has applied more of the metadata
-log, is parked until this node has caught up; sent by one that has applied no more, it is for a table that is gone, and
-refused. Everything else is carried out on arrival and answered when it is as durable as promised.
+A request that names a table which this node doesn't know, sent by a coordinator that has applied more of the
+metadata log, is parked until this node has caught up; sent by one that has applied no more, it is for a table
+that is gone, and refused. Everything else is carried out on arrival and answered when it is as durable as
+promised.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Replica:
         return {
             Verb.WRITE: self.on_write,
             Verb.WRITE_ALL: self.on_write_all,
+            Verb.REPAIR: self.on_repair,
             Verb.HINT: self.on_hints,
             Verb.READ_ROW: lambda *request: self.on_read(Verb.READ_ROW, *request),
             Verb.READ_SLICES: lambda *request: self.on_read(Verb.READ_SLICES, *request),
@@ -104,13 +106,23 @@ class Replica:
 
     def on_write_all(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         """Several mutations, all or none."""
-        done = Acknowledgement(self._peers, link, Verb.WRITE_ALL, request)
+        self._write_all(Verb.WRITE_ALL, link, request, epoch, body)
+
+    def on_repair(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        """What this node lacked. Its deletions keep their age: made young again by each repair, none would ever die."""
+        self._write_all(Verb.REPAIR, link, request, epoch, body)
+
+    def _write_all(self, verb: Verb, link: Link, request: int, epoch: int, body: bytes) -> None:
+        done = Acknowledgement(self._peers, link, verb, request)
         mutations = decode_mutations(body)
+        now_s = self._clock.wall_us() // MICROS
         for mutation in mutations:
-            again = lambda: self.on_write_all(link, node, request, epoch, body)  # noqa: E731
+            again = lambda: self._write_all(verb, link, request, epoch, body)  # noqa: E731
             if not self.knows(mutation.incarnation, epoch, again, done):
                 return
-        self._writes.write_all(mutations, self._clock.wall_us() // MICROS, done)
+            if verb is Verb.REPAIR:
+                mutation.stamped_at = now_s
+        self._writes.write_all(mutations, now_s, done)
 
     def on_hints(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         """Mutations that this node missed; those of tables that are gone are dropped."""
