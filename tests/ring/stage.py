@@ -180,7 +180,10 @@ class Player:
             taken = replies.get(timeout=wait_s) if wait_s > 0 else replies.get_nowait()
             while True:
                 sent, reply = taken
-                self._go_on(self._waiting.pop(sent), _reply(*reply) if isinstance(reply, tuple) else reply)
+                # The driver may give an answer after it has given up; the first word counts.
+                script = self._waiting.pop(sent, None)
+                if script is not None:
+                    self._go_on(script, _reply(*reply) if isinstance(reply, tuple) else reply)
                 taken = replies.get_nowait()
         except queue.Empty:
             oldest_s = time.monotonic() - ANSWER_SECONDS_MAX

@@ -7,14 +7,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.nodes import NodeProcess
 from tests.ring.clocks import Clocks
 from tests.ring.ring import Ring, eventually
-from tests.ring.run import IS_FULL, KILL, PAUSE, Fault, Run, seed_of_run
+from tests.ring.run import IS_FULL, KILL, PAUSE, TEST_SECONDS_MAX, Fault, Run, seed_of_run
 
 from ourodb.sim.workloads.counter import CounterWorkload
 from ourodb.sim.workloads.monotonic import MonotonicWorkload
 from ourodb.sim.workloads.register import RegisterWorkload
+
+pytestmark = pytest.mark.timeout(TEST_SECONDS_MAX)
 
 STEP_S = 60
 CREWS = [(RegisterWorkload, 8), (CounterWorkload, 3), (MonotonicWorkload, 3)]

@@ -10,12 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
 from cassandra import ConsistencyLevel as Level
 from cassandra.cluster import Session
 from cassandra.query import SimpleStatement
 from tests.nodes import NodeProcess
 from tests.ring.ring import SIMPLE_3, Ring, connect, connect_to, eventually
-from tests.ring.run import IS_FULL, seed_of_run
+from tests.ring.run import IS_FULL, TEST_SECONDS_MAX, seed_of_run
+
+pytestmark = pytest.mark.timeout(TEST_SECONDS_MAX)
 
 CLIENTS = 20
 KILLS = 12 if IS_FULL else 3

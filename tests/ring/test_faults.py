@@ -8,15 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from tests.ring.namespaces import Network
 from tests.ring.ring import Ring
-from tests.ring.run import KILL, PAUSE, Fault, Run, cut_off, half_cut_off, seed_of_run
+from tests.ring.run import (
+    KILL,
+    PAUSE,
+    TEST_SECONDS_MAX,
+    Fault,
+    Run,
+    cut_off,
+    half_cut_off,
+    seed_of_run,
+)
 from tests.ring.workloads import BatchWorkload, DeletionWorkload
 
 from ourodb.sim.workloads.counter import CounterWorkload
 from ourodb.sim.workloads.monotonic import MonotonicWorkload
 from ourodb.sim.workloads.register import RegisterWorkload
 from ourodb.sim.workloads.set import SetWorkload
+
+pytestmark = pytest.mark.timeout(TEST_SECONDS_MAX)
 
 CREWS = [
     (MonotonicWorkload, 6),

@@ -23,7 +23,7 @@ INSERT = "INSERT INTO t (id, v) VALUES ({}, {})"
 INSERT_IF = "INSERT INTO t (id, v) VALUES ({}, 0) IF NOT EXISTS"
 READ = "SELECT v FROM t WHERE id = {}"
 
-READS = 600
+READS = 400
 
 keys = itertools.count(1)
 
