@@ -22,7 +22,7 @@ DIGEST: Final = 0x01
 """Flag of a read: the digest is enough."""
 REVERSE: Final = 0x02
 
-_ROW = struct.Struct(">BqIH")
+_ROW = struct.Struct(">BqII")
 _REASON = struct.Struct(">H")
 
 
@@ -46,6 +46,10 @@ class Reason(IntEnum):
 _CLIENT_CODES_MAX: Final = 0x3F
 
 
+class OversizedRow(OuroError):
+    """A row is too large to travel."""
+
+
 def reason_of(error: Exception) -> Reason:
     """The reason of a failure."""
     if isinstance(error, StoreReadOnly):
@@ -54,6 +58,8 @@ def reason_of(error: Exception) -> Reason:
         return Reason.OVERLOADED
     if isinstance(error, TooManyTombstones):
         return Reason.TOO_MANY_TOMBSTONES
+    if isinstance(error, OversizedRow):
+        return Reason.READ_SIZE
     if isinstance(error, UnknownIncarnation):
         return Reason.INCOMPATIBLE_SCHEMA
     return Reason.UNKNOWN
@@ -77,7 +83,7 @@ def decode_failure(body: bytes) -> tuple[int, str]:
     return _REASON.unpack_from(body)[0], body[2:].decode(errors="replace")
 
 
-# READ_ROW: u8 flags | i64 now (s) | u32 incarnation | u16 length, position | clustering key
+# READ_ROW: u8 flags | i64 now (s) | u32 incarnation | u32 length, position | clustering key
 
 
 def encode_row_read(

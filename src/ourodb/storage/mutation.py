@@ -32,7 +32,7 @@ from ourodb.storage.record import (
     encode_row,
 )
 
-_HEAD = struct.Struct(">IIH")
+_HEAD = struct.Struct(">III")
 _HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">I")
 
@@ -62,7 +62,7 @@ class Mutation:
         self.stamped_at = stamped_at
 
     def encode(self) -> bytes:
-        """For hints, batch logs and peers: ``u32 incarnation | u32 writes | u16 length | position``, then for each
+        """For hints, batch logs and peers: ``u32 incarnation | u32 writes | u32 length | position``, then for each
         write ``u32 length | suffix | u32 length | record``.
         """
         position = self.position

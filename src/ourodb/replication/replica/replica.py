@@ -14,10 +14,11 @@ import msgspec
 import structlog
 
 from ourodb import limits
-from ourodb.errors import Overloaded
-from ourodb.peer.messages import Verb
+from ourodb.errors import OuroError, Overloaded
+from ourodb.peer.messages import HEADER_BYTES, Verb
+from ourodb.ports import DATA as DATA_LANE
 from ourodb.ports import Clock, Link, NodeId, Store
-from ourodb.replication.messages import encode_failure
+from ourodb.replication.messages import OversizedRow, encode_failure
 from ourodb.replication.peers import Peers
 from ourodb.replication.replica.reads import decode_command, digest_of
 from ourodb.replication.replica.writes import Writes
@@ -31,6 +32,8 @@ from ourodb.storage.rows import Rows
 log = structlog.get_logger()
 
 MICROS = 1_000_000
+
+REPLY_BYTES_MAX = limits.PEER_MESSAGE_BYTES_MAX[DATA_LANE] - HEADER_BYTES
 
 Handler = Callable[[Link, NodeId, int, int, bytes], None]
 """(link to the sender, sender, request, the sender's epoch, body)."""
@@ -154,6 +157,10 @@ class Replica:
             log.warning("a read that can't be understood", peer=link.address, reason=str(error))
             self._fail(link, verb, request, error)
             return
+        except OuroError as error:
+            # Too many tombstones, or damage on disk.
+            self._fail(link, verb, request, error)
+            return
         if isinstance(chunk, Wait):
 
             def fetched(value: bytes | None | Exception) -> None:
@@ -165,6 +172,9 @@ class Replica:
             self._store.fetch(DATA, chunk.key, fetched)
             return
         reply = digest_of(command, chunk) if digest else chunk.encode()
+        if len(reply) > REPLY_BYTES_MAX:
+            self._fail(link, verb, request, OversizedRow(f"a row has more than {REPLY_BYTES_MAX >> 20} MiB"))
+            return
         self._peers.reply(link, verb, request, reply)
 
     # What isn't known yet
