@@ -304,6 +304,36 @@ def test_two_who_finish_the_same_proposal_don_t_do_so_for_ever(ring: Ring) -> No
     assert finished() <= 3
 
 
+def test_a_replica_alone_goes_by_the_ballots_of_others() -> None:
+    """One copy of the data, coordinated by its holder and by another node at the same time."""
+    ring = Ring(3)
+    ring.set_up(T, factor=1)
+    (holder,) = ring.replicas("t", 1)
+    stranger = ring.strangers("t", 1)[0]
+    # What was read under a ballot that another one overtook is decided anew.
+    ring.fate = lambda message: HOLD if message.verb == PROPOSE else PASS
+    first = ring.ask(stranger, put(1))
+    ring.run_for(0.05)
+    assert is_applied(ring.run(holder, put(2)))
+    ring.fate = lambda message: PASS
+    ring.let_in()
+    assert not is_applied(ring.reply(first))
+    # What it has accepted is chosen, also if its coordinator never says so.
+    ring.fate = losing(lambda message: message.verb == COMMIT)
+    lost = ring.ask(stranger, put(3, above=2))
+    ring.run_for(0.05)
+    ring.fate = lambda message: PASS
+    assert not is_applied(ring.run(holder, put(4, above=2)))
+    assert is_applied(ring.run(holder, put(5, above=3)))
+    # Its timestamps lie above those of coordinators whose clocks are ahead.
+    ring.machines[stranger].jump(60_000_000)
+    assert is_applied(ring.run(stranger, put(6, above=5)))
+    assert is_applied(ring.run(holder, put(7, above=6)))
+    assert [read(ring, index) for index in range(3)] == [7, 7, 7]
+    ring.reply(lost)
+    ring.rest()
+
+
 # Messages that come twice, or late
 
 

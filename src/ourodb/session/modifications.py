@@ -280,7 +280,7 @@ class Modifications:
                 raise unavailable(serial, required, 1)
             route.write_need(options.consistency)
             unknown = CasWriteUnknown(serial, 0, 1)
-            self._compare_and_set_here(bound, options, answer, unknown, in_batch=in_batch)
+            self._compare_and_set_here(bound, options, answer, table, position, unknown, in_batch=in_batch)
             return
         rows = self._rows.of(table)
         command = SlicesCommand(rows, position, slices, options.now_s, rows_max=rows_max)
@@ -318,21 +318,25 @@ class Modifications:
         bound: Sequence[Bound],
         options: ExecuteOptions,
         answer: Answer,
+        table: Table,
+        position: bytes,
         unknown: RequestError,
         *,
         in_batch: bool,
     ) -> None:
         result: CasResult | None = None
+        paxos = self._paxos
+
+        def decide(timestamp: int) -> Mutation | Wait | None:
+            nonlocal result
+            decision = self._conditional.decide(bound, options, timestamp, in_batch=in_batch)
+            if isinstance(decision, Wait):
+                return decision
+            result = decision.result
+            return decision.mutation
 
         def step() -> Wait | None:
-            nonlocal result
-            outcome = self._conditional.compare_and_set(
-                bound, options, self._timestamps.next_us(), in_batch=in_batch
-            )
-            if isinstance(outcome, Wait):
-                return outcome
-            result = outcome
-            return None
+            return paxos.acceptor.decide_alone(table.incarnation, position, paxos.next_ballot, decide)
 
         def done(error: RequestError | None) -> None:
             if error is not None:

@@ -1,9 +1,8 @@
 """Conditional statements: what they must read, and what they make of it.
 
 ``decide`` is a pure function of the rows read. Where this node alone holds the partition, reading, deciding
-and applying happen within one call, which makes them atomic (``compare_and_set``); elsewhere
-``replication.paxos`` brings the rows that a quorum holds, and has a quorum accept what was decided. ``reads``
-says which rows that takes.
+and applying happen within one step, which makes them atomic; elsewhere ``replication.paxos`` brings the rows that
+a quorum holds, and has a quorum accept what was decided. ``reads`` says which rows that takes.
 
 Source for results: ``ModificationStatement.buildCasResultSet``, ``CQL3CasRequest`` of Apache Cassandra 5.
 """
@@ -121,27 +120,6 @@ class ConditionalWrites:
         # Statics alone: a refusal shows the partition's first row.
         return table, position, list(ALL_ROWS), 1
 
-    def compare_and_set(
-        self, statements: Sequence[Bound], options: ExecuteOptions, timestamp: int, *, in_batch: bool
-    ) -> CasResult | Wait:
-        """Apply the statements to this node's rows if all their conditions hold, all or nothing.
-
-        Args:
-            timestamp: of what is written: the ballot's.
-        Returns:
-            The result set, or what it waits for, having changed nothing.
-        Raises:
-            InvalidRequest: the statements aren't about one partition of one table, or a value is wrong.
-        """
-        decision = self.decide(statements, options, timestamp, in_batch=in_batch)
-        if isinstance(decision, Wait):
-            return decision
-        if decision.mutation is not None:
-            wait = self._rows.apply(decision.mutation, options.now_s)
-            if wait is not None:
-                return wait
-        return decision.result
-
     def decide(
         self,
         statements: Sequence[Bound],
@@ -151,7 +129,16 @@ class ConditionalWrites:
         *,
         in_batch: bool,
     ) -> CasDecision | Wait:
-        """Whether all conditions hold, and what is to be written then. Arguments and errors as above."""
+        """Whether all conditions hold, and what is to be written then.
+
+        Args:
+            timestamp: of what is written: the ballot's.
+            rows_of: as for ``changes``.
+        Returns:
+            The decision, or what it waits for; nothing was changed.
+        Raises:
+            InvalidRequest: the statements aren't about one partition of one table, or a value is wrong.
+        """
         source = rows_of or self._rows.of
         table, position = self.one_partition(statements, options)
         try:

@@ -19,6 +19,7 @@ from ourodb.peer.messages import Verb
 from ourodb.ports import Clock, Link, NodeId, Store
 from ourodb.replication.messages import encode_failure
 from ourodb.replication.paxos.ballots import (
+    HISTORY_MAX,
     Accepted,
     Ballot,
     Commit,
@@ -38,7 +39,7 @@ from ourodb.replication.replica.replica import Handler, Replica
 from ourodb.replication.replica.writes import Writes
 from ourodb.storage.chunk import Chunk, read_slices
 from ourodb.storage.families import METADATA
-from ourodb.storage.mutation import decode_mutation
+from ourodb.storage.mutation import Mutation, decode_mutation
 from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows
 
@@ -132,19 +133,55 @@ class Acceptor:
                 wait = self._rows.apply(mutation, self._clock.wall_us() // MICROS)
                 if wait is not None:
                     return wait
-            if request.ballot <= state.committed:
-                return None
-            state.committed = request.ballot
-            state.history = request.history
-            state.promised = max(state.promised, request.ballot)
-            if state.accepted <= request.ballot:
-                state.accepted = request.ballot
-                state.proposal = request.proposal
-                state.origin = request.history[-1] if request.history else request.ballot
-            self._store.apply(((METADATA, key, encode(state)),))
+            if request.ballot > state.committed:
+                _mark(state, request)
+                self._store.apply(((METADATA, key, encode(state)),))
             return None
 
         self._run(step, lambda: b"", answer)
+
+    def decide_alone(
+        self,
+        incarnation: int,
+        position: bytes,
+        ballot_above: Callable[[Ballot], Ballot],
+        decide: Callable[[int], Mutation | Wait | None],
+    ) -> Wait | None:
+        """A whole round in one step, where this node is the only replica: a step of ``Writes.run_once``.
+
+        Others may coordinate statements about the same partition; so it goes by the same ballots.
+
+        Args:
+            ballot_above: a ballot that nobody ever had, higher than another one.
+            decide: given the timestamp; what is to be written, or None.
+        """
+        now_s = self._clock.wall_us() // MICROS
+        key = _key(incarnation, position)
+        state = self._load(key)
+        if state.proposal and state.accepted > state.committed:
+            # Accepted by the only replica, it is chosen.
+            mutation, _ = decode_mutation(state.proposal)
+            wait = self._rows.apply(mutation, now_s)
+            if wait is not None:
+                return wait
+            history = _with(state.history, state.origin)
+            _mark(state, Commit(state.accepted, incarnation, position, state.proposal, history))
+        ballot = ballot_above(state.promised)
+        decided = decide(ballot[0])
+        if isinstance(decided, Wait):
+            return decided
+        if decided is None:
+            state.promised = state.accepted = state.origin = ballot
+            state.proposal = b""
+        else:
+            wait = self._rows.apply(decided, now_s)
+            if wait is not None:
+                return wait
+            _mark(
+                state, Commit(ballot, incarnation, position, decided.encode(), _with(state.history, ballot))
+            )
+        self._store.apply(((METADATA, key, encode(state)),))
+        return None
 
     def _run(self, step: Callable[[], Wait | None], reply: Callable[[], bytes], answer: Answer) -> None:
         self._writes.run(step, lambda error: answer(reply() if error is None else error), sync=True)
@@ -202,6 +239,21 @@ def _read(request: Prepare, rows: Rows) -> Chunk | Wait:
         bytes_max=limits.CAS_READ_BYTES_MAX,
         keys_max=limits.CAS_READ_KEYS_MAX,
     )
+
+
+def _mark(state: PaxosState, commit: Commit) -> None:
+    """A commit was seen that is newer than all before."""
+    state.committed = commit.ballot
+    state.history = commit.history
+    state.promised = max(state.promised, commit.ballot)
+    if state.accepted <= commit.ballot:
+        state.accepted = commit.ballot
+        state.proposal = commit.proposal
+        state.origin = commit.history[-1] if commit.history else commit.ballot
+
+
+def _with(history: tuple[Ballot, ...], origin: Ballot) -> tuple[Ballot, ...]:
+    return history if origin in history else (*history, origin)[-HISTORY_MAX:]
 
 
 def _may_accept(ballot: Ballot, state: PaxosState) -> bool:
