@@ -133,11 +133,12 @@ _cut = re.compile(
     rf"|{_ISO_DURATION}"
     r"|[A-Za-z][A-Za-z0-9_]*+"
     rf"|0[xX][0-9A-Fa-f]*+|{_DURATION}(?![A-Za-z0-9_])"
-    # `1..2` is an integer and a range.
-    r"|-?[0-9]++(?:\.(?!\.(?!\.))[0-9]*+)?+(?:[eE][+-]?+[0-9]++)?+"
+    # `1..2` is an integer and a range. Groups that may fail after their first character are never possessive: Python
+    # before 3.11.5 doesn't go back to where they began (gh-106052).
+    r"|-?[0-9]++(?:\.(?!\.(?!\.))[0-9]*+)?(?:[eE][+-]?[0-9]++)?"
     r'|"[^"]*+(?:""[^"]*+)*+"?'
-    r"|--[^\r\n]*+|//[^\r\n]*+|/\*(?:[^*]++|\*(?!/))*+(?:\*/)?"
-    r"|\$\$(?:[^$]++|\$(?!\$))*+(?:\$\$)?"
+    r"|--[^\r\n]*+|//[^\r\n]*+|/\*(?:[^*]++|\*(?!/))*(?:\*/)?"
+    r"|\$\$(?:[^$]++|\$(?!\$))*(?:\$\$)?"
     r"|-(?:[nN][aA][nN]|[iI][nN][fF][iI][nN][iI][tT][yY])(?![A-Za-z0-9_])"
     r"|\.\.|[<>!+\-]=|[^ \t\r\n]",
     re.ASCII,
