@@ -87,6 +87,22 @@ def test_it_is_stored_in_other_failure_domains_before_anything_is_written(ring: 
         assert values(ring) == {index}
 
 
+@pytest.mark.parametrize("sync_period_ms", [None, 60_000])
+def test_keepers_have_it_on_disk_before_they_say_so(sync_period_ms: int | None) -> None:
+    """Under either durability."""
+    ring = Ring(sync_period_ms=sync_period_ms)
+    ring.set_up(T)
+    ring.machines[1].disk.conditions.sync_us = 200_000
+    ring.seen.clear()
+    promise = ring.ask(0, batch())
+    ring.run_for(0.1)
+    answers = [seen.sender for seen in ring.seen if seen.verb == Verb.BATCH_STORE and seen.is_reply]
+    assert answers == [2]
+    assert Verb.WRITE not in [seen.verb for seen in ring.seen]
+    assert ring.reply(promise).error is None
+    ring.rest()
+
+
 @pytest.mark.parametrize("is_reply", [False, True])
 def test_nothing_is_written_of_what_couldn_t_be_stored(ring: Ring, is_reply: bool) -> None:
     ring.fate = losing(lambda message: message.verb == Verb.BATCH_STORE and message.is_reply == is_reply)

@@ -21,7 +21,7 @@ ONCE = (Verb.COUNTER, Verb.BATCH_STORE)
 
 
 def run(
-    workload_name: str, seed: int, nodes: int, seconds: float, clients: int
+    workload_name: str, seed: int, nodes: int, seconds: float, clients: int, factor: int = 3
 ) -> tuple[list[str], SimStage]:
     """Play; what was wrong."""
     draws = random.Random(seed)
@@ -29,6 +29,7 @@ def run(
     for machine in ring.machines:
         machine.disk.conditions.later_one_in = 4
     stage = SimStage(ring.world)
+    stage.replication_factor = factor
     workload = WORKLOADS[workload_name](stage)
     ring.world.carry_out(workload.set_up(), 20)
     ring.run_for(0.5)
@@ -67,11 +68,19 @@ def run(
     return workload.problems(), stage
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
-    ("workload", "nodes"), [("register", 3), ("register", 5), ("counter", 4), ("set", 4)]
+    ("workload", "nodes", "factor"),
+    [
+        ("register", 3, 3),
+        ("register", 5, 3),
+        ("register", 3, 1),
+        ("register", 3, 2),
+        ("counter", 4, 3),
+        ("set", 4, 3),
+    ],
 )
-def test_messages_that_go_astray_one_by_one(workload: str, nodes: int, seed: int) -> None:
-    problems, stage = run(workload, seed, nodes, seconds=6, clients=4)
+def test_messages_that_go_astray_one_by_one(workload: str, nodes: int, factor: int, seed: int) -> None:
+    problems, stage = run(workload, seed, nodes, seconds=6, clients=4, factor=factor)
     assert problems == []
     assert stage.history.counts()["done"] > 20

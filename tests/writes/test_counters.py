@@ -93,6 +93,23 @@ def test_a_leader_that_dies_before_others_know_has_added_once(ring: Ring) -> Non
     assert total(ring) == 3
 
 
+@pytest.mark.parametrize("sync_period_ms", [None, 60_000])
+def test_no_value_leaves_its_leader_before_it_is_on_disk(sync_period_ms: int | None) -> None:
+    """Under either durability."""
+    ring = Ring(sync_period_ms=sync_period_ms)
+    ring.set_up(C)
+    ring.machines[0].disk.conditions.sync_us = 200_000
+    ring.seen.clear()
+    promise = ring.ask(0, ADD, Consistency.ONE)
+    ring.run_for(0.1)
+    assert not promise.is_kept
+    assert ring.seen == []
+    ring.reply(promise)
+    ring.run_for(0.1)
+    assert [seen.verb for seen in ring.seen if not seen.is_reply] == [Verb.WRITE] * 2
+    ring.rest()
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_node_that_lost_what_others_have_seen_of_it_loses_nothing_that_it_adds_then(seed: int) -> None:
     """A read spreads an increment that isn't synced yet; then the power goes, and the clock is set back."""
