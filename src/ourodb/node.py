@@ -272,6 +272,9 @@ class Node:
                     f"{address[0]}:{address[1]} is the address of member {there}, which has another host id"
                 )
         elif member.peer != address and member.id != self.peers.me:
+            link = self.peers.links.get(member.id)
+            if self.peers.up.get(member.id) and link is not None and link.is_connected:
+                return f"the node with this host id is up at {member.peer[0]}:{member.peer[1]}"
             # It was started elsewhere, and is about to say so.
             self._nodes[address] = member.id
         return None
@@ -457,6 +460,11 @@ class Node:
                     peers.up.pop(node, None)
                     self.hints.forget(node)
                     self.processor.tell_topology("REMOVED_NODE", member)
+            if node != peers.me and current is not None and current.native != member.native:
+                # Clients know a node by its address.
+                self.processor.tell_topology("REMOVED_NODE", member)
+                self.processor.tell_topology("NEW_NODE", current)
+                self.processor.tell_status(bool(peers.up.get(node)), current)
         for node, member in view.members.items():
             peers.addresses[node] = member.peer[0]
             if node != peers.me and node not in peers.links:

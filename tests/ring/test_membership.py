@@ -193,7 +193,6 @@ def move(node: NodeProcess) -> None:
     node.port, node.peer_port, node.admin_port = (free_port() for _ in range(3))
 
 
-@pytest.mark.xfail(reason="UP is told with the old address; nothing is told when the new one is known")
 def test_drivers_hear_of_another_address(make_ring: Callable[..., Ring]) -> None:
     """A driver that is connected while a node moves finds it again by itself."""
     ring = make_ring(3).start()
