@@ -78,6 +78,6 @@ def exchange(to: Address, data: bytes, *, close_after: bool = False) -> bytes:
                 connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(1 << 16):
                 received += part
-        except (ConnectionError, TimeoutError):
+        except OSError:
             pass
         return received
