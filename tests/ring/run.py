@@ -31,7 +31,7 @@ from ourodb.sim.workloads.stage import KEYSPACE, Script, Workload
 IS_FULL = bool(os.environ.get("OURO_FULL"))
 OPERATIONS_MIN = 50_000 if IS_FULL else 10_000
 FAULT_SECONDS = 5.0
-CALM_SECONDS = 3.0
+CALM_SECONDS = 2.0
 RUN_SECONDS_MAX = 1_200 if IS_FULL else 150
 """A run that hasn't got its operations by then is over."""
 TEST_SECONDS_MAX = RUN_SECONDS_MAX + 150
@@ -100,6 +100,18 @@ def half_cut_off(ring: Ring) -> Fault:
     return Fault("half a cut", strike, lambda node: network.heal())
 
 
+def link_cut(ring: Ring) -> Fault:
+    """From the next node only: both still reach the third one, and clients reach all."""
+    network = ring.network
+    assert network is not None
+
+    def strike(node: NodeProcess) -> None:
+        other = ring.nodes[ring.nodes.index(node) - 1]
+        network.split([node.host], [other.host])
+
+    return Fault("a link", strike, lambda node: network.heal())
+
+
 class Run:
     """One run.
 
@@ -156,10 +168,16 @@ class Run:
     def close(self) -> None:
         self.session.cluster.shutdown()
 
-    def problems(self) -> list[str]:
-        """What was wrong; empty when all was right and the run proves it."""
+    def problems(self, *, quorum_is_up: bool = True) -> list[str]:
+        """What was wrong; empty when all was right and the run proves it.
+
+        Args:
+            quorum_is_up: the faults left a quorum of every replica set in touch, so clients had to be served.
+        """
         found = [problem for workload in self.workloads for problem in workload.problems()]
-        return [*found, *self._unavailability(), *self._lasting_differences()]
+        if quorum_is_up:
+            found += self._unavailability()
+        return [*found, *self._too_little(), *self._lasting_differences()]
 
     def _lasting_differences(self) -> list[str]:
         """A batch that was left half done may still be on its way, so what differs gets a while to become equal."""
@@ -222,21 +240,30 @@ class Run:
 
     # What was wrong
 
-    def _unavailability(self) -> Iterator[str]:
-        history = sorted(self._operations(), key=lambda one: one.invoked_ns)
+    def _too_little(self) -> Iterator[str]:
+        """What makes a run worthless whatever its faults."""
         if self.operation_count < self._operations_min:
             yield f"{self.operation_count} operations only"
+        for phase in self.phases:
+            if not phase.is_fault:
+                yield from self._kinds_without_success(phase)
+
+    def _kinds_without_success(self, phase: Phase) -> Iterator[str]:
+        kinds = {f"{name} {one.kind}" for name, stage in self.stages.items() for one in stage.history}
+        done, _ = self._in_phase(phase)
+        for kind in sorted(kinds):
+            if not done.get(kind):
+                yield f"no {kind} succeeded in the phase {phase.name}"
+
+    def _unavailability(self) -> Iterator[str]:
+        history = sorted(self._operations(), key=lambda one: one.invoked_ns)
         faults_ns = [phase.start_ns for phase in self.phases if phase.is_fault]
         succeeded, counted = success_share(history, faults_ns, GRACE_NS)
         if succeeded < SUCCESS_SHARE_MIN * counted:
             yield f"{succeeded} of {counted} succeeded outside the two seconds after faults"
-        kinds = {f"{name} {one.kind}" for name, stage in self.stages.items() for one in stage.history}
         for number, phase in enumerate(self.phases):
-            done, _ = self._in_phase(phase)
-            for kind in sorted(kinds):
-                if not done.get(kind):
-                    yield f"no {kind} succeeded in the phase {phase.name}"
             if phase.is_fault:
+                yield from self._kinds_without_success(phase)
                 healed = self.phases[number + 1]
                 for what, watched in WATCHED.items():
                     operations = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from tests.nodes import NodeProcess
 from tests.ring.namespaces import Network
 from tests.ring.ring import Ring
 from tests.ring.run import (
@@ -19,6 +20,7 @@ from tests.ring.run import (
     Run,
     cut_off,
     half_cut_off,
+    link_cut,
     seed_of_run,
 )
 from tests.ring.workloads import BatchWorkload, DeletionWorkload
@@ -40,11 +42,11 @@ CREWS = [
 ]
 
 
-def play(ring: Ring, faults: list[Fault]) -> None:
+def play(ring: Ring, faults: list[Fault], *, quorum_is_up: bool = True) -> None:
     run = Run(ring, seed_of_run(), faults)
     run.play(CREWS)
     print(run.story())
-    problems = run.problems()
+    problems = run.problems(quorum_is_up=quorum_is_up)
     run.close()
     assert problems == []
 
@@ -55,4 +57,34 @@ def test_killed_or_stopped(make_ring: Callable[..., Ring]) -> None:
 
 def test_cut_off(network: Callable[[int], Network], make_ring: Callable[..., Ring]) -> None:
     ring = make_ring(network=network(3)).start()
-    play(ring, [cut_off(ring), half_cut_off(ring)])
+    play(ring, [cut_off(ring), half_cut_off(ring), link_cut(ring)])
+
+
+def test_more_than_a_quorum_can_miss(
+    network: Callable[[int], Network], make_ring: Callable[..., Ring]
+) -> None:
+    """Two nodes die, or all, or nobody reaches anybody: much is refused, but nothing is lost, and nothing is wrong."""
+    ring = make_ring(network=network(3)).start()
+    assert ring.network is not None
+    hosts = [node.host for node in ring.nodes]
+
+    def kill(nodes: list[NodeProcess]) -> None:
+        for node in nodes:
+            node.process.kill()  # type: ignore[union-attr]
+        for node in nodes:
+            node.kill()
+
+    def launch_dead(node: NodeProcess) -> None:
+        for one in ring.nodes:
+            if not one.alive():
+                one.launch()
+
+    def split(node: NodeProcess) -> None:
+        ring.network.split(*([host] for host in hosts))
+
+    faults = [
+        Fault("two killed", lambda node: kill([one for one in ring.nodes if one is not node]), launch_dead),
+        Fault("all killed", lambda node: kill(ring.nodes), launch_dead),
+        Fault("all apart", split, lambda node: ring.network.heal()),
+    ]
+    play(ring, faults, quorum_is_up=False)

@@ -16,7 +16,7 @@ from tests.ring.ring import Ring, connect_to, new_keyspace
 
 from ourodb import limits
 
-READS = 1_500
+READS = 1_000
 LATE_MS = 100
 SLOW_SHARE_MAX = 0.05
 KEYS = 100

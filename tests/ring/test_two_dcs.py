@@ -144,6 +144,28 @@ def test_the_link_is_cut(world: World) -> None:
     run(world.sessions[0], INSERT.format(next(keys), 0), Level.EACH_QUORUM)
 
 
+def test_drivers_agree_on_replicas(world: World) -> None:
+    """Three of each centre, in the driver's order."""
+    metadata = world.sessions[0].cluster.metadata
+    metadata_keyspace = world.keyspace
+    for key in range(100):
+        driver = [host.address for host in metadata.get_replicas(metadata_keyspace, key.to_bytes(4, "big"))]
+        report = world.ring.nodes[0].admin(
+            "ring", {"keyspace": metadata_keyspace, "table": "t", "key": [str(key)]}
+        )
+        found = report["key"]
+        ours = [
+            report["nodes"][str(one)]["cql"].rpartition(":")[0]
+            for one in (found["primary"], *found["secondaries"])
+        ]
+        assert len(driver) == 6
+        assert sorted(driver) == sorted(ours)
+        # The driver has the replicas of one centre after the other, ours are in order of the ring.
+        for side in world.sides:
+            hosts = [node.host for node in side]
+            assert [one for one in driver if one in hosts] == [one for one in ours if one in hosts]
+
+
 def test_local_levels_count_the_own_centre_only(world: World) -> None:
     """With two of three local replicas dead, LOCAL_QUORUM is refused though there are three more elsewhere."""
     near, far = world.sessions
