@@ -189,6 +189,7 @@ class Node:
             self._gossiped(self.gossip.stop(self.peers.now_ms()))
         if self.is_member:
             self.upkeep.stop()
+            self.peers.stop()
         try:
             mark_clean_stop(self.ports.store)
         except OuroError as error:
@@ -398,7 +399,6 @@ class Node:
             self.paxos,
             self.counters,
             self.batches,
-            self.timestamps,
             clock,
         )
         self.processor = QueryProcessor(

@@ -27,7 +27,6 @@ from ourodb.replication.counters import Counters
 from ourodb.replication.paxos.proposer import Decision, PaxosContext, Proposer
 from ourodb.replication.replica.reads import SlicesCommand
 from ourodb.replication.replica.writes import Writes, as_request_error
-from ourodb.replication.timestamps import Timestamps
 from ourodb.schema.model import Table
 from ourodb.session.answer import Answer
 from ourodb.storage.chunk import Chunk, beyond, merge_partitions, rows_of
@@ -51,7 +50,6 @@ class Modifications:
         paxos: PaxosContext,
         counters: Counters,
         batches: Batches,
-        timestamps: Timestamps,
         clock: Clock,
     ) -> None:
         self._rows = rows
@@ -61,7 +59,6 @@ class Modifications:
         self._paxos = paxos
         self._counters = counters
         self._batches = batches
-        self._timestamps = timestamps
         self._clock = clock
 
     def run(

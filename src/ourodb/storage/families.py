@@ -28,3 +28,6 @@ NAMES: Final = ("data", "metadata", "log", "hints", "expiry")
 
 TABLE_USE: Final = b"table-use/"
 """METADATA: prefix + incarnation -> a byte of flags, what the table's keys have ever held."""
+
+PAXOS: Final = b"paxos/"
+"""METADATA: prefix + incarnation + position -> what was promised and accepted there (``replication.paxos``)."""

@@ -21,7 +21,7 @@ from ourodb.cql.types.composite import TupleType
 from ourodb.ports import LATER, Later, Store
 from ourodb.schema.model import ColumnKind, Table
 from ourodb.storage.apply import TableUse, UnknownIncarnation, apply_all, apply_plain
-from ourodb.storage.families import DATA, METADATA, TABLE_USE
+from ourodb.storage.families import DATA, METADATA, PAXOS, TABLE_USE
 from ourodb.storage.keys import (
     ALL_ROWS,
     HEADER_BYTE,
@@ -104,7 +104,9 @@ class Rows:
         """Delete the rows of a dropped or truncated table; its entries in the purge index die when they are due."""
         self._tables.pop(incarnation, None)
         start = _INCARNATION.pack(incarnation)
-        self.store.delete_range(DATA, start, _INCARNATION.pack(incarnation + 1))
+        end = _INCARNATION.pack(incarnation + 1)
+        self.store.delete_range(DATA, start, end)
+        self.store.delete_range(METADATA, PAXOS + start, PAXOS + end)
         self.store.apply(((METADATA, TABLE_USE + start, None),))
 
     def known(self, incarnation: int) -> TableRows:

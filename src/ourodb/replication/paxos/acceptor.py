@@ -38,12 +38,11 @@ from ourodb.replication.replica.reads import SlicesCommand, decode_command
 from ourodb.replication.replica.replica import Handler, Replica
 from ourodb.replication.replica.writes import Writes
 from ourodb.storage.chunk import Chunk, read_slices
-from ourodb.storage.families import METADATA
+from ourodb.storage.families import METADATA, PAXOS
 from ourodb.storage.mutation import Mutation, decode_mutation
 from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows
 
-PREFIX: Final = b"paxos/"
 MICROS: Final = 1_000_000
 
 Answer = Callable[[bytes | RequestError], None]
@@ -262,4 +261,4 @@ def _may_accept(ballot: Ballot, state: PaxosState) -> bool:
 
 
 def _key(incarnation: int, position: bytes) -> bytes:
-    return b"%b%b%b" % (PREFIX, incarnation.to_bytes(4, "big"), position)
+    return b"%b%b%b" % (PAXOS, incarnation.to_bytes(4, "big"), position)
