@@ -219,9 +219,22 @@ def test_a_node_goes_in_the_midst_of_it(source: Source, target: Ring, name: str,
     assert_same(source.view, view(session, name, ConsistencyLevel.ONE))
 
 
+def wait_for_leader(ring: Ring) -> None:
+    """Until one of the nodes that run leads the metadata log: the one that was killed may have led it."""
+    deadline = time.monotonic() + 60
+    while True:
+        status = ring.nodes[0].status()
+        up = {member["id"] for member in status["members"] if member["state"] == "UP"}
+        if len(up) < len(ring.nodes) and status["leader"] in up:
+            return
+        assert time.monotonic() < deadline, status
+        time.sleep(0.1)
+
+
 def test_a_node_that_is_down_from_the_start(source: Source, target: Ring, name: str) -> None:
     """Broken, all nodes must be up for a restore to begin."""
     target.nodes[2].kill()
+    wait_for_leader(target)
     try:
         options = ["--keyspace", f"shop={name}", "--replication", "3", "--json"]
         report = answer(ouro("restore", source.snapshot, *into(target), *options))
