@@ -38,6 +38,7 @@ from ourodb.errors import (
     RequestError,
     StoreDamaged,
     Unavailable,
+    WriteFailure,
 )
 from ourodb.ports import Clock, Scheduler
 from ourodb.replication.coordinator.coordinator import Coordinator
@@ -244,8 +245,13 @@ class Restoring:
 
     def write(self, mutation: Mutation, level: int, done: Callable[[RequestError | None], None]) -> None:
         """Coordinate one mutation; raises as ``Coordinator.write`` and ``keyspace_of``."""
+
+        def written(error: RequestError | None) -> None:
+            # A replica that has too much to do may refuse what others took; rows of a snapshot may be sent again.
+            done(Overloaded(error.message) if isinstance(error, WriteFailure) else error)
+
         now_s = self._clock.wall_us() // MICROS
-        self._coordinator.write(self.keyspace_of(mutation), mutation, level, now_s, done)
+        self._coordinator.write(self.keyspace_of(mutation), mutation, level, now_s, written)
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Run after others had their turn."""
