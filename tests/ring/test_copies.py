@@ -5,7 +5,7 @@ for ever, or gives back what was deleted.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -87,6 +87,22 @@ def test_hints_outlive_their_keeper(frail_ring: Ring, session: Session) -> None:
     assert held_by(away, session.keyspace) == {(key, 0, "kept") for key in range(ROWS)}
 
 
+def set_back(ring: Ring, nodes: list[NodeProcess], change: Callable[[], None], folder: Path) -> None:
+    """Let something change on all nodes, and then give some of them back what they had on their disks before. Nobody
+    keeps hints for them: they took part in it.
+    """
+    for node in nodes:
+        node.stop()
+        shutil.copytree(node.data, folder / node.data.name)
+    ring.heal()
+    change()
+    for node in nodes:
+        node.stop()
+        shutil.rmtree(node.data)
+        shutil.copytree(folder / node.data.name, node.data)
+    ring.heal()
+
+
 @pytest.fixture
 def stale(frail_ring: Ring, session: Session, tmp_path: Path) -> NodeProcess:
     """A node that has old rows in three tables, which the others have changed, deleted or added to since, and for which
@@ -100,24 +116,19 @@ def stale(frail_ring: Ring, session: Session, tmp_path: Path) -> NodeProcess:
     for table in tables:
         for key in range(ROWS):
             run(session, f"INSERT INTO {table} (id, c, v) VALUES ({key}, 0, 'old')", Level.ALL)
-    node.stop()
-    shutil.copytree(node.data, tmp_path / "then")
-    node.start()
-    frail_ring.wait_until_whole()
-    for table in tables:
-        for key in range(ROWS):
-            statement = (
-                f"UPDATE {table} SET v = 'new' WHERE id = {key} AND c = 0",
-                f"DELETE FROM {table} WHERE id = {key} AND c = 0",
-                f"INSERT INTO {table} (id, c, v) VALUES ({key}, 1, 'more')",
-                f"DELETE FROM {table} WHERE id = {key}",
-            )[key % 4]
-            run(session, statement, Level.ALL)
-    node.stop()
-    shutil.rmtree(node.data)
-    shutil.copytree(tmp_path / "then", node.data)
-    node.start()
-    frail_ring.wait_until_whole()
+
+    def change() -> None:
+        for table in tables:
+            for key in range(ROWS):
+                statement = (
+                    f"UPDATE {table} SET v = 'new' WHERE id = {key} AND c = 0",
+                    f"DELETE FROM {table} WHERE id = {key} AND c = 0",
+                    f"INSERT INTO {table} (id, c, v) VALUES ({key}, 1, 'more')",
+                    f"DELETE FROM {table} WHERE id = {key}",
+                )[key % 4]
+                run(session, statement, Level.ALL)
+
+    set_back(frail_ring, [node], change, tmp_path)
     for table in tables:
         assert held_by(node, session.keyspace, table) == {(key, 0, "old") for key in range(ROWS)}
     return node
@@ -154,6 +165,34 @@ def test_scans_repair(frail_ring: Ring, session: Session, stale: NodeProcess) ->
         assert {tuple(row) for row in one.execute(query)} == EXPECTED
         one.cluster.shutdown()
     assert held_by(stale, session.keyspace, "scanned") == EXPECTED
+
+
+def test_what_was_read_stays(frail_ring: Ring, session: Session, tmp_path: Path) -> None:
+    """A write that only one replica has, as when its coordinator died, may be seen or not. Once a QUORUM read has seen
+    it, every later one does, that one replica gone.
+    """
+    last, *others = frail_ring.nodes
+    for key in range(ROWS):
+        run(session, f"INSERT INTO t (id, c, v) VALUES ({key}, 0, 'old')", Level.ALL)
+
+    def change() -> None:
+        for key in range(ROWS):
+            run(session, f"INSERT INTO t (id, c, v) VALUES ({key}, 0, 'new')", Level.ALL)
+
+    set_back(frail_ring, others, change, tmp_path)
+    through_last = connect_to(last, session.keyspace)
+    for key in range(ROWS):
+        (row,) = run(through_last, f"SELECT v FROM t WHERE id = {key}", Level.QUORUM)
+        assert row.v == "new"
+    through_last.cluster.shutdown()
+    last.kill()
+    frail_ring.wait_until_down(last)
+    for node in others:
+        one = connect_to(node, session.keyspace)
+        for key in range(ROWS):
+            (row,) = run(one, f"SELECT v FROM t WHERE id = {key}", Level.QUORUM)
+            assert row.v == "new"
+        one.cluster.shutdown()
 
 
 def test_truncate(frail_ring: Ring, session: Session) -> None:

@@ -5,6 +5,7 @@ finds those that came back.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import uuid
@@ -28,7 +29,8 @@ def ouro_ring(ring: Ring, keyspace: str, table: str, *key: str) -> list[str]:
     node = ring.nodes[0]
     command = [sys.executable, "-c", "from ourodb.cli import main; main()", "ring", keyspace, table, *key]
     command += ["--admin", f"{node.host}:{node.admin_port}", "--json"]
-    report = json.loads(subprocess.check_output(command, text=True))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("OURO_")}
+    report = json.loads(subprocess.check_output(command, text=True, env=environment))
     names = report["nodes"]
     found = report["key"]
     return [names[str(one)]["cql"].rpartition(":")[0] for one in (found["primary"], *found["secondaries"])]
