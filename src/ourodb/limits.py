@@ -276,6 +276,9 @@ HINTS_IN_FLIGHT_MAX: Final = 2
 BATCH_LOG_REPLAY_MS: Final = 10_000
 """Age at which a logged batch that wasn't removed is replayed; more than twice WRITE_TIMEOUT_MS."""
 
+BATCH_KEEPER_LATE_MS: Final = 200
+"""After so long a keeper of a logged batch that hasn't answered gets company; far above the time of a sync."""
+
 BATCH_LOG_BYTES_MAX: Final = 128 * MIB
 """Batches that one node keeps for other coordinators."""
 

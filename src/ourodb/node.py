@@ -562,7 +562,9 @@ class Node:
     # What parts ask of the whole
 
     def _keepers_of_batches(self) -> list[NodeId]:
-        """Two live nodes of this data centre to keep a logged batch: of other racks and hosts than this one, if any."""
+        """The live nodes of this data centre that may keep a logged batch, best first: two of other racks and hosts
+        than this one and each other, if there are any. This node comes last.
+        """
         me = self._members[self.peers.me]
         live = [
             member
@@ -576,7 +578,7 @@ class Node:
         live.sort(key=lambda member: (member.rack == me.rack, member.host == me.host))
         first = live[0]
         others = sorted(live[1:], key=lambda member: (member.rack == first.rack, member.host == first.host))
-        return [first.id, *(member.id for member in others[:1])]
+        return [first.id, *(member.id for member in others), me.id]
 
     def infos(self) -> tuple[NodeInfo, list[NodeInfo]]:
         """What this node and the others say of themselves in the system tables."""

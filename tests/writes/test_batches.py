@@ -125,12 +125,38 @@ def test_levels_are_checked_before_it_is_stored(ring: Ring) -> None:
     assert ring.seen == []
 
 
-def test_a_keeper_without_room_is_told(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_keeper_has_room_nothing_happens(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BATCH_LOG_BYTES_MAX", 10)
-    error = ring.run(0, batch()).error
-    assert isinstance(error, WriteTimeout)
-    assert error.write_type == "BATCH_LOG"
+    assert isinstance(ring.run(0, batch()).error, Overloaded)
     assert values(ring) == {None}
+    ring.run_for(WAIT_S)
+    assert values(ring) == {None}
+
+
+def test_a_keeper_that_hears_nobody_is_replaced() -> None:
+    """Nobody notices that it is gone, since it still speaks. The coordinator stands in, and nobody waits for long."""
+    ring = Ring()
+    ring.set_up(T)
+    ring.fate = losing(lambda message: message.receiver == 2)
+    ring.seen.clear()
+    begun = ring.world.loop.now_ns
+    assert ring.run(0, batch(), Consistency.QUORUM).error is None
+    assert ring.world.loop.now_ns - begun < 2 * limits.BATCH_KEEPER_LATE_MS * 1_000_000
+    ring.run_for(0.1)
+    assert kept(ring) == []
+
+
+def test_a_keeper_whose_link_breaks_is_replaced(ring: Ring) -> None:
+    ring.fate = losing(lambda message: message.verb == Verb.BATCH_STORE and not message.is_reply)
+    promise = ring.ask(0, batch())
+    ring.run_for(0.01)
+    keepers = [ring.id(message.receiver) for message in ring.seen if message.verb == Verb.BATCH_STORE]
+    assert len(keepers) == 2
+    ring.fate = lambda message: PASS
+    ring.node(0).peers.lost(keepers[0])
+    ring.node(0).peers.lost(keepers[1])
+    assert ring.reply(promise).error is None
+    assert values(ring) == {1}
 
 
 # Replaying

@@ -55,7 +55,10 @@ _EPOCH = struct.Struct(">I")
 
 FindRoute = Callable[[str, bytes], Route]
 ChooseKeepers = Callable[[], list[NodeId]]
-"""Whom to give a batch: up to two live nodes, this one only where there is no other."""
+"""Whom to give a batch, best first: all live nodes that may keep it, this one last."""
+
+KEEPERS: Final = 2
+"""Nodes that have a batch on disk before any of it is written, where so many others are up."""
 
 
 class Kept(NamedTuple):
@@ -147,7 +150,7 @@ class Batches:
             route.write_need(level)
         context.peers.check_room()
         batch_id = self._random.bytes(ID_BYTES)
-        keepers = self._choose_keepers()
+        keeping = _Keeping(context, level, self._choose_keepers())
 
         def stored(error: RequestError | None) -> None:
             if error is not None:
@@ -157,11 +160,10 @@ class Batches:
 
         def written(error: RequestError | None) -> None:
             if error is None:
-                self._remove(batch_id, keepers)
+                self._remove(batch_id, keeping.asked)
             done(error)
 
-        body = batch_id + encode_mutations(list(mutations))
-        _Keeping(context, level, keepers, stored).start(body, self._keep)
+        keeping.start(batch_id + encode_mutations(list(mutations)), self._keep, stored)
 
     def _remove(self, batch_id: bytes, keepers: Sequence[NodeId]) -> None:
         peers = self._context.peers
@@ -319,71 +321,126 @@ def _told_by_over(error: RequestError | None) -> None:
 
 
 class _Keeping:
-    """The wait until all keepers have a batch on disk."""
+    """The wait until as many keepers as are wanted have a batch on disk.
+
+    The failure detector needs seconds to notice that a node is gone, and can't notice one that still speaks and no
+    longer hears. So a keeper that can't be reached, refuses, or is late is replaced by the next candidate; the last of
+    them is this node, which can always be reached.
+
+    Attributes:
+        asked: the keepers that have the batch, or may have it.
+    """
 
     __slots__ = (
+        "_body",
+        "_candidates",
         "_context",
+        "_full",
         "_is_done",
-        "_keepers",
+        "_keep_here",
+        "_kept",
         "_level",
+        "_message",
         "_request",
         "_stored",
         "_waiting",
+        "_wanted",
+        "asked",
         "started_ms",
     )
 
-    def __init__(self, context: WriteContext, level: int, keepers: Sequence[NodeId], stored: Done) -> None:
+    def __init__(self, context: WriteContext, level: int, candidates: Sequence[NodeId]) -> None:
         self.started_ms = 0
+        self.asked: list[NodeId] = []
         self._context = context
         self._level = level
-        self._keepers = keepers
-        self._stored = stored
-        self._waiting = dict.fromkeys(keepers)
+        self._candidates = list(reversed(candidates))
+        self._wanted = min(KEEPERS, max(1, len(candidates) - 1))
+        self._waiting: dict[NodeId, None] = {}
+        self._kept = 0
+        self._full = 0
         self._is_done = False
         self._request = 0
 
-    def start(self, body: bytes, keep_here: Callable[[bytes, int, Done], None]) -> None:
-        peers = self._context.peers
-        request = self._request = peers.begin(RequestClass.WRITE, self)
-        message = peers.message(Verb.BATCH_STORE, body, request)
-        for node in self._keepers:
-            if node == peers.me:
-                keep_here(body, peers.epoch, self._kept_here)
-                continue
-            link = peers.links.get(node)
-            if link is None or not link.send(DATA, message):
-                peers.later(self.on_expired)
+    def start(self, body: bytes, keep_here: Callable[[bytes, int, Done], None], stored: Done) -> None:
+        self._body = body
+        self._keep_here = keep_here
+        self._stored = stored
+        request = self._request = self._context.peers.begin(RequestClass.BATCH, self)
+        self._message = self._context.peers.message(Verb.BATCH_STORE, body, request)
+        for _ in range(self._wanted):
+            self._ask_next()
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
         if flags & FAILED:
-            self._refused(decode_failure(body)[0] in (Reason.OVERLOADED, Reason.READ_ONLY))
+            self._refused(node, decode_failure(body)[0] in (Reason.OVERLOADED, Reason.READ_ONLY))
         else:
-            self._waiting.pop(node, None)
-            if not self._waiting:
-                self._end(None)
+            self._kept_by(node)
         return self._is_done
 
     def on_expired(self) -> None:
-        received = len(self._keepers) - len(self._waiting)
-        self._end(WriteTimeout(self._level, received, len(self._keepers), "BATCH_LOG"))
+        self._end(WriteTimeout(self._level, self._kept, self._wanted, "BATCH_LOG"))
 
     def on_lost(self, node: NodeId) -> bool:
-        if node in self._waiting:
-            self.on_expired()
+        self._failed(node)
         return self._is_done
 
     def on_tick(self, waited_ms: int) -> bool:
-        return False
+        if waited_ms < limits.BATCH_KEEPER_LATE_MS:
+            return False
+        # One more for each that is late.
+        while self._candidates and len(self._waiting) < 2 * (self._wanted - self._kept):
+            self._ask_next()
+        return True
+
+    def _ask_next(self) -> None:
+        peers = self._context.peers
+        while self._candidates:
+            node = self._candidates.pop()
+            if node == peers.me:
+                self._waiting[node] = None
+                self.asked.append(node)
+                self._keep_here(self._body, peers.epoch, self._kept_here)
+                return
+            link = peers.links.get(node)
+            if link is not None and link.send(DATA, self._message):
+                self._waiting[node] = None
+                self.asked.append(node)
+                return
+        if not self._waiting:
+            # It may have been found while the caller is still at work.
+            peers.later(self._out_of_candidates)
 
     def _kept_here(self, error: RequestError | None) -> None:
         if error is not None:
-            self._refused(isinstance(error, Overloaded))
+            self._refused(self._context.peers.me, isinstance(error, Overloaded))
         else:
-            self.on_reply(self._context.peers.me, 0, b"")
+            self._kept_by(self._context.peers.me)
 
-    def _refused(self, is_full: bool) -> None:
-        """A keeper won't keep it; that nothing will happen is certain only where there is no other."""
-        if is_full and len(self._keepers) == 1:
+    def _kept_by(self, node: NodeId) -> None:
+        if node not in self._waiting:
+            return
+        del self._waiting[node]
+        self._kept += 1
+        if self._kept == self._wanted:
+            self._end(None)
+
+    def _refused(self, node: NodeId, is_full: bool) -> None:
+        self._full += is_full
+        self._failed(node)
+
+    def _failed(self, node: NodeId) -> None:
+        if node in self._waiting:
+            del self._waiting[node]
+            self._ask_next()
+
+    def _out_of_candidates(self) -> None:
+        """One keeper is enough where there is no other. Where all said that they have no room, nothing will happen."""
+        if self._waiting:
+            return
+        if self._kept:
+            self._end(None)
+        elif self._full and self._full == len(self.asked):
             self._end(Overloaded("the batch log takes no more batches"))
         else:
             self.on_expired()

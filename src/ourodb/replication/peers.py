@@ -37,6 +37,7 @@ class RequestClass(IntEnum):
     PAXOS = 3
     COUNTER = 4
     CONTROL = 5
+    BATCH = 6
 
 
 TIMEOUTS_MS: Final[Mapping[RequestClass, int]] = {
@@ -46,6 +47,7 @@ TIMEOUTS_MS: Final[Mapping[RequestClass, int]] = {
     RequestClass.PAXOS: limits.PAXOS_TIMEOUT_MS,
     RequestClass.COUNTER: limits.COUNTER_TIMEOUT_MS,
     RequestClass.CONTROL: limits.CONTROL_TIMEOUT_MS,
+    RequestClass.BATCH: limits.WRITE_TIMEOUT_MS,
 }
 
 
@@ -75,8 +77,8 @@ class Operation(Protocol):
         ...
 
 
-WATCHED: Final = (RequestClass.READ, RequestClass.RANGE)
-"""Classes whose operations hear ``on_tick``: they may ask one more replica."""
+WATCHED: Final = (RequestClass.READ, RequestClass.RANGE, RequestClass.BATCH)
+"""Classes whose operations hear ``on_tick``: they may ask one more node."""
 
 
 class Peers:
