@@ -494,10 +494,20 @@ class Node:
         peers.epoch = self.metadata.epoch
         self.replica.epoch_applied(peers.epoch)
         gossip.update(epoch=peers.epoch, hints=self.hints.total, load_bytes=self.load_bytes())
+        self._tell_who_leads(gossip)
         self._gossiped(gossip.tick(peers.now_ms(), self.ports.clock.wall_us()))
         self.coordinator.reachability_changed()
         self.hints.deliver()
         self._ping()
+
+    def _tell_who_leads(self, gossip: Gossip) -> None:
+        """The leader of the metadata log says that it is; nodes without a vote hear it only from there."""
+        metadata, states = self.metadata, gossip.states
+        if metadata.leads or states[self.peers.me].leads:
+            gossip.update(leads=metadata.leads)
+        leading = [node for node in metadata.voters if self.peers.up.get(node) and states[node].leads]
+        if leading:
+            metadata.hint_leader(max(leading, key=lambda node: states[node].leads))
 
     def _on_gossip(self, link: Link, node: NodeId, body: bytes) -> None:
         if self.gossip is None or not node:

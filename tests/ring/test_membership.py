@@ -232,7 +232,6 @@ def test_all_are_killed_at_once(make_ring: Callable[..., Ring]) -> None:
     session.cluster.shutdown()
 
 
-@pytest.mark.xfail(reason="a node without a vote isn't told who leads until it asks for a change")
 def test_who_leads_is_known_to_all(make_ring: Callable[..., Ring]) -> None:
     """Nodes that have no vote in the metadata log know its leader as well, from their start on."""
     ring = make_ring(5).start()

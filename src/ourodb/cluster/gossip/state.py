@@ -35,6 +35,7 @@ EPOCH: Final = "epoch"
 LOAD_BYTES: Final = "load_bytes"
 HINTS: Final = "hints"
 STOPPING: Final = "stopping"
+LEADS: Final = "leads"
 APPROXIMATE: Final = (LOAD_BYTES, HINTS)
 """For display: small changes of these are not worth telling a thousand nodes."""
 APPROXIMATE_PARTS: Final = 64
@@ -107,6 +108,11 @@ class NodeState:
     def hints(self) -> int:
         """Mutations that wait on it for other nodes; about."""
         return self._number(HINTS)
+
+    @property
+    def leads(self) -> int:
+        """The term in which it leads the metadata log; 0 when it doesn't."""
+        return self._number(LEADS)
 
     @property
     def is_stopping(self) -> bool:

@@ -133,6 +133,15 @@ class Metadata:
         return self._consensus.me if self._consensus.is_leader else self._consensus.leader
 
     @property
+    def leads(self) -> int:
+        """The term in which this node leads the log; 0 when it doesn't."""
+        return self._consensus.term if self._consensus.is_leader else 0
+
+    def hint_leader(self, node: NodeId) -> None:
+        """A node says that it leads: those that have no vote learn it from nobody else."""
+        self._consensus.hint_leader(node)
+
+    @property
     def voters(self) -> tuple[NodeId, ...]:
         """Who decides, by the newest entry that this node has."""
         return self._consensus.voters
