@@ -23,9 +23,10 @@ from tests.ring.run import (
     link_cut,
     seed_of_run,
 )
-from tests.ring.workloads import BatchWorkload, DeletionWorkload
 
+from ourodb.sim.workloads.batch import BatchWorkload
 from ourodb.sim.workloads.counter import CounterWorkload
+from ourodb.sim.workloads.deletion import DeletionWorkload
 from ourodb.sim.workloads.monotonic import MonotonicWorkload
 from ourodb.sim.workloads.register import RegisterWorkload
 from ourodb.sim.workloads.set import SetWorkload

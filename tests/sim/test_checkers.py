@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from ourodb.sim.chance import Chance
 from ourodb.sim.checkers.availability import silent_seconds, success_share
+from ourodb.sim.checkers.batches import check_batches
 from ourodb.sim.checkers.convergence import check_convergence
 from ourodb.sim.checkers.counters import check_counters
+from ourodb.sim.checkers.deletions import check_deletions
 from ourodb.sim.checkers.linearizability import check_registers, first_unexplained
 from ourodb.sim.checkers.monotonic import check_monotonic
 from ourodb.sim.checkers.sets import check_set
@@ -275,3 +277,31 @@ def test_availability() -> None:
     assert success_share(history, [3 * second, 8 * second], second) == (7, 8)
     assert silent_seconds(history, 0, 10 * second) == [3, 4, 8]
     assert silent_seconds(history, 2 * second, 5 * second) == [1, 2]
+
+
+def test_deletions() -> None:
+    def seen(found: bool, start: int, end: int) -> Operation:
+        return op("look for", None, start, end, found, key=1)
+
+    history = [op("put", None, 0, 1, key=1), op("delete", None, 2, 5, key=1), op("put", None, 0, 1, key=2)]
+    assert check_deletions([*history, seen(True, 3, 6), seen(False, 7, 8)], {"ALL": {2}}) == []
+    (problem,) = check_deletions([*history, seen(True, 6, 8)], {"ALL": {2}})
+    assert "a deleted element was seen" in problem
+    assert len(check_deletions(history, {"ALL": {1, 2}})) == 1, "it is back in the end"
+    assert len(check_deletions(history, {"ALL": set()})) == 1, "one is gone that nobody deleted"
+    tried = [history[0], op("delete", None, 2, 0, None, UNKNOWN, key=1)]
+    assert (
+        check_deletions([*tried, seen(True, 6, 8), seen(False, 9, 10)], {"ALL": {1}, "QUORUM": set()}) == []
+    )
+
+
+def test_batches() -> None:
+    history = [
+        op("batch", None, 0, 1, key=1),
+        op("batch", None, 0, 0, None, UNKNOWN, key=2),
+        op("batch", None, 0, 1, None, REFUSED, key=3),
+    ]
+    assert check_batches(history, {"ALL": {1: 3}, "QUORUM": {1: 3, 2: 3}}, 3) == []
+    for found, what in (({1: 3, 2: 2}, "in part"), ({}, "is missing"), ({1: 3, 3: 3}, "was refused")):
+        (problem,) = check_batches(history, {"ALL": found}, 3)
+        assert what in problem

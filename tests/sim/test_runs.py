@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from tests.sim.toy import Bugs, build_toy, toy_world
+from tests.sim.toy import WORKLOADS, Bugs, build_toy, toy_world
 
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import InvalidRequest, StoreReadOnly, WriteTimeout
@@ -22,7 +22,6 @@ from ourodb.sim.faults import FAULTS, Nemesis, kinds_of
 from ourodb.sim.history import Outcome
 from ourodb.sim.run import Plan, Verdict, run
 from ourodb.sim.tasks import S
-from ourodb.sim.workloads import WORKLOADS
 from ourodb.sim.workloads import set as elements
 from ourodb.sim.workloads.stage import NoAnswer, NotSent, bigint, from_bigint
 

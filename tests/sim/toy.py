@@ -35,6 +35,9 @@ BIGINT = b"\x00\x02"
 BOOLEAN = b"\x00\x04"
 TIMEOUT_MS = 2_000
 
+WORKLOADS = ("counter", "monotonic", "register", "set")
+"""Whose statements the toy understands."""
+
 Ballot = tuple[int, int]
 Value = int | None
 Change = Callable[[Value], tuple[Value, Any]]

@@ -15,13 +15,14 @@ SECOND_NS = 1_000_000_000
 
 
 def success_share(
-    history: Iterable[Operation], disturbances_ns: Sequence[int], grace_ns: int
+    history: Iterable[Operation], disturbances_ns: Sequence[int], grace_ns: int, flight_ns: int = 0
 ) -> tuple[int, int]:
-    """Operations that were invoked while nothing had just changed.
+    """Operations that were invoked while nothing had just changed, nor changed while they were under way.
 
     Args:
         disturbances_ns: moments at which something broke or healed, ascending.
-        grace_ns: after each of them operations don't count for so long.
+        grace_ns: after each of them operations that are invoked don't count for so long.
+        flight_ns: before each of them, likewise, whether they succeeded or not.
     Returns:
         (how many succeeded, how many there were)
     """
@@ -29,6 +30,8 @@ def success_share(
     for operation in history:
         index = bisect_right(disturbances_ns, operation.invoked_ns)
         if index and operation.invoked_ns - disturbances_ns[index - 1] < grace_ns:
+            continue
+        if index < len(disturbances_ns) and disturbances_ns[index] - operation.invoked_ns < flight_ns:
             continue
         counted += 1
         succeeded += operation.outcome is Outcome.DONE

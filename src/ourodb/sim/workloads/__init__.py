@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ourodb.sim.workloads.batch import BatchWorkload
 from ourodb.sim.workloads.counter import CounterWorkload
+from ourodb.sim.workloads.deletion import DeletionWorkload
 from ourodb.sim.workloads.monotonic import MonotonicWorkload
 from ourodb.sim.workloads.register import RegisterWorkload
 from ourodb.sim.workloads.set import SetWorkload
@@ -21,5 +23,7 @@ WORKLOADS: Final[dict[str, Callable[[Stage], Workload]]] = {
     "register": RegisterWorkload,
     "monotonic": MonotonicWorkload,
     "counter": CounterWorkload,
+    "deletion": DeletionWorkload,
+    "batch": BatchWorkload,
 }
 """By name."""
