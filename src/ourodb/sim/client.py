@@ -163,6 +163,7 @@ class CqlClient:
     Attributes:
         place: in the network.
         wire: the connection that it uses now, or None.
+        coordinator: the machine to which the last statement went, or None: no node could be reached.
     """
 
     def __init__(
@@ -181,6 +182,7 @@ class CqlClient:
         """
         self.place = world.new_place()
         self.wire: Wire | None = None
+        self.coordinator: Machine | None = None
         self._world = world
         self._machines = list(machines)
         self._version = version
@@ -234,6 +236,7 @@ class CqlClient:
 
     def _run(self, statement: str, parameters: QueryParameters, timeout_ns: int, is_prepared: bool) -> Script:
         wire = yield from self._connected()
+        self.coordinator = None if wire is None else wire.machine
         if wire is None:
             return NotSent("no node can be reached")
         if not is_prepared:

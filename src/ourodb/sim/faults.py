@@ -1,8 +1,12 @@
 """What goes wrong, and when: the nemesis of a run.
 
-Each kind of fault is a script: it chooses its victims, does its harm, waits, and makes it good again. The
-nemesis runs one after the other, sometimes two at a time, drawn from its own stream of chance, so a seed always
-brings the same misfortune at the same moments. When its time is up it waits until all is healed.
+Each kind of fault is a script: it chooses its victims, does its harm, waits, and makes it good again. When the
+nemesis's time is up it waits until all is healed.
+
+When it strikes is data: strikes are numbered, and the moments of all follow from the seed, whatever comes of
+them. Which kind a strike is, and whom it hits, and for how long, comes from a stream of its own. So a strike can
+be left out, or a kind of fault forbidden, and the others stay what they were; ``shrink`` thins a failing run
+that way. A strike for which there is no room, because as many as may be are under way, is left out too.
 
 But for a blackout, no more than a minority of the machines is ever down or stopped at once; partitions and
 slowness come on top.
@@ -10,7 +14,8 @@ slowness come on top.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final
 
@@ -25,6 +30,13 @@ Script = Generator[Promise[Any], Any, None]
 
 CLOCK_JUMP_US: Final = 60_000_000
 """A clock is set by at most so much, forward or back."""
+
+GAP_MS_MIN: Final = 100
+GAP_MS_MAX: Final = 4_000
+"""Between the moments of two strikes; the second is what a plan may change."""
+
+UNDER_WAY_MAX: Final = 2
+"""Strikes at a time."""
 
 # --- Partitions: which paths are cut ---------------------------------------------------------------------------
 
@@ -84,47 +96,106 @@ PARTITIONS: Final = (halves, isolate, bridge, majorities_ring)
 # --- The nemesis -----------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """One fault that struck.
+
+    Attributes:
+        number: counted from 0 on, those that were left out included.
+        at_ns: when.
+        kind: of ``FAULTS``.
+    """
+
+    number: int
+    at_ns: int
+    kind: str
+
+    def __str__(self) -> str:
+        return f"strike {self.number}: {self.kind} at {self.at_ns / 1e9:.3f} s"
+
+
 class Nemesis:
     """Brings faults over a world until its time is up.
 
     Attributes:
-        struck: how many faults of each kind there were.
+        strikes: those that struck, in order.
         disturbances_ns: when something broke or healed, ascending.
     """
 
-    def __init__(self, world: World, kinds: Sequence[str]) -> None:
+    def __init__(
+        self,
+        world: World,
+        kinds: Sequence[str],
+        *,
+        only: Collection[int] | None = None,
+        gap_ms_max: int = GAP_MS_MAX,
+    ) -> None:
         """
         Args:
             kinds: of ``FAULTS``.
+            only: numbers of the strikes that may strike; None: all.
+            gap_ms_max: between the moments of two strikes.
         """
-        self.struck: dict[str, int] = {}
+        self.strikes: list[Strike] = []
         self.disturbances_ns: list[int] = []
         self._world = world
         self._kinds = list(kinds)
+        self._only = only
+        self._gap_ms_max = max(GAP_MS_MIN, gap_ms_max)
         self._chance = world.chance.child("faults")
+        """That of the strike whose script runs now."""
         self._victims: dict[int, None] = {}
+
+    @property
+    def struck(self) -> dict[str, int]:
+        """How many faults of each kind there were."""
+        counts: dict[str, int] = {}
+        for strike in self.strikes:
+            counts[strike.kind] = counts.get(strike.kind, 0) + 1
+        return counts
 
     def run(self, until_ns: int) -> Script:
         """Strike until then; ends when everything is healed."""
         under_way: list[Task[None]] = []
-        chance, loop = self._chance, self._world.loop
+        loop, moments = self._world.loop, self._world.chance.child("moments of faults")
+        number = 0
         while self._kinds:
-            yield self._wait(100, 2_500)
+            yield sleep(loop, moments.between(GAP_MS_MIN, self._gap_ms_max) * 1_000_000)
             if loop.now_ns >= until_ns:
                 break
-            kind = chance.choice(self._kinds)
             under_way = [task for task in under_way if not task.is_kept]
-            if len(under_way) > 1:
-                yield gather(under_way)
-            task = Task(FAULTS[kind](self))
-            if not task.is_kept:
-                self.struck[kind] = self.struck.get(kind, 0) + 1
-                self._disturb()
-                task.then(self._disturb)
-                under_way.append(task)
-                if not chance.one_in(4):
-                    yield task
+            if len(under_way) < UNDER_WAY_MAX and (self._only is None or number in self._only):
+                task = self._strike(number)
+                if not task.is_kept:
+                    under_way.append(task)
+            number += 1
         yield gather(under_way)
+
+    def _strike(self, number: int) -> Task[None]:
+        chance = self._world.chance.child(f"strike {number}")
+        # Each kind bids: one that is forbidden, or new, changes nothing but the strikes that it would win.
+        kind = max(self._kinds, key=lambda kind: chance.child(kind).word())
+        at_ns = self._world.loop.now_ns
+        self._world.tell("nemesis", f"strike {number}: {kind}")
+        task = Task(self._carried_out(FAULTS[kind](self), chance))
+        if task.is_kept:
+            self._world.tell("nemesis", f"strike {number} finds nothing to strike")
+        else:
+            self.strikes.append(Strike(number, at_ns, kind))
+            self._disturb()
+            task.then(self._disturb)
+        return task
+
+    def _carried_out(self, script: Script, chance: Chance) -> Script:
+        """The script, which draws from this stream wherever others are in between."""
+        value = None
+        while True:
+            self._chance = chance
+            try:
+                promise = script.send(value)
+            except StopIteration:
+                return
+            value = yield promise
 
     def _disturb(self, _: object = None) -> None:
         self.disturbances_ns.append(self._world.loop.now_ns)

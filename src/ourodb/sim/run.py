@@ -2,24 +2,30 @@
 
 The machines start, the workload makes its tables, clients work while the nemesis strikes; then all is healed,
 the cluster has a while to recover, the workload looks at what there is, and the checkers judge. A run in which
-nothing succeeded proves nothing, and fails as well; so does one in which a program raises, or logs an
-exception, or in which the healed cluster doesn't answer.
+a program raises, or logs an exception, or in which the healed cluster doesn't answer, fails as well.
+
+So does a run that proves nothing, because the cluster was right by answering hardly anybody. Of the operations
+that could be expected to succeed (``reach``) while nothing had just changed, at least ``success_percent_min``
+must have; of every kind of operation some, while faults struck and after; and a plan may ask for a number of
+operations in all.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ourodb.sim.chance import Chance
 from ourodb.sim.checkers.availability import success_share
 from ourodb.sim.checkers.linearizability import TooTangled
 from ourodb.sim.client import CqlClient
-from ourodb.sim.faults import Nemesis
-from ourodb.sim.history import History, Operation, Outcome
+from ourodb.sim.faults import GAP_MS_MAX, Nemesis, Strike
+from ourodb.sim.history import NEVER, History, Operation, Outcome
 from ourodb.sim.logs import captured
 from ourodb.sim.machine import Build
+from ourodb.sim.reach import Reach
 from ourodb.sim.tasks import Promise, S
 from ourodb.sim.trace import WORLD, Kind
 from ourodb.sim.workloads import WORKLOADS
@@ -34,6 +40,18 @@ FINISH_SECONDS_MAX = 300
 GRACE_NS = 2 * S
 """So long after something broke or healed a cluster may fail to answer."""
 
+FLIGHT_NS = S // 2
+"""An operation that was invoked so shortly before may be caught by it."""
+
+EXPECTED_MIN = 100
+"""Of fewer operations no share is taken; a plan that asks for a number of operations must have more."""
+
+TRIES_MIN = 50
+"""A kind of operation that was tried less often in a phase may have failed every time."""
+
+NO_PROOF = "nothing is proved"
+"""With this begins a problem that is no violation: the run was too poor to find one."""
+
 Inspect = Callable[[World, Stage], Script[list[str]]]
 """Looks at the healed cluster from inside; gives what is wrong."""
 
@@ -45,11 +63,15 @@ class Plan:
     Attributes:
         seed: of all chance.
         workload: of ``WORKLOADS``.
-        nodes, data_centers, clients: how many.
+        nodes, data_centers, racks (in each), clients: how many.
         seconds: of virtual time, with faults.
         quiet_seconds: after that, healed.
         faults: kinds, of ``faults.FAULTS``.
+        strikes: numbers of the strikes that may strike; None: all.
+        gap_ms_max: between the moments of two strikes.
         sync_period_ms: the stores sync this often by themselves; None: only when asked.
+        success_percent_min: of the operations that could be expected to succeed.
+        operations_min: fewer prove nothing.
         story: keep it.
     """
 
@@ -57,11 +79,16 @@ class Plan:
     workload: str = "register"
     nodes: int = 3
     data_centers: int = 1
+    racks: int = 1
     clients: int = 8
     seconds: float = 60
     quiet_seconds: float = 15
     faults: tuple[str, ...] = ()
+    strikes: tuple[int, ...] | None = None
+    gap_ms_max: int = GAP_MS_MAX
     sync_period_ms: int | None = None
+    success_percent_min: int = 95
+    operations_min: int = 0
     story: bool = False
 
 
@@ -71,9 +98,8 @@ class Verdict:
 
     Attributes:
         problems: what was wrong. operations: by outcome. done: successes of each kind of operation. errors: by
-        name. struck: faults by kind. calm: of the operations that were invoked while nothing had changed for
-        ``GRACE_NS``: how many succeeded, how many
-            there were.
+        name. struck: faults by kind. strikes: each of them. calm: of the operations that could be expected to
+        succeed: how many did, how many there were.
         trace: hash of all that happened.
         events: of the kernel.
         virtual_seconds: how long the run was.
@@ -86,6 +112,7 @@ class Verdict:
     done: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     struck: dict[str, int] = field(default_factory=dict)
+    strikes: list[Strike] = field(default_factory=list)
     calm: tuple[int, int] = (0, 0)
     trace: str = ""
     events: int = 0
@@ -96,12 +123,19 @@ class Verdict:
     def is_ok(self) -> bool:
         return not self.problems
 
+    @property
+    def success_percent(self) -> float:
+        """Of the operations that could be expected to succeed; 100 if there were none."""
+        succeeded, expected = self.calm
+        return 100 * succeeded / expected if expected else 100.0
+
     def line(self) -> str:
         """One line: the verdict, and what it takes to have it again."""
         counts = " ".join(f"{name}={count}" for name, count in sorted(self.operations.items()))
         return (
             f"verdict: {'ok' if self.is_ok else 'VIOLATION'} seed={self.plan.seed} workload={self.plan.workload}"
-            f" nodes={self.plan.nodes} operations={sum(self.operations.values())} {counts} events={self.events}"
+            f" nodes={self.plan.nodes} operations={sum(self.operations.values())} {counts}"
+            f" expected={self.calm[1]} succeeded={self.success_percent:.2f}% events={self.events}"
             f" trace={self.trace}"
         )
 
@@ -115,6 +149,7 @@ class SimStage:
         self.history.on_complete = self._tell
         self.replication_factor = min(3, len(world.machines))
         self.is_over = False
+        self.reach = Reach(world, self.replication_factor)
         self._world = world
         self._clients: dict[int, CqlClient] = {}
 
@@ -128,6 +163,8 @@ class SimStage:
         return self._world.sleep(seconds)
 
     def _tell(self, operation: Operation) -> None:
+        client = self._clients.get(operation.process)
+        self.reach.on_complete(operation, None if client is None else client.coordinator)
         if operation.outcome is not Outcome.DONE:
             self._world.tell("client", f"{operation} {operation.error}")
 
@@ -140,11 +177,17 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
         inspect: is called at the end.
     """
     world = World(plan.seed, story=plan.story)
-    world.add_machines(plan.nodes, build, data_centers=plan.data_centers, sync_period_ms=plan.sync_period_ms)
+    world.add_machines(
+        plan.nodes,
+        build,
+        data_centers=plan.data_centers,
+        racks=plan.racks,
+        sync_period_ms=plan.sync_period_ms,
+    )
     verdict = Verdict(plan)
     stage = SimStage(world)
     workload = WORKLOADS[plan.workload](stage)
-    nemesis = Nemesis(world, plan.faults)
+    nemesis = Nemesis(world, plan.faults, only=plan.strikes, gap_ms_max=plan.gap_ms_max)
     with captured(world) as bugs:
         try:
             _play(world, plan, stage, workload, nemesis)
@@ -160,15 +203,13 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     verdict.problems += bugs
     history = stage.history
     verdict.done = history.done_by_kind()
-    for kind, count in verdict.done.items():
-        if not count:
-            verdict.problems.append(f"nothing is proved: no operation of the kind '{kind}' succeeded")
-    if not history.operations and not verdict.problems:
-        verdict.problems.append("nothing is proved: there were no operations")
     verdict.operations = dict(history.counts())
     verdict.errors = dict(history.errors())
-    verdict.struck = dict(nemesis.struck)
-    verdict.calm = success_share(history, nemesis.disturbances_ns, GRACE_NS)
+    verdict.struck = nemesis.struck
+    verdict.strikes = nemesis.strikes
+    changes_ns = sorted(nemesis.disturbances_ns + stage.reach.changes_ns)
+    verdict.calm = success_share(stage.reach.expected, changes_ns, GRACE_NS, FLIGHT_NS)
+    verdict.problems += _too_poor(verdict, history, nemesis.disturbances_ns)
     for operation in history:
         # So that the hash also tells what clients concluded.
         world.trace.note(operation.completed_ns, WORLD, Kind.OPERATION, str(operation).encode())
@@ -179,11 +220,52 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     return verdict
 
 
+def _too_poor(verdict: Verdict, history: History, disturbances_ns: Sequence[int]) -> list[str]:
+    """Why a run proves nothing, if so."""
+    plan = verdict.plan
+    problems = [
+        f"{NO_PROOF}: no operation of the kind '{kind}' succeeded"
+        for kind, count in verdict.done.items()
+        if not count
+    ]
+    operations = len(history)
+    if not operations and not verdict.problems:
+        problems.append(f"{NO_PROOF}: there were no operations")
+    if operations < plan.operations_min:
+        problems.append(f"{NO_PROOF}: {operations} operations are fewer than {plan.operations_min}")
+    succeeded, expected = verdict.calm
+    if expected < EXPECTED_MIN:
+        if plan.operations_min:
+            problems.append(f"{NO_PROOF}: only {expected} operations could be expected to succeed")
+    elif succeeded * 100 < expected * plan.success_percent_min:
+        problems.append(
+            f"{NO_PROOF}: {succeeded} of {expected} operations that could be expected to succeed did,"
+            f" {verdict.success_percent:.2f} %"
+        )
+    first_ns, last_ns = (disturbances_ns[0], disturbances_ns[-1]) if disturbances_ns else (NEVER, NEVER)
+    phases = {
+        "before the first fault": (0, first_ns),
+        "while faults struck": (first_ns, last_ns),
+        "after the last fault": (last_ns + GRACE_NS, NEVER),
+    }
+    for phase, (start_ns, end_ns) in phases.items():
+        of_phase = [operation for operation in history if start_ns <= operation.invoked_ns < end_ns]
+        tries = Counter(operation.kind for operation in of_phase)
+        done = Counter(operation.kind for operation in of_phase if operation.outcome is Outcome.DONE)
+        problems += [
+            f"{NO_PROOF}: none of {count} operations of the kind '{kind}' succeeded {phase}"
+            for kind, count in tries.items()
+            if count >= TRIES_MIN and not done[kind] and verdict.done[kind]
+        ]
+    return problems
+
+
 def _play(world: World, plan: Plan, stage: SimStage, workload: Workload, nemesis: Nemesis) -> None:
     world.start(world.machines, START_SECONDS_MAX)
     world.tell("world", "all nodes are ready")
     world.carry_out(workload.set_up(), SET_UP_SECONDS_MAX)
     world.tell("world", "the tables are made")
+    stage.reach.watch()
     until_ns = world.loop.now_ns + round(plan.seconds * S)
     clients = [world.spawn(workload.run_client(number)) for number in range(plan.clients)]
     faults = world.spawn(nemesis.run(until_ns))
