@@ -559,6 +559,9 @@ METADATA_PULL_RETRY_MS: Final = 500
 METADATA_PULL_GRACE_MS: Final = 600
 """How long a voter that hears its leader may lag before it asks others for entries: they come by themselves."""
 
+METADATA_INQUIRY_MS: Final = 1_000
+"""How long a statement that names what this node doesn't know waits for what the voters know."""
+
 METADATA_TICK_MS: Final = 50
 """How often deadlines are looked at while something waits."""
 

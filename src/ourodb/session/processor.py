@@ -10,7 +10,8 @@ its tables are still the same objects nothing has to be done, else the text is c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any
 
@@ -40,6 +41,7 @@ from ourodb.cql.wire.responses import (
     encode_topology_change_event,
 )
 from ourodb.errors import (
+    AlreadyExists,
     InvalidRequest,
     NotSupported,
     OuroError,
@@ -98,6 +100,32 @@ DDL_STATEMENTS = (
     ast.CreateTrigger,
     ast.DropTrigger,
 )
+
+
+class SchemaMismatch(Exception):
+    """A statement doesn't fit the schema as this node knows it, which may not be the newest.
+
+    Attributes:
+        error: what the client is told if it is.
+    """
+
+    def __init__(self, error: RequestError) -> None:
+        self.error = error
+
+
+@contextmanager
+def against_schema() -> Iterator[None]:
+    """What is refused in here is refused because of the schema.
+
+    Raises:
+        SchemaMismatch: instead of ``InvalidRequest`` and ``AlreadyExists``.
+    """
+    try:
+        yield
+    except NotSupported:
+        raise
+    except (InvalidRequest, AlreadyExists) as error:
+        raise SchemaMismatch(error) from error
 
 
 class QueryProcessor:
@@ -273,6 +301,10 @@ class QueryProcessor:
         except RequestError as error:
             kept(error)
 
+    def inquire(self, done: Callable[[], None]) -> bool:
+        """Have ``done`` called once this node knows all that was changed before, if there is anybody to ask."""
+        return self._metadata.inquire(done)
+
     # Sessions
 
     def add_listener(self, session: Session) -> None:
@@ -288,7 +320,8 @@ class QueryProcessor:
         """The plan of a statement.
 
         Raises:
-            RequestError: it can't be parsed, or doesn't fit the schema.
+            RequestError: it can't be parsed.
+            SchemaMismatch: it doesn't fit the schema.
         """
         if len(text) > limits.STATEMENT_BYTES_MAX:
             raise InvalidRequest(
@@ -296,6 +329,10 @@ class QueryProcessor:
                 " Bind large values to markers instead of writing them out."
             )
         statement = parse(text)
+        with against_schema():
+            return self._compile(statement, text, keyspace)
+
+    def _compile(self, statement: Any, text: str, keyspace: str | None) -> Plan:
         if isinstance(statement, ast.Insert | ast.InsertJson | ast.Update | ast.Delete):
             context = Context(self.schema, keyspace, statement.markers)
             modification = analyse_modification(statement, context)
@@ -411,8 +448,9 @@ class QueryProcessor:
         metadata_id: bytes,
         recompiled: bool,
     ) -> None:
-        if plan.keyspace not in self.schema.keyspaces:
-            raise InvalidRequest(f"Keyspace '{plan.keyspace}' does not exist")
+        with against_schema():
+            if plan.keyspace not in self.schema.keyspaces:
+                raise InvalidRequest(f"Keyspace '{plan.keyspace}' does not exist")
         session.keyspace = plan.keyspace
         answer.set_keyspace(plan.keyspace)
 
@@ -425,7 +463,8 @@ class QueryProcessor:
         metadata_id: bytes,
         recompiled: bool,
     ) -> None:
-        description = describe(plan.statement, self.schema, plan.keyspace, self._infos()[0])
+        with against_schema():
+            description = describe(plan.statement, self.schema, plan.keyspace, self._infos()[0])
         self._reads.answer_description(
             description, parameters.page_size, parameters.paging_state, session.connection.version, answer
         )
@@ -445,7 +484,10 @@ class QueryProcessor:
         data_centers: dict[str, int] = {}
         for member in self._view.members.values():
             data_centers[member.data_center] = data_centers.get(member.data_center, 0) + 1
-        checked = analyse_ddl(statement, self.schema, plan.keyspace, data_centers, self.clock, self.random)
+        with against_schema():
+            checked = analyse_ddl(
+                statement, self.schema, plan.keyspace, data_centers, self.clock, self.random
+            )
         answer.warnings = checked.warnings
         if checked.change is None:
             answer(None)

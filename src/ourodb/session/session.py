@@ -23,7 +23,7 @@ from ourodb.cql.wire.requests import (
 from ourodb.cql.wire.responses import encode_prepared
 from ourodb.errors import OuroError, ProtocolError, RequestError, ServerError
 from ourodb.session.answer import Answer
-from ourodb.session.processor import QueryProcessor
+from ourodb.session.processor import QueryProcessor, SchemaMismatch
 from ourodb.session.tracing import Trace
 
 log = structlog.get_logger()
@@ -64,9 +64,15 @@ class Session:
 
     def handle(self, request: Request) -> None:
         """Run one request; its answer goes to ``connection``, now or later."""
-        stream, opcode, flags, body, _ = request
         self.requests += 1
-        answer = Answer(self, stream)
+        self._carry_out(request, Answer(self, request[0]), is_new=True)
+
+    def _carry_out(self, request: Request, answer: Answer, *, is_new: bool) -> None:
+        """
+        Args:
+            is_new: it may be tried once more, when this node has made sure that it knows the newest schema.
+        """
+        _, opcode, flags, body, _ = request
         try:
             if flags & codes.FLAG_TRACING:
                 answer.trace = Trace(self._processor, codes.OPCODE_NAMES[opcode], self.peer[0])
@@ -74,6 +80,11 @@ class Session:
                 self._processor.execute_prepared(self, decode_execute(self.connection.version, body), answer)
             else:
                 _HANDLERS[opcode](self, body, answer)
+        except SchemaMismatch as mismatch:
+            if is_new and self._processor.inquire(lambda: self._carry_out(request, answer, is_new=False)):
+                answer.will_come()
+            else:
+                answer.error(mismatch.error)
         except RequestError as error:
             answer.error(error)
         except OuroError as error:

@@ -41,6 +41,7 @@ from ourodb.cluster.metadata.commands import (
 )
 from ourodb.cluster.metadata.consensus import Consensus, Listener
 from ourodb.cluster.metadata.evolution import Outcome, apply
+from ourodb.cluster.metadata.inquiries import Inquiries
 from ourodb.cluster.metadata.joining import Admissions, Joining, Progress
 from ourodb.cluster.metadata.joining import Done as JoinDone
 from ourodb.cluster.metadata.messages import AwaitEpoch, Join, decode_body
@@ -68,8 +69,8 @@ class Metadata:
     """See the module."""
 
     __slots__ = (
-        "_admissions", "_catch_up", "_check_ms", "_checked", "_consensus", "_first_schema", "_joining", "_peers",
-        "_ports", "_proposals", "_submissions", "_timer", "_timer_ms", "_upkeep", "_waiters",
+        "_admissions", "_catch_up", "_check_ms", "_checked", "_consensus", "_first_schema", "_inquiries", "_joining",
+        "_peers", "_ports", "_proposals", "_submissions", "_timer", "_timer_ms", "_upkeep", "_waiters",
     )  # fmt: skip
 
     def __init__(
@@ -97,6 +98,9 @@ class Metadata:
         self._proposals = Proposals(self._consensus, self._peers)
         self._upkeep = VoterUpkeep(self._consensus, self._peers)
         self._admissions = Admissions(self._consensus, self._peers, self._submissions, self._catch_up)
+        self._inquiries = Inquiries(
+            self._consensus, self._peers, ports.scheduler, self._submissions.may_be_up
+        )
         self._joining = Joining(self._consensus, self._peers, ports.transport)
         self._first_schema: Schema | None = None
         self._timer: Timer | None = None
@@ -198,6 +202,7 @@ class Metadata:
     def stop(self) -> None:
         """Decide on nothing more, and answer nobody."""
         self._consensus.stop()
+        self._inquiries.stop()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -253,6 +258,17 @@ class Metadata:
         self._arm()
 
     # Changes
+
+    def inquire(self, done: Callable[[], None]) -> bool:
+        """Find out whether this node has missed a change that somebody was told of.
+
+        Returns:
+            Whether there is anybody to ask. Then ``done`` is called later, once: when this node has applied all that
+            was acknowledged before, or after METADATA_INQUIRY_MS.
+        """
+        is_asked = self._inquiries.ask(done)
+        self._arm()
+        return is_asked
 
     def submit(self, change: Change, done: Done) -> None:
         """Change the schema.
@@ -374,6 +390,7 @@ class Metadata:
                 kept = decode_body(AwaitEpoch, body).epoch
                 self._catch_up.on_seen(sender, kept)
                 self._submissions.on_kept(sender, kept)
+                self._inquiries.on_reply(sender, request, kept)
         elif verb is Verb.PROPOSE:
             self._proposals.on_propose(link, request, body)
         elif verb is Verb.AWAIT_EPOCH:
@@ -393,6 +410,7 @@ class Metadata:
 
     def on_progress(self) -> None:
         self._catch_up.on_progress()
+        self._inquiries.look()
         view = self._consensus.view
         if (view.members, view.voters) != self._checked:
             self._checked = (view.members, view.voters)
@@ -420,6 +438,7 @@ class Metadata:
         now_ms = self._consensus.now_ms
         self._submissions.tick(now_ms)
         self._waiters.tick(now_ms)
+        self._inquiries.tick(now_ms)
         self._catch_up.look(now_ms)
         self._joining.tick(now_ms)
         if self._upkeep.is_needed and now_ms >= self._check_ms:
@@ -430,7 +449,7 @@ class Metadata:
     def _arm(self) -> None:
         """Have ``tick`` called soon while something waits, seldom while this node leads others, else not at all."""
         now_ms = self._consensus.now_ms
-        if self._submissions or self._waiters or self._joining or self._catch_up.is_needed:
+        if self._submissions or self._waiters or self._inquiries or self._joining or self._catch_up.is_needed:
             due_ms = now_ms + limits.METADATA_TICK_MS
         elif self._upkeep.is_needed:
             due_ms = max(self._check_ms, now_ms)
