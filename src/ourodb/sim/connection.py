@@ -77,9 +77,8 @@ class Connection:
 
     # The sender's end
 
-    def transmit(self, messages: list[bytes]) -> None:
-        """Send one segment."""
-        size = sum(map(len, messages))
+    def transmit(self, messages: list[bytes], size: int) -> None:
+        """Send one segment of so many bytes."""
         self.waiting_bytes += size
         segment = (self._sent, messages, size)
         self._sent += 1
@@ -117,8 +116,13 @@ class Connection:
 
     def _launch(self, segment: Segment) -> None:
         network = self._network
-        if network.is_open(self._source, self._target):
-            network.loop.after(network.delay_ns(self._source, self._target), self._arrive, segment)
+        source, target = self._source, self._target
+        if network.is_whole or network.is_open(source, target):
+            delay_ns = network.delay_ns(source, target, segment[2])
+            network.loop.after(delay_ns, self._arrive, segment)
+            if delay_ns > GIVE_UP_NS[0]:
+                # It isn't acknowledged in time, whether it arrives in the end or not.
+                network.loop.after(network.chance.between(*GIVE_UP_NS), self._on_reset)
         else:
             self._stall(segment)
 
@@ -196,20 +200,28 @@ class Connection:
             self._on_reset(None)
 
     def _arrive(self, segment: Segment) -> None:
-        if not self._network.is_open(self._source, self._target):
+        network = self._network
+        if not network.is_whole and not network.is_open(self._source, self._target):
             self._stall(segment)
             return
         if self._is_dropped or not self.receiver.is_alive:
             self.refuse()
             return
-        self._early[segment[0]] = segment
-        while self._arrived in self._early:
-            number, messages, _ = self._early.pop(self._arrived)
-            if self._cut is not None and number >= self._cut:
-                return
-            self._arrived += 1
-            for message in messages:
-                self.receiver.post(Kind.RECEIVE, self._receive, message, message)
+        number, messages, _ = segment
+        early = self._early
+        if number != self._arrived:
+            early[number] = segment
+            return
+        cut = self._cut
+        if cut is not None and number >= cut:
+            return
+        self._arrived = number = number + 1
+        if early:
+            messages = messages[:]
+            while number in early and (cut is None or number < cut):
+                messages += early.pop(number)[1]
+                self._arrived = number = number + 1
+        self.receiver.take_messages(self._receive, messages)
 
     def _receive(self, message: bytes) -> None:
         """In a pass of the receiver's."""
@@ -218,7 +230,8 @@ class Connection:
         receiver = self.receiver
         receiver.arm()
         receiver.program.receive(receiver.transport.link(self.lane.process.address), message)
-        if self._network.is_open(self._target, self._source):
+        network = self._network
+        if network.is_whole or network.is_open(self._target, self._source):
             self.waiting_bytes -= len(message)
         elif self.is_open:
             self._handled_bytes += len(message)

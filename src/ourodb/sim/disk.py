@@ -89,6 +89,11 @@ class Disk:
         """Where the settled batches since the last sync end."""
 
     @property
+    def has_unsettled(self) -> bool:
+        """Whether something was applied and not settled."""
+        return self._settled - self._first != len(self._undo)
+
+    @property
     def applied(self) -> int:
         """Calls of ``apply`` so far, those taken back not counted."""
         return self._first + len(self._undo)
@@ -112,7 +117,8 @@ class Disk:
         if settled > self._first:
             del self._undo[: settled - self._first]
             self._first = settled
-            self._ends = [end for end in self._ends if end > settled]
+            ends = self._ends
+            self._ends = [] if ends[-1] <= settled else [end for end in ends if end > settled]
 
     def lose_unsettled(self) -> None:
         """The process is gone, or the engine refused the batch."""
@@ -174,6 +180,10 @@ class Owner(Protocol):
         """Run it in a pass of the process's loop, if the process is still there."""
         ...
 
+    def take(self, kind: int, action: Callable[[Any], None], argument: Any, data: bytes = b"") -> None:
+        """Run it in a pass of the process's loop, if the process is still there."""
+        ...
+
 
 class SimStore:
     """Implements ``ports.Store`` for one run of a process.
@@ -231,7 +241,7 @@ class SimStore:
 
     def _fetched(self, fetch: Fetch) -> None:
         if self._boot == self._disk.boots:
-            self._owner.post(Kind.FETCHED, self._hand_over, fetch, fetch[1])
+            self._owner.take(Kind.FETCHED, self._hand_over, fetch, fetch[1])
 
     def _hand_over(self, fetch: Fetch) -> None:
         family, key, done = fetch
@@ -261,8 +271,7 @@ class SimStore:
         noted = self._unsettled
         for write in writes:
             family, key, value = write
-            before = content.get(family, key)
-            assert not isinstance(before, Later)
+            before: Any = content.get(family, key)
             undo.append((family, key, before))
             content.apply((write,))
             self._touch(family, key)
@@ -282,7 +291,7 @@ class SimStore:
 
     def settle(self) -> None:
         disk = self._disk
-        if disk.applied == disk.settled:
+        if not disk.has_unsettled:
             return
         try:
             self._check_writable()
@@ -321,7 +330,7 @@ class SimStore:
             failure = StoreError("the storage engine failed: fsync: input/output error")
         else:
             self._disk.synced(settled)
-        self._owner.post(Kind.SYNCED, self._tell_synced, (waiting, failure))
+        self._owner.take(Kind.SYNCED, self._tell_synced, (waiting, failure))
 
     def _tell_synced(self, sync: tuple[list[SyncDone], StoreError | None]) -> None:
         waiting, failure = sync
@@ -337,7 +346,7 @@ class SimStore:
             done(failure)
 
     def _period_over(self, _: object) -> None:
-        self._owner.post(Kind.TIMER, self._sync_on_time, None)
+        self._owner.take(Kind.TIMER, self._sync_on_time, None)
 
     def _sync_on_time(self, _: object) -> None:
         self._is_period_running = False

@@ -11,6 +11,7 @@ All this happens in passes of the process: one that is paused notices nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ourodb.sim.machine import Machine
     from ourodb.sim.process import Process, SimTimer
 
+_NOTHING: Final[tuple[Lane, ...]] = ()
 LANES: Final = (URGENT, DATA, BULK)
 FRESH_NS: Final = 100 * MS
 """A try younger than this is left alone when its peer turns out to be alive."""
@@ -158,23 +160,27 @@ class Lane:
             self.connect()
         size = len(message)
         waiting_bytes = self._queue_bytes
-        if self.connection is not None:
-            waiting_bytes += self.connection.waiting_bytes
-        if waiting_bytes and waiting_bytes + size > PEER_QUEUE_BYTES_MAX[self.number]:
+        connection = self.connection
+        if connection is not None:
+            waiting_bytes += connection.waiting_bytes
+        number = self.number
+        if waiting_bytes and waiting_bytes + size > PEER_QUEUE_BYTES_MAX[number]:
             return False
-        if size > PEER_MESSAGE_BYTES_MAX[self.number]:
+        if size > PEER_MESSAGE_BYTES_MAX[number]:
             return False
-        self._queue.append(message)
+        queue = self._queue
+        queue.append(message)
         self._queue_bytes += size
-        self.process.transport.mark(self)
+        if len(queue) == 1:
+            self.process.transport.mark(self)
         return True
 
     def flush(self) -> None:
         """The pass is over: what was sent leaves."""
         if self.connection is not None and self._queue:
             queue, self._queue = self._queue, []
-            self._queue_bytes = 0
-            self.connection.transmit(queue)
+            size, self._queue_bytes = self._queue_bytes, 0
+            self.connection.transmit(queue, size)
 
     def connect(self) -> None:
         """Try to open the connection now."""
@@ -378,10 +384,12 @@ class SimTransport:
         self._marked[lane] = None
         self._process.arm()
 
-    def take_marked(self) -> list[Lane]:
+    def take_marked(self) -> Iterable[Lane]:
         """The lanes that were marked, in order."""
-        marked = list(self._marked)
-        self._marked.clear()
+        marked = self._marked
+        if not marked:
+            return _NOTHING
+        self._marked = {}
         return marked
 
     def connections(self) -> list[Connection]:

@@ -9,8 +9,8 @@ Nothing else in the simulator moves: a machine without events stands still for e
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 Action = Callable[[Any], None]
@@ -21,40 +21,42 @@ class Loop:
 
     Attributes:
         now_ns: virtual time since the beginning of the run.
-        events: run so far.
+        events: begun so far.
     """
 
-    __slots__ = ("_queue", "_sequence", "events", "now_ns")
+    __slots__ = ("_queue", "_sequence", "now_ns")
 
     def __init__(self) -> None:
         self.now_ns = 0
-        self.events = 0
         self._sequence = 0
         self._queue: list[tuple[int, int, Action, Any]] = []
+
+    @property
+    def events(self) -> int:
+        return self._sequence - len(self._queue)
 
     def at(self, time_ns: int, action: Action, argument: Any = None) -> None:
         """Run ``action(argument)`` at a moment that isn't past."""
         assert time_ns >= self.now_ns
-        self._sequence += 1
-        heapq.heappush(self._queue, (time_ns, self._sequence, action, argument))
+        self._sequence = sequence = self._sequence + 1
+        heappush(self._queue, (time_ns, sequence, action, argument))
 
     def after(self, delay_ns: int, action: Action, argument: Any = None) -> None:
-        self.at(self.now_ns + delay_ns, action, argument)
+        assert delay_ns >= 0
+        self._sequence = sequence = self._sequence + 1
+        heappush(self._queue, (self.now_ns + delay_ns, sequence, action, argument))
 
     def run_until(self, time_ns: int) -> None:
         """Run what is due until then; afterwards it is then."""
-        self.run_while(_always, time_ns)
+        queue = self._queue
+        while queue and queue[0][0] <= time_ns:
+            self.now_ns, _, action, argument = heappop(queue)
+            action(argument)
         self.now_ns = max(self.now_ns, time_ns)
 
     def run_while(self, condition: Callable[[], bool], until_ns: int) -> None:
         """Run events while the condition holds and their moment isn't after ``until_ns``."""
         queue = self._queue
-        pop = heapq.heappop
         while queue and queue[0][0] <= until_ns and condition():
-            self.now_ns, _, action, argument = pop(queue)
-            self.events += 1
+            self.now_ns, _, action, argument = heappop(queue)
             action(argument)
-
-
-def _always() -> bool:
-    return True

@@ -14,7 +14,7 @@ A new process finds the disk and the clock as they are; all else begins anew.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ourodb.errors import OuroError
 from ourodb.ports import Address, Ports
@@ -33,6 +33,17 @@ Build = Callable[["Machine", Ports], Program]
 """Makes the program of a new process; it isn't started yet."""
 
 
+class Witness(Protocol):
+    """Looks at programs from outside, and changes nothing."""
+
+    def after_step(self, index: int) -> None:
+        """The process on the machine with this index has taken a step: handled one thing, or settled.
+
+        It raises when something is wrong; the run ends there.
+        """
+        ...
+
+
 class Machine:
     """Where one node lives.
 
@@ -45,8 +56,12 @@ class Machine:
         clock, disk: its own.
         process: what runs now, or None.
         is_powered: whether anything of it works.
+        host: what it fails together with; itself, unless somebody says otherwise.
         build: makes its programs.
         sync_period_ms: see ``disk.SimStore``.
+        runs: processes so far.
+        deaths: of these, how many were killed or lost their power.
+        witness: is told of each step; set by whoever builds the programs.
     """
 
     def __init__(
@@ -60,6 +75,7 @@ class Machine:
         self.native: Address = (host, 9042)
         self.data_center = data_center
         self.rack = rack
+        self.host = self.name
         self.build = build
         self.sync_period_ms = sync_period_ms
         chance = world.chance.child(f"machine {index}")
@@ -73,7 +89,9 @@ class Machine:
         self.disk = Disk(chance.child("disk"))
         self.process: Process | None = None
         self.is_powered = True
-        self._runs = 0
+        self.runs = 0
+        self.deaths = 0
+        self.witness: Witness | None = None
         world.network.machines[self.address] = self
 
     @property
@@ -95,15 +113,16 @@ class Machine:
             self.is_powered = True
             self.clock.reboot(self._chance.between(5 * S, 60 * S))
             self.world.network.power(self.index, on=True)
-        self._runs += 1
-        self._happens(Kind.START, f"starts, run {self._runs}")
-        self.process = Process(self, self._runs)
+        self.runs += 1
+        self._happens(Kind.START, f"starts, run {self.runs}")
+        self.process = Process(self, self.runs)
 
     def kill(self) -> None:
         """SIGKILL."""
         process = self.process
         assert process is not None
         self.process = None
+        self.deaths += 1
         process.end(with_machine=False)
         self.disk.lose_unsettled()
         self._happens(Kind.KILL, "is killed")
@@ -112,10 +131,10 @@ class Machine:
         """The program refuses to run; whoever looks after the machine tries again, and again."""
         self.world.tell(self.name, f"can't start: {error}")
         self.kill()
-        self.world.loop.after(START_AGAIN_NS, self._start_again, self._runs)
+        self.world.loop.after(START_AGAIN_NS, self._start_again, self.runs)
 
     def _start_again(self, runs: int) -> None:
-        if runs == self._runs and self.is_powered and self.process is None:
+        if runs == self.runs and self.is_powered and self.process is None:
             self.start()
 
     def lose_power(self) -> None:
@@ -124,6 +143,7 @@ class Machine:
         self.is_powered = False
         self.world.network.power(self.index, on=False)
         if process is not None:
+            self.deaths += 1
             process.end(with_machine=True)
         self.disk.lose_unsettled()
         told = self.disk.lose_unsynced()

@@ -31,6 +31,9 @@ CLIENTS: Final = 1_000
 Path = tuple[int, int]
 """(from, to)"""
 
+PACKET_BYTES: Final = 60
+"""Of headers, around whatever is sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -39,21 +42,48 @@ class Latency:
     Attributes:
         base_us: at least.
         jitter_us: at most so much more, evenly spread.
-        spike_one_in: so seldom (0: never) a packet was lost and sent again: at most ``spike_us`` more.
+        spike_one_in: so seldom (0: never) it stood in a queue somewhere: at most ``spike_us`` more.
+        spike_doublings: of the spikes every other one is up to twice as long, of these again every other one, and so
+            on, so many times: a long tail, in which something twice as late is half as likely.
     """
 
     base_us: int
     jitter_us: int
     spike_one_in: int = 0
     spike_us: int = 0
+    spike_doublings: int = 0
 
 
-LAN: Final = Latency(100, 300, 2_000, 40_000)
-"""Within a data centre."""
-WAN: Final = Latency(20_000, 5_000, 500, 250_000)
+RACK: Final = Latency(50, 150, 4_000, 5_000, 3)
+"""Within a rack."""
+LAN: Final = Latency(100, 300, 2_000, 10_000, 4)
+"""Between two racks of a data centre, and from clients."""
+WAN: Final = Latency(20_000, 5_000, 500, 60_000, 4)
 """Between two data centres."""
 LOOPBACK: Final = Latency(10, 20)
 """Within a machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Impairment:
+    """What makes a path worse for a while.
+
+    Attributes:
+        slowness: comes on top of the path's own latency, or None.
+        lost_permille: of all packets. What is lost is sent again after ``RESEND_US``, then after twice that, and so
+            on.
+        bytes_per_second: what passes at most, one after the other whatever connection it is of; None: no bound.
+    """
+
+    slowness: Latency | None = None
+    lost_permille: int = 0
+    bytes_per_second: int | None = None
+
+
+RESEND_US: Final = (10_000, 200_000)
+"""A lost packet is first sent again after a time between these: when later ones arrive without it, or a timer ends."""
+CLOGGED_NS_MAX: Final = 8_000_000_000
+"""What stands before a path that lets little through waits no longer: its queue is full, the rest counts as lost."""
 
 
 class Network:
@@ -64,6 +94,8 @@ class Network:
         machines: by the address at which they are found.
         between_data_centers: latency between two machines that are in different ones.
         resets: connections that were lost so far.
+        is_whole: nothing is cut, and all machines have power.
+        impaired: packets that were lost, or stood in a queue, because of an ``Impairment``.
     """
 
     def __init__(self, loop: Loop, trace: Trace, chance: Chance) -> None:
@@ -73,7 +105,13 @@ class Network:
         self.machines: dict[Address, Machine] = {}
         self.between_data_centers = WAN
         self.resets = 0
+        self.is_whole = True
+        self.impaired = 0
         self._latencies: dict[Path, Latency] = {}
+        self._quick: dict[Path, tuple[int, int, int]] = {}
+        """What ``delay_ns`` needs of a latency: base and jitter in nanoseconds, how seldom it spikes."""
+        self._impairments: dict[Path, list[Impairment]] = {}
+        self._clogged_until_ns: dict[Path, int] = {}
         self._cuts: dict[Path, int] = {}
         self._dark: dict[int, None] = {}
         self._troubled: dict[Connection, None] = {}
@@ -85,35 +123,116 @@ class Network:
     def set_latency(self, source: int, target: int, latency: Latency) -> None:
         """Of one path, one way."""
         self._latencies[source, target] = latency
+        self._quick[source, target] = (
+            latency.base_us * 1000,
+            latency.jitter_us * 1000 + 1,
+            latency.spike_one_in,
+        )
 
     def latency(self, source: int, target: int) -> Latency:
-        found = self._latencies.get((source, target))
-        if found is None:
-            found = self._latencies[source, target] = self._usual(source, target)
-        return found
+        if (source, target) not in self._latencies:
+            self.set_latency(source, target, self._usual(source, target))
+        return self._latencies[source, target]
 
-    def delay_ns(self, source: int, target: int) -> int:
-        """How long something takes that leaves now."""
-        latency = self._latencies.get((source, target)) or self.latency(source, target)
-        chance = self.chance
-        delay_us = latency.base_us * 1000 + chance.below(latency.jitter_us * 1000 + 1)
-        if latency.spike_one_in and chance.one_in(latency.spike_one_in):
-            delay_us += chance.below(latency.spike_us + 1) * 1000
-        return delay_us
+    def delay_ns(self, source: int, target: int, size: int = 0) -> int:
+        """How long something of ``size`` bytes takes that leaves now."""
+        path = (source, target)
+        quick = self._quick.get(path)
+        if quick is None:
+            self.latency(source, target)
+            quick = self._quick[path]
+        base_ns, jitter_ns, spike_one_in = quick
+        # One draw for both: its lower half is the jitter, its upper half tells a spike.
+        word = self.chance.word()
+        delay_ns = base_ns + ((word & 0xFFFF_FFFF) * jitter_ns >> 32)
+        if spike_one_in and (word >> 32) * spike_one_in < 1 << 32:
+            delay_ns += self._spike_ns(self._latencies[path])
+        if self._impairments and path in self._impairments:
+            delay_ns += self._impaired_ns(path, size)
+        return delay_ns
+
+    def _spike_ns(self, latency: Latency) -> int:
+        spike_us = latency.spike_us
+        for _ in range(latency.spike_doublings):
+            if self.chance.below(2):
+                break
+            spike_us *= 2
+        return self.chance.below(spike_us + 1) * 1000
 
     def _usual(self, source: int, target: int) -> Latency:
         if source == target:
             return LOOPBACK
-        centers = [
-            machine.data_center for machine in self.machines.values() if machine.index in (source, target)
+        places = [
+            (machine.data_center, machine.rack)
+            for machine in self.machines.values()
+            if machine.index in (source, target)
         ]
-        return LAN if len(set(centers)) <= 1 else self.between_data_centers
+        if len(places) < 2:
+            return LAN
+        one, other = places
+        if one[0] != other[0]:
+            return self.between_data_centers
+        return RACK if one == other else LAN
+
+    # Impairments
+
+    def impair(self, paths: Iterable[Path], impairment: Impairment) -> None:
+        """Make these paths worse; impairments of a path add up."""
+        for path in paths:
+            self._impairments.setdefault(path, []).append(impairment)
+            self.trace.note(self.loop.now_ns, WORLD, Kind.IMPAIRED, repr((path, impairment)).encode())
+
+    def mend(self, paths: Iterable[Path], impairment: Impairment) -> None:
+        """Undo one ``impair``; what is late already stays late."""
+        for path in paths:
+            left = self._impairments[path]
+            left.remove(impairment)
+            if not left:
+                del self._impairments[path]
+                self._clogged_until_ns.pop(path, None)
+            self.trace.note(self.loop.now_ns, WORLD, Kind.MENDED, repr((path, impairment)).encode())
+
+    @property
+    def is_impaired(self) -> bool:
+        """Whether any path is."""
+        return bool(self._impairments)
+
+    def _impaired_ns(self, path: Path, size: int) -> int:
+        chance = self.chance
+        delay_ns = 0
+        for impairment in self._impairments[path]:
+            slowness = impairment.slowness
+            if slowness is not None:
+                delay_ns += slowness.base_us * 1000 + chance.below(slowness.jitter_us * 1000 + 1)
+                if chance.one_in(slowness.spike_one_in):
+                    delay_ns += self._spike_ns(slowness)
+            if impairment.bytes_per_second is not None:
+                delay_ns += self._queueing_ns(path, size, impairment.bytes_per_second)
+            resend_ns = chance.between(*RESEND_US) * 1000
+            while chance.below(1000) < impairment.lost_permille and delay_ns < CLOGGED_NS_MAX:
+                self.impaired += 1
+                delay_ns += resend_ns
+                resend_ns *= 2
+        return delay_ns
+
+    def _queueing_ns(self, path: Path, size: int, bytes_per_second: int) -> int:
+        """It stands behind what was sent before on this path."""
+        now_ns = self.loop.now_ns
+        begin_ns = max(now_ns, self._clogged_until_ns.get(path, 0))
+        end_ns = begin_ns + (size + PACKET_BYTES) * 1_000_000_000 // bytes_per_second
+        if end_ns - now_ns > CLOGGED_NS_MAX:
+            return CLOGGED_NS_MAX
+        self._clogged_until_ns[path] = end_ns
+        self.impaired += begin_ns > now_ns
+        return end_ns - now_ns
 
     # Cuts
 
     def is_open(self, source: int, target: int) -> bool:
         """Whether what is sent on a path now gets through."""
-        if self._cuts and (source, target) in self._cuts:
+        if self.is_whole:
+            return True
+        if (source, target) in self._cuts:
             return False
         return not self._dark or (source not in self._dark and target not in self._dark)
 
@@ -121,6 +240,7 @@ class Network:
         """Let what is sent on these paths vanish."""
         for path in paths:
             self._cuts[path] = self._cuts.get(path, 0) + 1
+            self.is_whole = False
             self._tell_cut(*path)
             self.trace.note(self.loop.now_ns, WORLD, Kind.CUT, repr(path).encode())
 
@@ -131,15 +251,18 @@ class Network:
             if left:
                 self._cuts[path] = left
             self.trace.note(self.loop.now_ns, WORLD, Kind.HEALED, repr(path).encode())
+        self.is_whole = not self._cuts and not self._dark
         self._look_at_troubled()
 
     def power(self, place: int, *, on: bool) -> None:
         """A machine has got or lost its power."""
         if on:
             self._dark.pop(place, None)
+            self.is_whole = not self._cuts and not self._dark
             self._look_at_troubled()
         else:
             self._dark[place] = None
+            self.is_whole = False
             for source, target in list(self._connections):
                 if place in (source, target):
                     self._tell_cut(source, target)

@@ -10,6 +10,8 @@ A ``Program`` is what runs: a node. It sees the world through its ``Ports`` and 
 A pass takes time, in which other things come up; they are handled together in the next one. So the nodes gather
 work under load as they do in production. A paused process (SIGSTOP) has no passes; what comes up waits.
 
+After each step its machine's witness, if there is one, looks at the program from outside.
+
 A process dies between any two of these steps: before or after any message, between settling and sending, and
 between two lanes of what it sends (``die_after``). Its timers, its callbacks and what it hadn't settled die
 with it.
@@ -100,7 +102,7 @@ class SimTimer:
     def due(self, _: object) -> None:
         """The moment has come: it runs in the process's next pass."""
         if self.callback is not None:
-            self._process.post(Kind.TIMER, _run_timer, self)
+            self._process.take(Kind.TIMER, _run_timer, self)
 
 
 def _run_timer(timer: SimTimer) -> None:
@@ -211,6 +213,26 @@ class Process:
             if not self._is_planned:
                 self._plan()
 
+    def take(self, kind: int, action: Callable[[Any], None], argument: Any, data: bytes = b"") -> None:
+        """``post`` for events of the loop, which are never within a pass: an idle process begins one at once."""
+        if self.is_alive:
+            self._inbox.append((kind, action, argument, data))
+            if not self._is_planned:
+                self._attend()
+
+    def take_messages(self, action: Callable[[bytes], None], messages: list[bytes]) -> None:
+        """``take`` for messages of a peer, all of which are there."""
+        if self.is_alive:
+            self._inbox += [(Kind.RECEIVE, action, message, message) for message in messages]
+            if not self._is_planned:
+                self._attend()
+
+    def _attend(self) -> None:
+        if self._loop.now_ns < self._busy_until_ns:
+            self._plan()
+        elif not self.is_paused:
+            self._pass(None)
+
     def arm(self) -> None:
         """See that this pass ends with ``Program.settle``."""
         self._is_armed = True
@@ -230,20 +252,25 @@ class Process:
         self.world.running = self
         inbox, self._inbox = self._inbox, []
         now_ns = self._loop.now_ns
-        note = self._trace.note
+        index = self.index
+        machine, note = self.machine, self._trace.note
         for kind, action, argument, data in inbox:
             if self._steps_left is not None and not self._may_step():
                 return
-            note(now_ns, self.index, kind, data)
+            note(now_ns, index, kind, data)
             action(argument)
             if not self.is_alive:
                 return
+            if machine.witness is not None:
+                machine.witness.after_step(index)
         if self._is_armed or self._unanswered:
             self._is_armed = False
-            if not self._may_step():
+            if self._steps_left is not None and not self._may_step():
                 return
-            note(now_ns, self.index, Kind.SETTLE)
+            note(now_ns, index, Kind.SETTLE)
             self.program.settle()
+            if machine.witness is not None:
+                machine.witness.after_step(index)
         self._send()
         self.world.running = None
         self._is_in_pass = False
@@ -254,14 +281,15 @@ class Process:
     def _send(self) -> None:
         """What was sent in this pass leaves."""
         for lane in self.transport.take_marked():
-            if not self._may_step():
+            if self._steps_left is not None and not self._may_step():
                 return
             lane.flush()
-        unanswered, self._unanswered = self._unanswered, {}
-        for client in unanswered:
-            if not self._may_step():
-                return
-            client.flush()
+        if self._unanswered:
+            unanswered, self._unanswered = self._unanswered, {}
+            for client in unanswered:
+                if self._steps_left is not None and not self._may_step():
+                    return
+                client.flush()
 
     def _may_step(self) -> bool:
         """False: the process has died, now at the latest."""

@@ -112,7 +112,7 @@ class ClientEnd:
 
     def _arrive(self, data: bytes) -> None:
         if self._server is not None and self._passes(self._place, self._machine.index):
-            self._server.process.post(Kind.REQUESTED, self._server.receive, data, data)
+            self._server.process.take(Kind.REQUESTED, self._server.receive, data, data)
 
     def _hang_up(self, _: object) -> None:
         if self._server is not None:

@@ -49,6 +49,8 @@ class Kind(IntEnum):
     HEALED = 22
     OPERATION = 23
     CALLED = 24
+    IMPAIRED = 25
+    MENDED = 26
 
 
 class Trace:
