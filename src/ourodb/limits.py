@@ -640,6 +640,9 @@ assert RAFT_ENTRY_BYTES_MAX < RESTORE_UPLOAD_BYTES_MAX
 
 # --- Replicated writes -----------------------------------------------------------------------------------------
 
+CAS_QUEUE_MAX: Final = 1_024
+"""Conditional statements about one partition that one coordinator has under way, all but one of them waiting."""
+
 CAS_READ_BYTES_MAX: Final = 8 * MIB
 CAS_READ_KEYS_MAX: Final = 65_536
 """Records, and stored keys, of the rows that the conditions of one statement or batch are about; more are refused."""

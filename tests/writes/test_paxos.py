@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.writes.ring import HOLD, LOSE, PASS, TWICE, Fate, Message, Ring, as_int
 
+from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import (
     CasWriteUnknown,
     InvalidRequest,
+    Overloaded,
     ReadFailure,
     Unavailable,
     WriteFailure,
@@ -521,3 +523,26 @@ def test_contention_is_borne(ring: Ring) -> None:
     replies = [ring.reply(promise) for promise in promises]
     assert [reply.error for reply in replies] == [None] * 30
     assert sum(is_applied(reply) for reply in replies) == 1
+
+
+def test_statements_of_one_coordinator_don_t_contend(ring: Ring) -> None:
+    """They form a queue for each partition; those about other partitions don't wait for it."""
+    promises = [ring.ask(0, put(number, key=9)) for number in range(20)]
+    other = ring.ask(0, put(1, key=10))
+    replies = [ring.reply(promise) for promise in promises]
+    assert [is_applied(reply) for reply in replies] == [True, *[False] * 19]
+    assert is_applied(ring.reply(other))
+    assert ring.node(0).paxos.contentions == 0
+
+
+def test_those_who_wait_in_vain_are_told_so_in_time(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CAS_QUEUE_MAX", 10)
+    ring.fate = without(1, 2)
+    begun_ns = ring.world.loop.now_ns
+    promises = [ring.ask(0, put(number, key=9)) for number in range(12)]
+    errors = [ring.reply(promise).error for promise in promises]
+    assert [type(error) for error in errors] == [WriteTimeout] * 10 + [Overloaded] * 2
+    assert ring.world.loop.now_ns - begun_ns <= (limits.CAS_TIMEOUT_MS + limits.PAXOS_TIMEOUT_MS) * 1_100_000
+    # The queue is gone with them.
+    ring.fate = lambda message: PASS
+    assert is_applied(ring.run(0, put(1, key=9)))

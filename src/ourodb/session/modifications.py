@@ -308,7 +308,7 @@ class Modifications:
             is_read=False,
         )
         answer.will_come()
-        proposer.prepare()
+        proposer.start()
 
     def _compare_and_set_here(
         self,

@@ -26,12 +26,16 @@ promised a higher ballot knows of neither, and what is decided then is chosen on
 it. Where the history doesn't reach back far enough, or time runs out, the client is told that the outcome is unknown;
 it is never told "not applied", or an error that means it, of something that may have been, or may yet be, applied.
 
+**One at a time.** Statements about one partition that came to the same coordinator would only take the ballots from
+each other, so they form a queue there, and one of them is under way. Those of other coordinators contend with it.
+
 LOCAL_SERIAL takes its quorums from one data centre. As in Cassandra it is no protection against statements on the same
 partition that use SERIAL, or LOCAL_SERIAL in another one.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -43,6 +47,7 @@ from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import (
     CasWriteUnknown,
     OuroError,
+    Overloaded,
     ReadFailure,
     ReadTimeout,
     RequestError,
@@ -121,6 +126,7 @@ class PaxosContext:
     __slots__ = (
         "_generation",
         "_last_us",
+        "_queues",
         "acceptor",
         "clock",
         "contentions",
@@ -158,6 +164,32 @@ class PaxosContext:
         self.timestamps = timestamps
         self.contentions = 0
         self.unknown = 0
+        self._queues: dict[bytes, deque[Proposer]] = {}
+        """By partition: who is under way, and who waits for him."""
+
+    def enqueue(self, key: bytes, proposer: Proposer) -> None:
+        """Have the proposer begin now, or when those who came before are done.
+
+        Raises:
+            Overloaded: too many wait.
+        """
+        queue = self._queues.get(key)
+        if queue is None:
+            self._queues[key] = deque((proposer,))
+            proposer.prepare()
+        elif len(queue) < limits.CAS_QUEUE_MAX:
+            queue.append(proposer)
+        else:
+            raise Overloaded("too many conditional statements wait for the same partition")
+
+    def dequeue(self, key: bytes) -> None:
+        """The first one is done."""
+        queue = self._queues[key]
+        queue.popleft()
+        if queue:
+            self.peers.later(queue[0].take_turn)
+        else:
+            del self._queues[key]
 
     def next_ballot(self, above: Ballot) -> Ballot:
         """A ballot that nobody ever had, higher than ``above``."""
@@ -185,7 +217,9 @@ class Proposer:
         "_done",
         "_failures",
         "_history",
+        "_is_over",
         "_is_read",
+        "_key",
         "_level",
         "_nodes",
         "_origin",
@@ -230,11 +264,13 @@ class Proposer:
         self._route = route
         self._command = command
         self._position = command.position
+        self._key = command.rows.table.incarnation.to_bytes(4, "big") + command.position
         self._decide = decide
         self._done = done
         self._serial_level = serial_level
         self._level = level
         self._is_read = is_read
+        self._is_over = False
         local = serial_level == Consistency.LOCAL_SERIAL
         self._nodes = route.live_nodes(local_only=local)
         self._required = quorum(route.electorate(local_only=local))
@@ -265,6 +301,25 @@ class Proposer:
         """What we proposed and somebody may have accepted, by its origin; ascending."""
         self._history: tuple[Ballot, ...] = ()
         self._contentions = 0
+
+    def start(self) -> None:
+        """Begin as soon as no other statement about this partition is under way here.
+
+        Raises:
+            Overloaded: too many wait already.
+        """
+        self._context.enqueue(self._key, self)
+
+    def take_turn(self) -> None:
+        """Those who came before are done."""
+        if self._is_late:
+            self._give_up()
+        else:
+            self.prepare()
+
+    @property
+    def _is_late(self) -> bool:
+        return self._context.peers.now_ms() - self._begun_ms > limits.CAS_TIMEOUT_MS
 
     # Phases
 
@@ -519,8 +574,7 @@ class Proposer:
         self._end(decision.result if error is None else None, error)
 
     def _finished(self, error: RequestError | None) -> None:
-        is_late = self._context.peers.now_ms() - self._begun_ms > limits.CAS_TIMEOUT_MS
-        if error is None and not is_late:
+        if error is None and not self._is_late:
             self.prepare()
         else:
             self._phase = Phase.FINISHING
@@ -591,7 +645,7 @@ class Proposer:
     def _try_again(self) -> None:
         """With a new ballot, a little later."""
         context = self._context
-        if context.peers.now_ms() - self._begun_ms > limits.CAS_TIMEOUT_MS:
+        if self._is_late:
             self._give_up()
             return
         self._stop_asking()
@@ -638,12 +692,10 @@ class Proposer:
     def _end(self, result: object, error: RequestError | None) -> None:
         self._stop_asking()
         self._phase = Phase.COMMITTING
-        done, self._done = self._done, _ignore
-        done(result, error)
-
-
-def _ignore(result: object, error: RequestError | None) -> None:
-    """Somebody was answered already."""
+        if not self._is_over:
+            self._is_over = True
+            self._context.dequeue(self._key)
+            self._done(result, error)
 
 
 class SerialFetch:
@@ -661,6 +713,7 @@ class SerialFetch:
 
         Raises:
             Unavailable: too few replicas are up.
+            Overloaded: too many statements wait for this partition.
         """
         self.chunk: Chunk | None = None
         self.error: RequestError | None = None
@@ -675,7 +728,7 @@ class SerialFetch:
             serial_level=serial_level,
             level=serial_level,
             is_read=True,
-        ).prepare()
+        ).start()
 
     def _ended(self, result: object, error: RequestError | None) -> None:
         self.is_done = True
