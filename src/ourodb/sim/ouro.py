@@ -21,6 +21,7 @@ from ourodb.schema.model import Table
 from ourodb.session.session import Session
 from ourodb.sim.checkers.convergence import check_convergence
 from ourodb.sim.clock import EPOCH_US
+from ourodb.sim.invariants import Invariants
 from ourodb.sim.machine import Machine
 from ourodb.sim.process import Program
 from ourodb.sim.tasks import S
@@ -94,14 +95,32 @@ def config_of(machine: Machine) -> Config:
         cluster_name=CLUSTER_NAME,
         dc=machine.data_center,
         rack=machine.rack,
-        host_id=machine.name,
+        host_id=machine.host,
         durability="group" if machine.sync_period_ms is None else "periodic",
     )
 
 
 def build_node(machine: Machine, ports: Ports) -> Program:
-    """Makes the program of a machine."""
+    """Makes the program of a machine, and has the invariants looked at after each of its steps."""
+    program = OuroProgram(machine, ports)
+    invariants_of(machine.world).begin(machine.index, machine.name, program.node)
+    return program
+
+
+def build_unwatched(machine: Machine, ports: Ports) -> Program:
+    """As ``build_node``, without invariants."""
     return OuroProgram(machine, ports)
+
+
+def invariants_of(world: World) -> Invariants:
+    """What all nodes of a world have shown; one for all machines."""
+    first = world.machines[0]
+    if first.witness is None:
+        invariants = Invariants()
+        for machine in world.machines:
+            machine.witness = invariants
+    assert isinstance(first.witness, Invariants)
+    return first.witness
 
 
 def inspect(world: World, stage: Stage) -> Script[list[str]]:
