@@ -24,7 +24,7 @@ class SimClock:
         drift_ppm: how many parts per million it runs too fast; below 0 too slow.
     """
 
-    __slots__ = ("_loop", "_mark_local_ns", "_mark_ns", "_wall_ahead_us", "drift_ppm")
+    __slots__ = ("_local_ns", "_loop", "_mark_local_ns", "_mark_ns", "_read_ns", "_wall_ahead_us", "drift_ppm")
 
     def __init__(self, loop: Loop, *, drift_ppm: int = 0, offset_us: int = 0, uptime_ns: int = 0) -> None:
         """
@@ -33,16 +33,22 @@ class SimClock:
             uptime_ns: what the monotonic clock shows at first.
         """
         self._loop = loop
-        self._mark_ns = loop.now_ns
-        self._mark_local_ns = uptime_ns
+        self._mark_ns = self._read_ns = loop.now_ns
+        self._mark_local_ns = self._local_ns = uptime_ns
         self._wall_ahead_us = EPOCH_US + offset_us + (loop.now_ns - uptime_ns) // 1000
         self.drift_ppm = drift_ppm
 
     def monotonic_ns(self) -> int:
-        elapsed = self._loop.now_ns - self._mark_ns
-        return self._mark_local_ns + elapsed * (MILLION + self.drift_ppm) // MILLION
+        now_ns = self._loop.now_ns
+        if now_ns != self._read_ns:
+            self._read_ns = now_ns
+            elapsed_ns = now_ns - self._mark_ns
+            self._local_ns = self._mark_local_ns + elapsed_ns * (MILLION + self.drift_ppm) // MILLION
+        return self._local_ns
 
     def wall_us(self) -> int:
+        if self._loop.now_ns == self._read_ns:
+            return self._wall_ahead_us + self._local_ns // 1000
         return self._wall_ahead_us + self.monotonic_ns() // 1000
 
     @property
@@ -67,6 +73,6 @@ class SimClock:
     def reboot(self, uptime_ns: int) -> None:
         """The monotonic clock begins anew; the one on the wall doesn't notice."""
         wall_us = self.wall_us()
-        self._mark_ns = self._loop.now_ns
-        self._mark_local_ns = uptime_ns
+        self._mark_ns = self._read_ns = self._loop.now_ns
+        self._mark_local_ns = self._local_ns = uptime_ns
         self._wall_ahead_us += wall_us - self.wall_us()

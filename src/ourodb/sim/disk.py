@@ -89,11 +89,6 @@ class Disk:
         """Where the settled batches since the last sync end."""
 
     @property
-    def has_unsettled(self) -> bool:
-        """Whether something was applied and not settled."""
-        return self._settled - self._first != len(self._undo)
-
-    @property
     def applied(self) -> int:
         """Calls of ``apply`` so far, those taken back not counted."""
         return self._first + len(self._undo)
@@ -221,6 +216,8 @@ class SimStore:
         self._boot = disk.boots
         self._warm: dict[tuple[int, bytes], None] = {}
         self._unsettled: list[bytes] = []
+        self._has_applied = False
+        """Since the last settle."""
         self._waiting: list[SyncDone] = []
         self._is_syncing = False
 
@@ -266,6 +263,7 @@ class SimStore:
 
     def apply(self, writes: Iterable[Write]) -> None:
         self._check_writable()
+        self._has_applied = True
         content = self._disk.content
         undo: Undo = []
         noted = self._unsettled
@@ -284,15 +282,16 @@ class SimStore:
             self._loop.after(self._sync_period_ns, self._period_over)
 
     def delete_range(self, family: int, start: bytes, end: bytes) -> None:
+        self._has_applied = True
         content = self._disk.content
         self._disk.record([(family, key, value) for key, value in content.scan(family, start, end)])
         content.delete_range(family, start, end)
         self._unsettled += (start, end)
 
     def settle(self) -> None:
-        disk = self._disk
-        if not disk.has_unsettled:
+        if not self._has_applied:
             return
+        disk = self._disk
         try:
             self._check_writable()
             if disk.refuses_settle():
@@ -300,7 +299,9 @@ class SimStore:
         except Overloaded:
             disk.lose_unsettled()
             self._unsettled.clear()
+            self._has_applied = False
             raise
+        self._has_applied = False
         self._trace.note(self._loop.now_ns, self._index, Kind.APPLY, b"".join(self._unsettled))
         self._unsettled.clear()
         disk.settle()

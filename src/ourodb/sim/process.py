@@ -43,6 +43,9 @@ ITEM_NS: Final = 15 * US
 Item = tuple[int, Callable[[Any], None], Any, bytes]
 """(kind, action, argument, bytes for the trace)"""
 
+_RECEIVE: Final = int(Kind.RECEIVE)
+_SETTLE: Final = int(Kind.SETTLE)
+
 
 class Session(Protocol):
     """What a program keeps of one client; see ``session.Session``."""
@@ -218,20 +221,22 @@ class Process:
         if self.is_alive:
             self._inbox.append((kind, action, argument, data))
             if not self._is_planned:
-                self._attend()
+                if self._loop.now_ns >= self._busy_until_ns:
+                    self._pass(None)
+                else:
+                    self._plan()
 
     def take_messages(self, action: Callable[[bytes], None], messages: list[bytes]) -> None:
         """``take`` for messages of a peer, all of which are there."""
         if self.is_alive:
-            self._inbox += [(Kind.RECEIVE, action, message, message) for message in messages]
+            inbox = self._inbox
+            for message in messages:
+                inbox.append((_RECEIVE, action, message, message))
             if not self._is_planned:
-                self._attend()
-
-    def _attend(self) -> None:
-        if self._loop.now_ns < self._busy_until_ns:
-            self._plan()
-        elif not self.is_paused:
-            self._pass(None)
+                if self._loop.now_ns >= self._busy_until_ns:
+                    self._pass(None)
+                else:
+                    self._plan()
 
     def arm(self) -> None:
         """See that this pass ends with ``Program.settle``."""
@@ -242,7 +247,8 @@ class Process:
     def _plan(self) -> None:
         if not self._is_in_pass and not self.is_paused:
             self._is_planned = True
-            self._loop.at(max(self._loop.now_ns, self._busy_until_ns), self._pass)
+            loop, busy_until_ns = self._loop, self._busy_until_ns
+            loop.at(busy_until_ns if busy_until_ns > loop.now_ns else loop.now_ns, self._pass)
 
     def _pass(self, _: object) -> None:
         self._is_planned = False
@@ -267,7 +273,7 @@ class Process:
             self._is_armed = False
             if self._steps_left is not None and not self._may_step():
                 return
-            note(now_ns, index, Kind.SETTLE)
+            note(now_ns, index, _SETTLE)
             self.program.settle()
             if machine.witness is not None:
                 machine.witness.after_step(index)

@@ -57,16 +57,14 @@ class Trace:
     """The running hash, and the story.
 
     Attributes:
-        events: noted so far.
         lines: the story's, or None when nobody wants it.
     """
 
-    __slots__ = ("_buffer", "_hash", "events", "lines")
+    __slots__ = ("_buffer", "_hash", "lines")
 
     def __init__(self, *, story: bool = False) -> None:
         self._buffer = bytearray()
         self._hash = hashlib.blake2b(digest_size=8)
-        self.events = 0
         self.lines: deque[str] | None = deque(maxlen=SIM_STORY_LINES_MAX) if story else None
 
     def note(self, time_ns: int, who: int, kind: int, data: bytes = b"") -> None:
@@ -76,10 +74,10 @@ class Trace:
             who: index of the machine, or WORLD.
             data: what tells this event from another of its kind.
         """
-        self.events += 1
         buffer = self._buffer
         buffer += _pack(time_ns, who, kind, len(data))
-        buffer += data
+        if data:
+            buffer += data
         if len(buffer) >= _FLUSH_BYTES:
             self._hash.update(buffer)
             buffer.clear()
