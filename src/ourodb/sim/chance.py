@@ -79,6 +79,10 @@ class Chance:
     def choice(self, items: Sequence[T]) -> T:
         return items[self.below(len(items))]
 
+    def bid(self, names: Sequence[str]) -> str:
+        """One of the names. Each bids from a stream of its own: another name more changes only what it wins."""
+        return max(names, key=lambda name: self.child(name).word())
+
     def shuffled(self, items: Sequence[T]) -> list[T]:
         """A copy in random order."""
         shuffled = list(items)

@@ -173,8 +173,7 @@ class Nemesis:
 
     def _strike(self, number: int) -> Task[None]:
         chance = self._world.chance.child(f"strike {number}")
-        # Each kind bids: one that is forbidden, or new, changes nothing but the strikes that it would win.
-        kind = max(self._kinds, key=lambda kind: chance.child(kind).word())
+        kind = chance.bid(self._kinds)
         at_ns = self._world.loop.now_ns
         self._world.tell("nemesis", f"strike {number}: {kind}")
         task = Task(self._carried_out(FAULTS[kind](self), chance))

@@ -95,7 +95,9 @@ class World:
         """
         task = Task(script)
         if not self.run_until(lambda: task.is_kept, seconds_max):
-            raise TimeoutError(f"{script} took more than {seconds_max} s")
+            raise TimeoutError(
+                f"{getattr(script, '__qualname__', 'a script')} took more than {seconds_max} s"
+            )
         return task.value
 
     def sleep(self, seconds: float) -> Promise[None]:
