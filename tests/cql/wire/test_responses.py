@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.cql.wire.ends import Driver
 
 from ourodb import errors
+from ourodb.cluster.metadata.submissions import InDoubt
 from ourodb.cql.wire import client_messages, columns, responses
 from ourodb.cql.wire.client_messages import decode_response
 from ourodb.cql.wire.codes import (
@@ -116,6 +117,17 @@ def test_errors_as_our_client_reads_them(version: int, error: errors.RequestErro
     if version == 5 and type(error) is not errors.NotSupported:
         assert type(read) is type(error)
         assert vars(read) == vars(error)
+
+
+@VERSIONS
+def test_an_error_of_a_narrower_class_has_the_fields_of_its_kind(version: int) -> None:
+    """A change of the schema that is in doubt: without fields, drivers give up the connection."""
+    error = InDoubt(2, "Changing the schema is in doubt")
+    body = responses.encode_error(version, error)
+    assert by_driver(version, ERROR, body).info["required_responses"] == 2
+    read = decode_response(version, ERROR, 0, body).message
+    assert type(read) is errors.WriteTimeout
+    assert vars(read) == vars(error)
 
 
 def test_an_endless_error_text_is_cut() -> None:

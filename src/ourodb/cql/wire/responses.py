@@ -81,7 +81,8 @@ class SchemaChange(NamedTuple):
 def encode_error(version: int, error: RequestError) -> bytes:
     """Body of an ERROR."""
     code, fields = error.code, b""
-    encode_fields = _ERROR_FIELDS.get(type(error))
+    # A kind of WriteTimeout that says more in its text is a WriteTimeout to clients.
+    encode_fields = next((_ERROR_FIELDS[kind] for kind in type(error).__mro__ if kind in _ERROR_FIELDS), None)
     if encode_fields is not None:
         code, fields = encode_fields(version, error)
     return pack_int(code) + write_text(error.message) + fields
