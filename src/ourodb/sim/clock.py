@@ -24,7 +24,15 @@ class SimClock:
         drift_ppm: how many parts per million it runs too fast; below 0 too slow.
     """
 
-    __slots__ = ("_local_ns", "_loop", "_mark_local_ns", "_mark_ns", "_read_ns", "_wall_ahead_us", "drift_ppm")
+    __slots__ = (
+        "_local_ns",
+        "_loop",
+        "_mark_local_ns",
+        "_mark_ns",
+        "_read_ns",
+        "_wall_ahead_us",
+        "drift_ppm",
+    )
 
     def __init__(self, loop: Loop, *, drift_ppm: int = 0, offset_us: int = 0, uptime_ns: int = 0) -> None:
         """

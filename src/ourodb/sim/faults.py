@@ -10,6 +10,16 @@ that way. A strike for which there is no room, because as many as may be are und
 
 But for a blackout, no more than a minority of the machines is ever down or stopped at once; partitions and
 slowness come on top.
+
+What can go wrong depends on the layer. Peers and clients talk over streams, so within a connection nothing is
+reordered, doubled or left out: a lost packet is a delay, and a broken connection when it lasts. Across
+connections messages overtake each other; a broken one leaves its end in doubt; and what is then said again, by a
+hint or a retry of the nodes, is doubled by them. So there is no fault that doubles or reorders: ``loss``,
+``reset``, ``flap`` and ``kill`` make the nodes do it.
+
+A disk that is gone for good takes the only copy of what was acknowledged with it, sooner or later, so as long as
+the product can't replace a node ``new-disk`` gives the old one back in the end: what is tried is that a node
+which has forgotten who it was isn't taken for the one that it was.
 """
 
 from __future__ import annotations
@@ -22,7 +32,7 @@ from typing import Any, Final
 from ourodb.sim.chance import Chance
 from ourodb.sim.disk import Conditions
 from ourodb.sim.machine import Machine
-from ourodb.sim.network import Path
+from ourodb.sim.network import CLIENTS, Impairment, Latency, Path
 from ourodb.sim.tasks import Promise, Task, gather, sleep
 from ourodb.sim.world import World
 
@@ -89,6 +99,18 @@ def one_way(places: Sequence[int], chance: Chance) -> list[Path]:
     if drawn == 1:
         return [(other, alone) for other in others]
     return [(alone, chance.choice(others))]
+
+
+def around(places: Sequence[int], chance: Chance) -> list[Path]:
+    """What an impairment of the network is about: one machine's link, one way between two machines, or all."""
+    one = chance.choice(places)
+    others = [place for place in places if place != one]
+    drawn = chance.below(4)
+    if drawn == 0:
+        return [(one, chance.choice(others))]
+    if drawn == 1:
+        return [path for pair in combinations(places, 2) for path in between(pair[:1], pair[1:])]
+    return between([one], others)
 
 
 PARTITIONS: Final = (halves, isolate, bridge, majorities_ring)
@@ -260,6 +282,49 @@ class Nemesis:
         victim.start()
         self._release(victim)
 
+    def restart(self) -> Script:
+        """A process ends in order, and a new one begins."""
+        victim = self._take_victim()
+        if victim is None:
+            return
+        victim.stop()
+        while victim.process is not None:
+            yield self._wait(1, 10)
+        yield self._wait(1, 3_000)
+        victim.start()
+        self._release(victim)
+
+    def new_disk(self) -> Script:
+        """A machine comes back with an empty disk, asks to be taken as a stranger; then it comes with its own."""
+        victim = self._take_victim()
+        if victim is None:
+            return
+        victim.lose_power()
+        if victim is self._world.machines[0]:
+            # It was told to found the cluster. With an empty disk it would found another one.
+            yield self._wait(500, 3_000)
+        else:
+            yield self._wait(50, 1_000)
+            victim.may_be_refused = True
+            disk = victim.change_disk(victim.new_disk())
+            victim.start()
+            yield self._wait(1_000, 6_000)
+            victim.lose_power()
+            victim.change_disk(disk)
+            victim.may_be_refused = False
+            yield self._wait(50, 1_000)
+        victim.start()
+        self._release(victim)
+
+    def stranger(self) -> Script:
+        """A new machine wants to join, and may not, as there is data that can't move yet; then it is gone."""
+        members = self._world.machines
+        (guest,) = self._world.add_machines(1, members[0].build, apart=True)
+        guest.may_be_refused = True
+        guest.start()
+        yield self._wait(500, 6_000)
+        self._world.remove(guest)
+
     def pause(self) -> Script:
         """A process stands still for a while."""
         victim = self._take_victim()
@@ -285,6 +350,49 @@ class Nemesis:
         for _ in range(self._chance.between(3, 10)):
             yield from self._cut(paths, 20, 1_500)
             yield self._wait(20, 1_500)
+
+    def clients(self) -> Script:
+        """Clients don't see a node that the other nodes see."""
+        seen = self._world.client_places()
+        victim = self._chance.choice(self._world.machines)
+        some = self._chance.sample(seen, self._chance.between(1, len(seen))) if seen else []
+        paths = between([victim.index], some)
+        if self._chance.one_in(3):
+            # Only the answers are lost.
+            paths = [path for path in paths if path[0] == victim.index]
+        yield from self._cut(paths, 300, 6_000)
+
+    def dc(self) -> Script:
+        """The link of a data centre is cut, or bad; of a machine, where there is only one data centre."""
+        machines, chance = self._world.machines, self._chance
+        here = chance.choice(sorted({machine.data_center for machine in machines}))
+        inside = [machine.index for machine in machines if machine.data_center == here]
+        outside = [machine.index for machine in machines if machine.data_center != here]
+        if not outside:
+            inside, outside = inside[:1], inside[1:]
+        paths = between(inside, outside)
+        drawn = chance.below(4)
+        if drawn < 2:
+            yield from self._cut(paths, 300, 8_000)
+        elif drawn == 2:
+            yield from self._impair(paths, self._slowness())
+        else:
+            yield from self._impair(paths, Impairment(lost_permille=chance.between(50, 400)))
+
+    def slow(self) -> Script:
+        """Paths become slow, and some messages very late."""
+        paths = around(self._places(), self._chance)
+        yield from self._impair(paths, self._slowness())
+
+    def loss(self) -> Script:
+        """Packets are lost, some or most: what they carried comes late, or not at all and the connection breaks."""
+        lost = Impairment(lost_permille=self._chance.choice((10, 50, 200, 500, 800)))
+        yield from self._impair(around(self._places(), self._chance), lost)
+
+    def clog(self) -> Script:
+        """Little passes: all stands behind what was sent before, whatever connection it is of."""
+        narrow = Impairment(bytes_per_second=self._chance.choice((1_000, 5_000, 20_000, 100_000)))
+        yield from self._impair(around(self._places(), self._chance), narrow)
 
     def reset(self) -> Script:
         """Connections break, now this one and then that one."""
@@ -370,6 +478,19 @@ class Nemesis:
             self._world.tell(victim.name, f"has a clock that drifts by {victim.clock.drift_ppm} ppm")
         yield self._wait(100, 3_000)
 
+    def _slowness(self) -> Impairment:
+        base_us = self._chance.choice((1_000, 20_000, 150_000))
+        return Impairment(slowness=Latency(base_us, base_us, 20, 4 * base_us, 3))
+
+    def _impair(self, paths: Sequence[Path], impairment: Impairment) -> Script:
+        network = self._world.network
+        self._world.tell("network", f"impaired: {_shown(paths)} by {impairment}")
+        network.impair(paths, impairment)
+        yield self._wait(500, 8_000)
+        self._disturb()
+        network.mend(paths, impairment)
+        self._world.tell("network", f"mended: {_shown(paths)}")
+
     def _places(self) -> list[int]:
         return [machine.index for machine in self._world.machines]
 
@@ -386,20 +507,34 @@ class Nemesis:
 
 
 def _shown(paths: Sequence[Path]) -> str:
-    """Nodes are counted from 1 on."""
+    """Nodes are counted from 1 on, and clients, with a c, too."""
     both = [path for path in paths if path[0] < path[1] and (path[1], path[0]) in paths]
     single = [path for path in paths if (path[1], path[0]) not in paths]
-    return ", ".join([f"{a + 1}-{b + 1}" for a, b in both] + [f"{a + 1}>{b + 1}" for a, b in single])
+    return ", ".join(
+        [f"{_number(a)}-{_number(b)}" for a, b in both] + [f"{_number(a)}>{_number(b)}" for a, b in single]
+    )
+
+
+def _number(place: int) -> str:
+    return str(place + 1) if place < CLIENTS else f"c{place - CLIENTS + 1}"
 
 
 FAULTS: Final[dict[str, Callable[[Nemesis], Script]]] = {
     "kill": Nemesis.kill,
     "power": Nemesis.power,
     "blackout": Nemesis.blackout,
+    "restart": Nemesis.restart,
+    "new-disk": Nemesis.new_disk,
+    "stranger": Nemesis.stranger,
     "pause": Nemesis.pause,
     "partition": Nemesis.partition,
     "one-way": Nemesis.one_way,
     "flap": Nemesis.flap,
+    "clients": Nemesis.clients,
+    "dc": Nemesis.dc,
+    "slow": Nemesis.slow,
+    "loss": Nemesis.loss,
+    "clog": Nemesis.clog,
     "reset": Nemesis.reset,
     "disk": Nemesis.disk,
     "full": Nemesis.full,

@@ -83,6 +83,9 @@ class Call:
         source = lane.process.index
         if not lane.is_called_by(self) or not network.is_open(receiver.index, source):
             return
+        if not receiver.admits(lane.process):
+            network.loop.after(network.delay_ns(receiver.index, source), self._on_rebuff, receiver)
+            return
         connection = Connection(network, lane, receiver)
         receiver.accept(connection, (lane.process.address, lane.number))
         network.loop.after(network.delay_ns(receiver.index, source), self._on_answer, connection)
@@ -98,11 +101,23 @@ class Call:
         """In a pass of this end."""
         if not self._lane.is_called_by(self):
             connection.abandon()
+        elif not self._lane.process.admits(connection.receiver):
+            connection.abandon()
+            self._fail(refused=False)
         elif connection.is_open:
             self._lane.connected(connection)
         else:
             # It broke as soon as it was there.
             self._fail(refused=False)
+
+    def _on_rebuff(self, receiver: Process) -> None:
+        """Somebody is there, and won't speak with us."""
+        process = self._lane.process
+        if self._lane.is_called_by(self) and self._network.is_open(receiver.index, process.index):
+            process.post(Kind.DISCONNECTED, self._rebuffed, None)
+
+    def _rebuffed(self, _: object) -> None:
+        self._fail(refused=False)
 
     def _on_refusal(self, target: Machine) -> None:
         if self._network.is_open(target.index, self._lane.process.index):

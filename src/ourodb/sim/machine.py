@@ -7,6 +7,8 @@ What can befall it, and what each leaves:
     pause        the process stands still, and its machine keeps up appearances, until it resumes
     stop         the process ends in order
     start        a new process, on the same disk; one that says that it can't run is started again after a while
+    change_disk  another disk is put in, an empty one perhaps, or the one that was there before
+    turn_away    the others won't have the program, which may well be: it ends
 
 A new process finds the disk and the clock as they are; all else begins anew.
 """
@@ -44,6 +46,10 @@ class Witness(Protocol):
         ...
 
 
+Admits = Callable[[Any, Any, Address], bool]
+"""Whether the first program, when they shake hands, speaks with the second, which runs at that address."""
+
+
 class Machine:
     """Where one node lives.
 
@@ -62,6 +68,8 @@ class Machine:
         runs: processes so far.
         deaths: of these, how many were killed or lost their power.
         witness: is told of each step; set by whoever builds the programs.
+        admits: is asked by handshakes with its programs; None: they speak with everybody.
+        may_be_refused: it isn't wrong when a program of its isn't taken by the others.
     """
 
     def __init__(
@@ -92,6 +100,8 @@ class Machine:
         self.runs = 0
         self.deaths = 0
         self.witness: Witness | None = None
+        self.admits: Admits | None = None
+        self.may_be_refused = False
         world.network.machines[self.address] = self
 
     @property
@@ -155,6 +165,23 @@ class Machine:
         self.disk.wipe()
         self._happens(Kind.STOP, "gets a new disk")
 
+    def change_disk(self, disk: Disk) -> Disk:
+        """Put another disk in, and give back the one that was in; there is no power."""
+        assert not self.is_powered
+        before, self.disk = self.disk, disk
+        self._happens(Kind.STOP, "gets another disk")
+        return before
+
+    def new_disk(self) -> Disk:
+        """An empty one, for ``change_disk``."""
+        return Disk(self._chance.child(f"disk of run {self.runs + 1}"))
+
+    def turn_away(self, reason: str) -> None:
+        """The others don't take the program that runs: it says so and ends."""
+        assert self.may_be_refused
+        self.world.tell(self.name, f"is refused: {reason}")
+        self.kill()
+
     def pause(self) -> None:
         """SIGSTOP."""
         assert self.process is not None
@@ -168,13 +195,16 @@ class Machine:
         self._happens(Kind.RESUME, "resumes")
 
     def stop(self) -> None:
-        """SIGTERM: the process ends in order, in its next pass."""
+        """SIGTERM: in its next pass the process says goodbye, and in the one after that it ends in order."""
         process = self.process
         assert process is not None
         process.post(Kind.STOP, self._stop, process)
 
     def _stop(self, process: Process) -> None:
         process.program.stop()
+        process.post(Kind.STOP, self._end, process)
+
+    def _end(self, process: Process) -> None:
         process.store.close()
         self.process = None
         process.end(with_machine=False)

@@ -47,6 +47,7 @@ class OuroProgram:
     """
 
     def __init__(self, machine: Machine, ports: Ports) -> None:
+        self._machine = machine
         config = config_of(machine)
         self.node = Node(config, ports, machine.address, machine.native, SECRET)
         self.node.on_refused = self._refused
@@ -79,6 +80,9 @@ class OuroProgram:
         return self.node.open_session(connection, peer, wake)
 
     def _refused(self, error: OuroError) -> None:
+        if self._machine.may_be_refused:
+            self._machine.turn_away(str(error))
+            return
         raise Refused(str(error)) from error
 
 
@@ -103,13 +107,23 @@ def config_of(machine: Machine) -> Config:
 def build_node(machine: Machine, ports: Ports) -> Program:
     """Makes the program of a machine, and has the invariants looked at after each of its steps."""
     program = OuroProgram(machine, ports)
+    machine.admits = admits
     invariants_of(machine.world).begin(machine.index, machine.name, program.node)
     return program
 
 
 def build_unwatched(machine: Machine, ports: Ports) -> Program:
     """As ``build_node``, without invariants."""
+    machine.admits = admits
     return OuroProgram(machine, ports)
+
+
+def admits(mine: OuroProgram, theirs: OuroProgram, address: Address) -> bool:
+    """What the handshake of ``net.peers`` asks of a node once both ends have proved that they know the secret."""
+    one, other = mine.node, theirs.node
+    if one.is_member and other.is_member and one.view.cluster_id != other.view.cluster_id:
+        return False
+    return one.admit(other.identity.host_id, address) is None
 
 
 def invariants_of(world: World) -> Invariants:

@@ -247,8 +247,7 @@ class Process:
     def _plan(self) -> None:
         if not self._is_in_pass and not self.is_paused:
             self._is_planned = True
-            loop, busy_until_ns = self._loop, self._busy_until_ns
-            loop.at(busy_until_ns if busy_until_ns > loop.now_ns else loop.now_ns, self._pass)
+            self._loop.at(max(self._loop.now_ns, self._busy_until_ns), self._pass)
 
     def _pass(self, _: object) -> None:
         self._is_planned = False
@@ -319,6 +318,13 @@ class Process:
         self._dies_with_machine = with_machine
 
     # Clients and peers
+
+    def admits(self, other: Process) -> bool:
+        """Whether the program speaks with that of another process; nobody speaks for one that isn't built yet."""
+        admits = self.machine.admits
+        if admits is None or not self.is_built or not other.is_built:
+            return True
+        return admits(self.program, other.program, other.address)
 
     def accept(self, connection: Connection, lane: tuple[Address, int]) -> None:
         """A peer has connected a lane of its link to us; an older connection of it is done with."""

@@ -25,7 +25,7 @@ class World:
     Attributes:
         seed: from which all chance comes.
         loop, trace, chance, network: see their modules.
-        machines: by index.
+        machines: those of the cluster, in order of their indexes; by index as long as none was removed.
         running: the process in whose pass we are, or None.
     """
 
@@ -38,6 +38,7 @@ class World:
         self.machines: list[Machine] = []
         self.running: Process | None = None
         self._clients = 0
+        self._indexes = 0
 
     def add_machines(
         self,
@@ -47,26 +48,41 @@ class World:
         data_centers: int = 1,
         racks: int = 1,
         sync_period_ms: int | None = None,
+        apart: bool = False,
     ) -> list[Machine]:
-        """Machines, in turn in one data centre and then the next, and so for the racks in each.
+        """Machines, in turn in one data centre and then the next, and so for the racks in each; at any time of a run.
 
         Args:
             sync_period_ms: see ``disk.SimStore``.
+            apart: they don't count among ``machines``, though they are in the network and may know all of these.
         """
         added = []
         for _ in range(count):
-            index = len(self.machines)
+            index, self._indexes = self._indexes, self._indexes + 1
             data_center = f"dc{index % data_centers + 1}"
             rack = f"rack{index // data_centers % racks + 1}"
             machine = Machine(self, index, build, data_center, rack, sync_period_ms)
-            self.machines.append(machine)
+            if not apart:
+                self.machines.append(machine)
             added.append(machine)
         return added
+
+    def remove(self, machine: Machine) -> None:
+        """A machine is taken away, with all that is on it."""
+        if machine.is_powered:
+            machine.lose_power()
+        del self.network.machines[machine.address]
+        if machine in self.machines:
+            self.machines.remove(machine)
 
     def new_place(self) -> int:
         """A place in the network for a client."""
         self._clients += 1
         return CLIENTS + self._clients - 1
+
+    def client_places(self) -> list[int]:
+        """Of all clients so far."""
+        return list(range(CLIENTS, CLIENTS + self._clients))
 
     def tell(self, who: str, text: str) -> None:
         """A line of the story."""
