@@ -265,7 +265,7 @@ class Counters:
         increments = _decode(body)
         deltas = []
         for one in increments.deltas:
-            if not self._replica.knows(one.incarnation, epoch, again, done):
+            if not self._replica.knows(one.incarnation, epoch, again, done, increments.position):
                 return
             keys = self._rows.known(one.incarnation).keys
             column = keys.table.by_id.get(one.column)
@@ -313,7 +313,8 @@ class _Led:
             received = _TIMED_OUT.unpack_from(body)[1] if len(body) >= _TIMED_OUT.size else 0
             self._done(WriteTimeout(self._level, received, self._required, "COUNTER"))
             return True
-        if reason in (Reason.OVERLOADED, Reason.READ_ONLY):
+        if reason in (Reason.OVERLOADED, Reason.READ_ONLY, Reason.COORDINATOR_BEHIND):
+            # It has done nothing.
             self._done(Overloaded(text))
             return True
         reasons = {self._context.peers.packed_address(node): client_code(reason)}

@@ -88,7 +88,9 @@ class Hints:
         dropped: for want of room or for their age, counted since the start.
         delivered: acknowledged, or handed on, counted since the start.
         bytes: kept on disk now.
-        hand_on: writes what a node missed that is no member any more; set by the coordinator.
+        hand_on: writes what a node missed to those who hold it now; set by the coordinator.
+        is_for: whether a hint's node alone is to have it: the node holds its partition, which isn't about to change
+            hands; set by the coordinator. May raise OuroError.
     """
 
     def __init__(self, store: Store, peers: Peers, clock: Clock, arm: Callable[[], None]) -> None:
@@ -96,6 +98,7 @@ class Hints:
         self.delivered = 0
         self.bytes = 0
         self.hand_on: HandOn | None = None
+        self.is_for: Callable[[NodeId, Mutation], bool] | None = None
         self.peers = peers
         self._store = store
         self._clock = clock
@@ -317,6 +320,7 @@ class _Delivery:
                 self._is_complete = True
                 break
             self._after = last
+            found = self._still_for_it(found)
             if not found:
                 # All were too old; others wait for the loop, too.
                 peers.later(self.go_on)
@@ -331,6 +335,31 @@ class _Delivery:
                 self._failed = True
         if not self._batches and (self._is_complete or self._failed):
             hints.ended(self.node, self)
+
+    def _still_for_it(self, found: list[Hint]) -> list[Hint]:
+        """Those whose partitions the node holds, and will hold; the others are handed on to all who do."""
+        hints = self._hints
+        if hints.is_for is None or hints.hand_on is None:
+            return found
+        kept = []
+        for hint in found:
+            try:
+                mutation, _ = decode_mutation(hint.mutation)
+                if hints.is_for(self.node, mutation):
+                    kept.append(hint)
+                    continue
+                hints.hand_on(mutation, hint.written_at_us, partial(self._handed_on, hint))
+            except UnknownIncarnation:
+                # The receiver knows whether its table is gone.
+                kept.append(hint)
+            except OuroError as error:
+                log.warning("a hint can't be handed on", node=self.node, reason=str(error))
+        return kept
+
+    def _handed_on(self, hint: Hint, is_over: bool) -> None:
+        if is_over:
+            self._hints.delete(self.node, [hint])
+            self._hints.delivered += 1
 
     def answered(self, batch: Sequence[Hint], *, delivered: bool) -> None:
         hints = self._hints

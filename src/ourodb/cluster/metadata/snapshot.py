@@ -16,6 +16,7 @@ import msgspec
 from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView, by_id
 from ourodb.cluster.ring.model import Member
+from ourodb.cluster.ring.moves import Move, Stage, Wish, ring_after
 from ourodb.cluster.ring.placement import Ring
 from ourodb.errors import StoreDamaged
 from ourodb.ports import Address, NodeId
@@ -35,7 +36,22 @@ class _Member(msgspec.Struct, frozen=True):
     tokens: tuple[int, ...]
 
 
-class _View(msgspec.Struct, frozen=True):
+class _Wish(msgspec.Struct, frozen=True):
+    node: int
+    kind: str
+    token_count: int = 0
+
+
+class _Move(msgspec.Struct, frozen=True):
+    id: int
+    kind: str
+    tokens: list[tuple[int, tuple[int, ...]]]
+    stage: int
+    since: int
+    copied: list[int]
+
+
+class _View(msgspec.Struct, frozen=True, omit_defaults=True):
     epoch: int
     cluster_id: UUID
     cluster_name: str
@@ -46,6 +62,9 @@ class _View(msgspec.Struct, frozen=True):
     removed: list[UUID]
     recent: list[tuple[bytes, bytes]]
     recoveries: int
+    move: _Move | None = None
+    wishes: list[_Wish] = []
+    moved: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -78,8 +97,23 @@ def encode_view(view: ClusterView) -> bytes:
         list(view.removed),
         list(view.recent.items()),
         view.recoveries,
+        None if view.move is None else _written_move(view.move),
+        [_Wish(wish.node, wish.kind, wish.token_count) for wish in view.wishes],
+        view.moved,
     )
     return bytes([VERSION]) + zlib.compress(_encoder.encode(written), 1)
+
+
+def _written_move(move: Move) -> _Move:
+    return _Move(
+        move.id, move.kind, sorted(move.tokens.items()), int(move.stage), move.since, list(move.copied)
+    )
+
+
+def _read_move(move: _Move) -> Move:
+    tokens = {NodeId(node): tokens for node, tokens in move.tokens}
+    copied = tuple(NodeId(node) for node in move.copied)
+    return Move(move.id, move.kind, MappingProxyType(tokens), Stage(move.stage), move.since, copied)
 
 
 def decode_view(encoded: bytes) -> ClusterView:
@@ -119,6 +153,7 @@ def decode_view(encoded: bytes) -> ClusterView:
             for member in read.members
         }
     )
+    move = None if read.move is None else _read_move(read.move)
     return ClusterView(
         epoch=read.epoch,
         cluster_id=read.cluster_id,
@@ -131,4 +166,8 @@ def decode_view(encoded: bytes) -> ClusterView:
         recent=MappingProxyType(dict(read.recent)),
         recoveries=read.recoveries,
         ring=Ring(tuple(members.values())),
+        move=move,
+        wishes=tuple(Wish(NodeId(wish.node), wish.kind, wish.token_count) for wish in read.wishes),
+        moved=read.moved,
+        next_ring=None if move is None else ring_after(members, move),
     )
