@@ -562,6 +562,9 @@ METADATA_PULL_GRACE_MS: Final = 600
 METADATA_INQUIRY_MS: Final = 1_000
 """How long a statement that names what this node doesn't know waits for what the voters know."""
 
+METADATA_MOVES_MS: Final = 250
+"""How often the leader looks after a move."""
+
 METADATA_TICK_MS: Final = 50
 """How often deadlines are looked at while something waits."""
 

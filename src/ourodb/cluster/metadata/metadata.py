@@ -31,7 +31,9 @@ from ourodb.cluster.metadata.catch_up import CatchUp, Waiters
 from ourodb.cluster.metadata.commands import (
     PROPOSAL_ID_BYTES,
     FoundCluster,
+    Leave,
     NewMember,
+    NodeCopied,
     Proposal,
     RemoveMember,
     UpdateMember,
@@ -45,6 +47,7 @@ from ourodb.cluster.metadata.inquiries import Inquiries
 from ourodb.cluster.metadata.joining import Admissions, Joining, Progress
 from ourodb.cluster.metadata.joining import Done as JoinDone
 from ourodb.cluster.metadata.messages import AwaitEpoch, Join, decode_body
+from ourodb.cluster.metadata.moving import MoveUpkeep
 from ourodb.cluster.metadata.peers import Peers, SendMessage
 from ourodb.cluster.metadata.snapshot import encode_view
 from ourodb.cluster.metadata.submissions import Done, Proposals, Submissions
@@ -70,7 +73,7 @@ class Metadata:
 
     __slots__ = (
         "_admissions", "_catch_up", "_check_ms", "_checked", "_consensus", "_first_schema", "_inquiries", "_joining",
-        "_peers", "_ports", "_proposals", "_submissions", "_timer", "_timer_ms", "_upkeep", "_waiters",
+        "_moves", "_peers", "_ports", "_proposals", "_submissions", "_timer", "_timer_ms", "_upkeep", "_waiters",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +104,7 @@ class Metadata:
         self._inquiries = Inquiries(
             self._consensus, self._peers, ports.scheduler, self._submissions.may_be_up
         )
+        self._moves = MoveUpkeep(self._consensus, self._peers, self._submissions)
         self._joining = Joining(self._consensus, self._peers, ports.transport)
         self._first_schema: Schema | None = None
         self._timer: Timer | None = None
@@ -281,7 +285,11 @@ class Metadata:
         self._submissions.submit_change(change, done)
         self._arm()
 
-    def submit_member(self, command: UpdateMember | RemoveMember, done: Done) -> None:
+    def follow_epochs(self, applied_epoch: Callable[[NodeId], int]) -> None:
+        """Moves go on when all have applied their stages: ask this what a member has."""
+        self._moves.applied_epoch = applied_epoch
+
+    def submit_member(self, command: UpdateMember | RemoveMember | Leave | NodeCopied, done: Done) -> None:
         """Change the ring; ``done`` as for ``submit``, with ``InvalidRequest`` when the change doesn't fit."""
         self._submissions.submit_command(command, done)
         self._arm()
@@ -423,6 +431,7 @@ class Metadata:
 
     def on_leader(self) -> None:
         self._upkeep.on_leader()
+        self._moves.on_leader()
         self._proposals.on_leader()
         self._submissions.on_leader()
         self._arm()
@@ -441,6 +450,7 @@ class Metadata:
         self._inquiries.tick(now_ms)
         self._catch_up.look(now_ms)
         self._joining.tick(now_ms)
+        self._moves.tick(now_ms)
         if self._upkeep.is_needed and now_ms >= self._check_ms:
             self._check_ms = now_ms + limits.VOTERS_CHECK_MS
             self._upkeep.tick(now_ms)
@@ -451,6 +461,8 @@ class Metadata:
         now_ms = self._consensus.now_ms
         if self._submissions or self._waiters or self._inquiries or self._joining or self._catch_up.is_needed:
             due_ms = now_ms + limits.METADATA_TICK_MS
+        elif self._moves.is_needed:
+            due_ms = now_ms + limits.METADATA_MOVES_MS
         elif self._upkeep.is_needed:
             due_ms = max(self._check_ms, now_ms)
         else:
