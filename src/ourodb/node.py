@@ -28,8 +28,9 @@ from ourodb import limits
 from ourodb.cluster.gossip.gossip import Gossip
 from ourodb.cluster.gossip.gossip import Output as GossipOutput
 from ourodb.cluster.gossip.skew import Skews
+from ourodb.cluster.gossip.state import COPYING
 from ourodb.cluster.identity import load_identity, mark_clean_stop
-from ourodb.cluster.metadata.commands import NewMember, NodeCopied, UpdateMember
+from ourodb.cluster.metadata.commands import Leave, NewMember, NodeCopied, RemoveMember, UpdateMember
 from ourodb.cluster.metadata.metadata import VERBS as METADATA_VERBS
 from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.cluster.metadata.view import ClusterView, node_info
@@ -332,6 +333,33 @@ class Node:
         self.metadata.recover_majority()
         return {"epoch": self.metadata.epoch, "voters": list(self.metadata.voters)}
 
+    def send_away(self, node: NodeId, *, is_dead: bool) -> None:
+        """Begin to have a member give its ranges to others; it is none any more when that is over.
+
+        Args:
+            is_dead: it is down for good, and its ranges are copied from others.
+        Raises:
+            InvalidRequest: there is no such member, it is (not) down, or too few would remain.
+        """
+        member = self.view.members.get(node)
+        if member is None:
+            raise InvalidRequest(f"there is no node {node}; ouro status shows all")
+        if is_dead and self.peers.up.get(node):
+            raise InvalidRequest(
+                f"node {node} is up: let it leave (ouro decommission {node}), or stop it first"
+            )
+        if not is_dead and not self.peers.up.get(node):
+            raise InvalidRequest(
+                f"node {node} is down: start it, or remove it if it is gone for good (ouro remove)"
+            )
+        command = RemoveMember(member.host_id) if is_dead else Leave(member.host_id)
+        self.metadata.check_member(command)
+        self.metadata.submit_member(command, self._told_of_leaving)
+
+    def _told_of_leaving(self, outcome: object) -> None:
+        if isinstance(outcome, OuroError):
+            log.error("a node can't leave", reason=str(outcome))
+
     def _joined(self, outcome: ClusterView | OuroError) -> None:
         if isinstance(outcome, OuroError):
             self.on_refused(outcome)
@@ -535,6 +563,8 @@ class Node:
         peers.epoch = self.metadata.epoch
         self.replica.epoch_applied(peers.epoch)
         gossip.update(epoch=peers.epoch, hints=self.hints.total, load_bytes=self.load_bytes())
+        if self.copying.progress.move or gossip.states[peers.me].text(COPYING):
+            gossip.update(**{COPYING: self.copying.progress.text()})
         self._tell_who_leads(gossip)
         self._gossiped(gossip.tick(peers.now_ms(), self.ports.clock.wall_us()))
         self.coordinator.reachability_changed()

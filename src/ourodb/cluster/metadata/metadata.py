@@ -30,6 +30,7 @@ from ourodb.cluster.metadata import first_format
 from ourodb.cluster.metadata.catch_up import CatchUp, Waiters
 from ourodb.cluster.metadata.commands import (
     PROPOSAL_ID_BYTES,
+    Command,
     FoundCluster,
     Leave,
     NewMember,
@@ -42,7 +43,7 @@ from ourodb.cluster.metadata.commands import (
     summary,
 )
 from ourodb.cluster.metadata.consensus import Consensus, Listener
-from ourodb.cluster.metadata.evolution import Outcome, apply
+from ourodb.cluster.metadata.evolution import Outcome, apply, carry_out
 from ourodb.cluster.metadata.inquiries import Inquiries
 from ourodb.cluster.metadata.joining import Admissions, Joining, Progress
 from ourodb.cluster.metadata.joining import Done as JoinDone
@@ -288,6 +289,14 @@ class Metadata:
     def follow_epochs(self, applied_epoch: Callable[[NodeId], int]) -> None:
         """Moves go on when all have applied their stages: ask this what a member has."""
         self._moves.applied_epoch = applied_epoch
+
+    def check_member(self, command: Command) -> None:
+        """Whether a change of the ring fits now.
+
+        Raises:
+            RequestError: it doesn't.
+        """
+        carry_out(self.view, command)
 
     def submit_member(self, command: UpdateMember | RemoveMember | Leave | NodeCopied, done: Done) -> None:
         """Change the ring; ``done`` as for ``submit``, with ``InvalidRequest`` when the change doesn't fit."""

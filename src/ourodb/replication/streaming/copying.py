@@ -57,6 +57,8 @@ MICROS: Final = 1_000_000
 MARK: Final = b"move/"
 """In METADATA, followed by the move's id (u64): the ranges that are gained in it were emptied."""
 
+TEXT_LENGTH_MAX: Final = 100
+
 CLEANED: Final = b"cleaned"
 """In METADATA: the index of the entry (u64) that ended the last move whose lost ranges were deleted."""
 
@@ -81,6 +83,21 @@ class Progress:
     rows: int = 0
     bytes: int = 0
     waits: str = ""
+
+    def text(self) -> str:
+        """For gossip: ``ranges done/ranges rows bytes why it waits``; empty when there is nothing to copy."""
+        if not self.move:
+            return ""
+        return f"{self.ranges_done}/{self.ranges} {self.rows} {self.bytes} {self.waits}"[:TEXT_LENGTH_MAX]
+
+    @staticmethod
+    def of_text(text: str) -> Progress | None:
+        """Inverse of ``text``, without the move."""
+        parts = text.split(" ", 3)
+        done, _, ranges = parts[0].partition("/")
+        if len(parts) != 4 or not all(part.isdigit() for part in (done, ranges, parts[1], parts[2])):
+            return None
+        return Progress(0, int(ranges), int(done), int(parts[1]), int(parts[2]), parts[3])
 
 
 @dataclass(slots=True)
