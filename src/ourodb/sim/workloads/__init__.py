@@ -15,8 +15,10 @@ from ourodb.sim.workloads.counter import CounterWorkload
 from ourodb.sim.workloads.deletion import DeletionWorkload
 from ourodb.sim.workloads.monotonic import MonotonicWorkload
 from ourodb.sim.workloads.register import RegisterWorkload
+from ourodb.sim.workloads.schema import SchemaWorkload
 from ourodb.sim.workloads.set import SetWorkload
 from ourodb.sim.workloads.stage import Stage, Workload
+from ourodb.sim.workloads.table import TableWorkload
 
 WORKLOADS: Final[dict[str, Callable[[Stage], Workload]]] = {
     "set": SetWorkload,
@@ -25,5 +27,7 @@ WORKLOADS: Final[dict[str, Callable[[Stage], Workload]]] = {
     "counter": CounterWorkload,
     "deletion": DeletionWorkload,
     "batch": BatchWorkload,
+    "table": TableWorkload,
+    "schema": SchemaWorkload,
 }
 """By name."""
