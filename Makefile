@@ -86,6 +86,7 @@ lock: $(LOCK)/.stamp
 	$(RESOLVE) --group scylla --output-file requirements/scylla.txt
 	$(RESOLVE) --group data --no-deps --output-file requirements/data.txt
 	$(RESOLVE) --group lock --output-file requirements/lock.txt
+	$(RESOLVE) --group scale --constraint requirements/dev.txt --output-file requirements/scale.txt
 
 clean:
 	rm -rf $(VENV) $(SCYLLA) $(LOCK) build dist reports .mypy_cache .ruff_cache .pytest_cache .hypothesis \
