@@ -52,7 +52,7 @@ def core_of(machines: Sequence[Machine], network: Network, missing_max: int) -> 
     for missing in range(len(machines) - len(sound), missing_max + 1):
         for core in combinations(sound, len(machines) - missing):
             if all(
-                network.is_open(one, other) and network.is_open(other, one)
+                network.is_good(one, other) and network.is_good(other, one)
                 for one, other in combinations(core, 2)
             ):
                 return core
