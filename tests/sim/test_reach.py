@@ -74,11 +74,13 @@ def test_the_core_hears_each_other_both_ways(world: World) -> None:
 def test_operations_are_expected_of_the_core_alone(world: World) -> None:
     history, reach = History(lambda: world.loop.now_ns), Reach(world, 3)
 
-    def ask(coordinator: int | None) -> bool:
+    client, other = world.new_place(), world.new_place()
+
+    def ask(coordinator: int | None, place: int = client) -> bool:
         operation = history.invoke(1, "read", 1)
         history.complete(operation, Outcome.DONE)
         before = len(reach.expected)
-        reach.on_complete(operation, None if coordinator is None else world.machines[coordinator])
+        reach.on_complete(operation, place, None if coordinator is None else world.machines[coordinator])
         return len(reach.expected) > before
 
     assert not ask(0), "nobody has looked yet"
@@ -90,11 +92,21 @@ def test_operations_are_expected_of_the_core_alone(world: World) -> None:
     assert not ask(0)
     assert ask(1)
     assert ask(None), "a client that can reach nobody should have reached the core"
-    world.machines[1].kill()
+    world.network.cut([(2, client)])
     world.run_for(1)
     assert not ask(2)
+    assert ask(1)
+    assert ask(None)
+    assert ask(2, other)
+    world.network.cut([(client, 1), (client, 3), (client, 4)])
+    world.run_for(1)
     assert not ask(None)
-    assert len(reach.changes_ns) == 3
+    assert ask(None, other)
+    world.machines[1].kill()
+    world.run_for(1)
+    assert not ask(2, other)
+    assert not ask(None, other)
+    assert len(reach.changes_ns) == 5
 
 
 def test_what_is_caught_by_a_change_does_not_count() -> None:
