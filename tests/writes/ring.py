@@ -150,7 +150,7 @@ class Ring:
             machine.disk.conditions = Conditions(sync_stall_one_in=0, later_one_in=0)
         self.world.start(machines)
         self._clients: dict[int, CqlClient] = {}
-        assert self.world.run_until(self.is_whole, 20)
+        assert self.world.run_until(lambda: self.is_whole() and self.has_voters(), 20)
 
     # What there is
 
@@ -173,6 +173,11 @@ class Ring:
             and sum(machine.program.node.peers.up.values()) == len(running)
             for machine in running
         )
+
+    def has_voters(self) -> bool:
+        """Whether the metadata log survives the loss of any one node, if there are enough of them for that."""
+        count = 3 if len(self.machines) > 2 else 1
+        return all(len(self.node(machine.index).metadata.voters) >= count for machine in self.machines)
 
     def in_flight(self) -> list[int]:
         """Operations that wait on each node."""
