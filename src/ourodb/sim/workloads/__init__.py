@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ourodb.sim.workloads.append import AppendWorkload
 from ourodb.sim.workloads.batch import BatchWorkload
 from ourodb.sim.workloads.counter import CounterWorkload
 from ourodb.sim.workloads.deletion import DeletionWorkload
@@ -27,6 +28,7 @@ WORKLOADS: Final[dict[str, Callable[[Stage], Workload]]] = {
     "counter": CounterWorkload,
     "deletion": DeletionWorkload,
     "batch": BatchWorkload,
+    "append": AppendWorkload,
     "table": TableWorkload,
     "schema": SchemaWorkload,
 }
