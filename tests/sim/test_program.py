@@ -149,6 +149,9 @@ def test_a_verdict_is_told_with_all_that_counts() -> None:
     assert "expected to succeed: 10 operations; 9 did, 90.00 %" in lines
     assert "problem: oh" in lines
     assert "VIOLATION" in lines[-1]
+    verdict.problems *= 500
+    assert len(told(verdict)) < 40
+    assert "problem: and 480 more" in told(verdict)
 
 
 # --- The same everywhere ---------------------------------------------------------------------------------------
