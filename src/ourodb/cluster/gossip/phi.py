@@ -40,6 +40,8 @@ from ourodb.limits import PHI_DEVIATION_MS_MIN, PHI_DOWN, PHI_MAX, PHI_SILENCES_
 DEVIATION_ROUNDS_MIN = 0.4
 SILENCE_ROUNDS_MAX = 4
 """A silence that is longer than expected by more is remembered as this: it was a fault, not the rhythm."""
+DEVIATIONS_DOWN_MIN = 5
+assert -math.log10(0.5 * math.erfc(DEVIATIONS_DOWN_MIN / math.sqrt(2.0))) < PHI_DOWN
 PRIOR_PAIRS = 4
 """What is assumed before anything is known: so many times half a round less and half a round more than expected."""
 ROOT_2 = math.sqrt(2.0)
@@ -147,8 +149,9 @@ class ArrivalWindow:
 
     def is_down(self, now_ms: int) -> bool:
         """Whether phi is past ``PHI_DOWN``."""
-        # Most are heard of in time: phi is below 1/3 before the mean.
-        is_late = (now_ms - self.alive_ms) * len(self._silences) > self._sum
+        # Most are heard of in time: phi is below 7 until it is later than the mean by five deviations.
+        late_ms = now_ms - self.alive_ms - DEVIATIONS_DOWN_MIN * self._deviation_ms_min
+        is_late = late_ms * len(self._silences) > self._sum
         return is_late and self.phi(now_ms) > PHI_DOWN
 
     def phi(self, now_ms: int) -> float:
