@@ -1,8 +1,9 @@
 """``python -m ourodb.sim.scale``: gossip and placement in rings of ten to a thousand nodes, on virtual time.
 
 Prints tables, and what it is doing meanwhile on standard error. ``--write FOLDER`` also puts the figures, the tables
-and pictures there; ``--draw FOLDER`` makes the tables and pictures anew of the figures that are there. The exit
-code is 0, or 1 when a target is missed.
+and pictures there; figures of other sizes, and of what ``--only`` leaves out, stay if they are of the same seed.
+``--draw FOLDER`` makes the tables and pictures anew of the figures that are there. The exit code is 0, or 1
+when a target is missed.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 
 from ourodb.net.loop import SystemClock
 from ourodb.sim.scale import plots, report
-from ourodb.sim.scale.figures import Figures, NoFigures, load, save
+from ourodb.sim.scale.figures import Figures, NoFigures, load, merged, save
 from ourodb.sim.scale.gossip import measure_gossip
 from ourodb.sim.scale.placement import measure_placement
 
@@ -29,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m ourodb.sim.scale", description=__doc__)
     parser.add_argument("--sizes", type=_sizes, default=SIZES, help="numbers of nodes, with commas between")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=("gossip", "placement"), help="measure only this")
     parser.add_argument(
         "--write", type=Path, metavar="FOLDER", help="keep figures, tables and pictures there"
     )
@@ -40,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if folder is not None:
             plots.load()  # Rather now than after a quarter of an hour.
-        figures = load(chosen.draw) if chosen.draw else measure(chosen.sizes, chosen.seed)
+        figures = load(chosen.draw) if chosen.draw else measure(chosen.sizes, chosen.seed, chosen.only)
         if chosen.write:
+            figures = merged(chosen.write, figures)
             save(figures, chosen.write)
         if folder is not None:
             report.write(figures, folder)
@@ -55,8 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if missed else 0
 
 
-def measure(sizes: Sequence[int], seed: int) -> Figures:
-    """All figures of rings of these sizes."""
+def measure(sizes: Sequence[int], seed: int, only: str | None = None) -> Figures:
+    """All figures of rings of these sizes, or only those of "gossip" or of "placement"."""
     clock = SystemClock()
     began_ns = clock.monotonic_ns()
 
@@ -65,12 +68,13 @@ def measure(sizes: Sequence[int], seed: int) -> Figures:
         sys.stderr.write(f"{seconds:7.1f} s  {what}\n")
         sys.stderr.flush()
 
-    placement = tuple(measure_placement(sizes, clock, partial(_tell, progress, "placement")))
+    placed = () if only == "gossip" else sizes
+    placement = tuple(measure_placement(placed, clock, partial(_tell, progress, "placement")))
     gossip = []
     # Millions of small objects that are in no cycle: looking for cycles among them would take half of the time.
     gc.disable()
     try:
-        for size in sorted(sizes):
+        for size in () if only == "placement" else sorted(sizes):
             gossip.append(measure_gossip(size, seed, partial(_tell, progress, f"gossip of {size} nodes")))
             gc.collect()
     finally:

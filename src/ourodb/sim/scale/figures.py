@@ -144,6 +144,23 @@ def save(figures: Figures, folder: Path) -> None:
     (folder / FILE).write_text(text + "\n")
 
 
+def merged(folder: Path, figures: Figures) -> Figures:
+    """These, and those of other sizes that the folder has of the same seed."""
+    try:
+        earlier = load(folder)
+    except NoFigures:
+        return figures
+    if earlier.seed != figures.seed:
+        return figures
+    gossip = {ring.nodes: ring for ring in (*earlier.gossip, *figures.gossip)}
+    placement = {ring.nodes: ring for ring in (*earlier.placement, *figures.placement)}
+    return Figures(
+        figures.seed,
+        tuple(gossip[nodes] for nodes in sorted(gossip)),
+        tuple(placement[nodes] for nodes in sorted(placement)),
+    )
+
+
 def load(folder: Path) -> Figures:
     """What ``save`` wrote.
 
