@@ -21,12 +21,12 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import SimpleStatement, tuple_factory
 from tests.nodes import NodeProcess
 from tests.ring.ring import Ring, connect, connect_to, profile
-from tests.ring.stage import Pause, Player, RingStage
 
 from ourodb.sim.chance import Chance
 from ourodb.sim.checkers.availability import silent_seconds, success_share
 from ourodb.sim.history import Operation, Outcome
 from ourodb.sim.workloads.stage import KEYSPACE, Script, Workload
+from ourodb.testing.stage import Pause, Player, RingStage
 
 IS_FULL = bool(os.environ.get("OURO_FULL"))
 OPERATIONS_MIN = 50_000 if IS_FULL else 10_000
@@ -307,7 +307,8 @@ def shuffled(chance: Chance, faults: Sequence[Fault]) -> list[Fault]:
 def tables_of(session: Session) -> list[str]:
     """Those that workloads have made."""
     rows = session.execute(f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{KEYSPACE}'")
-    return [f"{KEYSPACE}.{row[0]}" for row in rows]
+    # The player's session gives bytes.
+    return [f"{KEYSPACE}.{row[0].decode()}" for row in rows]
 
 
 def differences(ring: Ring, tables: Sequence[str]) -> list[str]:
