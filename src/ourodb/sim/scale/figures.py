@@ -49,7 +49,8 @@ class GossipFigures:
 
     Attributes:
         start: all nodes start at once, until each holds all others to be UP.
-        bytes_per_second: that a node sends and receives while nothing happens, and messages with it; the mean.
+        bytes_per_second: that a node sends and receives in a ring that is left alone, and ``messages_per_second`` that
+            it sends; the mean. There are heartbeats, and the loads of some nodes, which grow.
         bytes_per_second_busiest: of the node with the most, over ``quiet_rounds``.
         change: a few nodes say something new of themselves.
         death: a few machines vanish.

@@ -28,10 +28,12 @@ Progress = Callable[[str], None]
 START_ROUNDS_MAX: Final = 120
 NEWS_ROUNDS_MAX: Final = 120
 """For something to become known everywhere, before it is taken for lost."""
-SETTLE_ROUNDS: Final = 5
-QUIET_ROUNDS: Final = 20
-NODE_ROUNDS: Final = 18_000
-"""Five node-hours: so long a ring loses messages, all nodes taken together."""
+SETTLE_ROUNDS: Final = 4
+QUIET_ROUNDS: Final = 15
+NODE_ROUNDS: Final = 9_000
+"""Two and a half node-hours: so long a ring loses messages at least, all nodes taken together."""
+FAULT_ROUNDS_MIN: Final = 20
+"""A death needs ten to be found."""
 LOSS_PPM: Final = 10_000
 PAUSE_ROUNDS: Final = 10
 WATCH_ROUNDS: Final = 12
@@ -156,7 +158,7 @@ def measure_gossip(
     watch.await_news(changing)
     change = _spread(ring, watch)
 
-    rounds = max(1, node_rounds // nodes)
+    rounds = max(FAULT_ROUNDS_MIN, node_rounds // nodes)
     progress(f"{rounds} rounds with lost messages")
     wrong_before = watch.wrong_downs
     ring.loss_ppm = LOSS_PPM

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ourodb.cluster.gossip.gossip import Gossip, Output
+from ourodb.cluster.gossip.state import APPROXIMATE_PARTS
 from ourodb.limits import GOSSIP_ROUND_MS
 from ourodb.peer.frames import FrameEncoder
 from ourodb.peer.messages import HEADER, Verb
@@ -116,7 +117,9 @@ class GossipRing:
         now_ms = seat.now_ms()
         generation = seat.clock.wall_us() // MILLION - now_ms // 1_000
         gossip = Gossip(node, generation, 0, self._chance.child(f"node {node}"))
-        gossip.update(epoch=EPOCH, hints=0, load_bytes=seat.load_bytes, address=ADDRESS)
+        # By chance it told its load some time ago, so that not all have news of theirs in the same round.
+        told_bytes = seat.load_bytes - self._chance.below(seat.load_bytes // APPROXIMATE_PARTS)
+        gossip.update(epoch=EPOCH, hints=0, load_bytes=told_bytes, address=ADDRESS)
         changes = CHANGES_OF_FIRST if node == self._members[0] else self._chance.below(CHANGES_MAX)
         for number in range(changes):
             gossip.update(hints=(number + 1) % 2 * 1_000)
