@@ -245,7 +245,6 @@ class Connection:
         if self._is_dropped:
             return
         receiver = self.receiver
-        receiver.arm()
         receiver.program.receive(receiver.transport.link(self.lane.process.address), message)
         network = self._network
         if network.is_whole or network.is_open(self._target, self._source):

@@ -178,9 +178,12 @@ class Disk:
 
     def sync_ns(self) -> int:
         """How long an fsync takes that begins now."""
-        conditions, chance = self.conditions, self._chance
-        delay_us = conditions.sync_us + chance.below(conditions.sync_jitter_us + 1)
-        if chance.one_in(conditions.sync_stall_one_in):
+        conditions = self.conditions
+        # One draw for both: its lower half is the jitter, its upper half tells a stall.
+        word = self._chance.word()
+        delay_us = conditions.sync_us + ((word & 0xFFFF_FFFF) * (conditions.sync_jitter_us + 1) >> 32)
+        stall_one_in = conditions.sync_stall_one_in
+        if stall_one_in and (word >> 32) * stall_one_in < 1 << 32:
             delay_us += conditions.sync_stall_us
         return delay_us * 1000
 

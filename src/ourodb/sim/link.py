@@ -11,7 +11,6 @@ All this happens in passes of the process: one that is paused notices nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from ourodb.sim.machine import Machine
     from ourodb.sim.process import Process, SimTimer
 
-_NOTHING: Final[tuple[Lane, ...]] = ()
 LANES: Final = (URGENT, DATA, BULK)
 FRESH_NS: Final = 100 * MS
 """A try younger than this is left alone when its peer turns out to be alive."""
@@ -380,7 +378,7 @@ class SimTransport:
         self._network = network
         self._process = process
         self._links: dict[Address, SimLink] = {}
-        self._marked: dict[Lane, None] = {}
+        self._marked: list[Lane] = []
 
     def link(self, address: Address) -> SimLink:
         link = self._links.get(address)
@@ -396,15 +394,17 @@ class SimTransport:
 
     def mark(self, lane: Lane) -> None:
         """The lane may have something to send at the end of this pass."""
-        self._marked[lane] = None
-        self._process.arm()
+        self._marked.append(lane)
+        if not self._process.is_settling:
+            self._process.arm()
 
-    def take_marked(self) -> Iterable[Lane]:
+    @property
+    def has_marked(self) -> bool:
+        return bool(self._marked)
+
+    def take_marked(self) -> list[Lane]:
         """The lanes that were marked, in order."""
-        marked = self._marked
-        if not marked:
-            return _NOTHING
-        self._marked = {}
+        marked, self._marked = self._marked, []
         return marked
 
     def connections(self) -> list[Connection]:

@@ -147,6 +147,7 @@ class Process:
         is_built: there is a program.
         is_alive: it hasn't died.
         is_paused: it has no passes.
+        is_settling: the program settles, and what it sends leaves right after that.
         slowness: passes take so many times as long.
     """
 
@@ -159,6 +160,7 @@ class Process:
         self.number = number
         self.is_alive = True
         self.is_paused = False
+        self.is_settling = False
         self.slowness = 1
         self.program: Program
         self.is_built = False
@@ -227,11 +229,12 @@ class Process:
                     self._plan()
 
     def take_messages(self, action: Callable[[bytes], None], messages: list[bytes]) -> None:
-        """``take`` for messages of a peer, all of which are there."""
+        """``take`` for messages of a peer, all of which are there; they arm the pass."""
         if self.is_alive:
             inbox = self._inbox
             for message in messages:
                 inbox.append((_RECEIVE, action, message, message))
+            self._is_armed = True
             if not self._is_planned:
                 if self._loop.now_ns >= self._busy_until_ns:
                     self._pass(None)
@@ -240,9 +243,10 @@ class Process:
 
     def arm(self) -> None:
         """See that this pass ends with ``Program.settle``."""
-        self._is_armed = True
-        if not self._is_planned:
-            self._plan()
+        if not self._is_armed:
+            self._is_armed = True
+            if not self._is_planned:
+                self._plan()
 
     def _plan(self) -> None:
         if not self._is_in_pass and not self.is_paused:
@@ -273,10 +277,17 @@ class Process:
             if self._steps_left is not None and not self._may_step():
                 return
             note(now_ns, index, _SETTLE)
+            self.is_settling = True
             self.program.settle()
+            self.is_settling = False
+            if not self.is_alive:
+                return
             if machine.witness is not None:
                 machine.witness.after_step(index)
-        self._send()
+        if self.transport.has_marked or self._unanswered:
+            self._send()
+            if not self.is_alive:
+                return
         self.world.running = None
         self._is_in_pass = False
         self._busy_until_ns = now_ns + (PASS_NS + ITEM_NS * len(inbox)) * self.slowness
