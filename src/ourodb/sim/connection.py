@@ -244,8 +244,9 @@ class Connection:
         """In a pass of the receiver's."""
         if self._is_dropped:
             return
-        receiver = self.receiver
-        receiver.program.receive(receiver.transport.link(self.lane.process.address), message)
+        receiver, transport = self.receiver, self.receiver.transport
+        address = self.lane.process.address
+        receiver.program.receive(transport.links.get(address) or transport.link(address), message)
         network = self._network
         if network.is_whole or network.is_open(self._target, self._source):
             self.waiting_bytes -= len(message)

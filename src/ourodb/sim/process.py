@@ -29,7 +29,7 @@ from ourodb.sim.connection import Connection
 from ourodb.sim.disk import SimStore
 from ourodb.sim.link import SimTransport
 from ourodb.sim.tasks import MS, US
-from ourodb.sim.trace import Kind
+from ourodb.sim.trace import FLUSH_BYTES, Kind, pack_event
 
 if TYPE_CHECKING:
     from ourodb.sim.machine import Machine
@@ -44,7 +44,6 @@ Item = tuple[int, Callable[[Any], None], Any, bytes]
 """(kind, action, argument, bytes for the trace)"""
 
 _RECEIVE: Final = int(Kind.RECEIVE)
-_SETTLE: Final = int(Kind.SETTLE)
 
 
 class Session(Protocol):
@@ -262,11 +261,13 @@ class Process:
         inbox, self._inbox = self._inbox, []
         now_ns = self._loop.now_ns
         index = self.index
-        machine, note = self.machine, self._trace.note
+        machine, buffer = self.machine, self._trace.buffer
         for kind, action, argument, data in inbox:
             if self._steps_left is not None and not self._may_step():
                 return
-            note(now_ns, index, kind, data)
+            buffer += pack_event(now_ns, index, kind, len(data))
+            if data:
+                buffer += data
             action(argument)
             if not self.is_alive:
                 return
@@ -276,7 +277,6 @@ class Process:
             self._is_armed = False
             if self._steps_left is not None and not self._may_step():
                 return
-            note(now_ns, index, _SETTLE)
             self.is_settling = True
             self.program.settle()
             self.is_settling = False
@@ -284,10 +284,12 @@ class Process:
                 return
             if machine.witness is not None:
                 machine.witness.after_step(index)
-        if self.transport.has_marked or self._unanswered:
+        if self.transport.marked or self._unanswered:
             self._send()
             if not self.is_alive:
                 return
+        if len(buffer) >= FLUSH_BYTES:
+            self._trace.flush()
         self.world.running = None
         self._is_in_pass = False
         self._busy_until_ns = now_ns + (PASS_NS + ITEM_NS * len(inbox)) * self.slowness
