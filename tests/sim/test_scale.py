@@ -30,7 +30,7 @@ from ourodb.sim.scale.figures import (
     PlacementFigures,
     Spread,
     load,
-    merged,
+    load_or_none,
     save,
 )
 from ourodb.sim.scale.gossip import Observation, measure_gossip
@@ -170,15 +170,16 @@ def test_missed_targets_are_told() -> None:
 
 
 def test_figures_are_kept_and_those_of_other_sizes_stay(tmp_path: Path) -> None:
-    assert merged(tmp_path, FIGURES) == FIGURES
+    assert load_or_none(tmp_path, 1) == Figures(1, (), ())
     save(FIGURES, tmp_path)
-    assert load(tmp_path) == FIGURES
-    larger = Figures(1, (replace(FIGURES.gossip[0], nodes=30),), ())
-    both = merged(tmp_path, larger)
-    assert [ring.nodes for ring in both.gossip] == [10, 30]
+    assert load(tmp_path) == load_or_none(tmp_path, 1) == FIGURES
+    assert load_or_none(tmp_path, 2) == Figures(2, (), ()), "rings of two seeds are no table"
+    ring = FIGURES.gossip[0]
+    both = FIGURES.with_ring(replace(ring, nodes=30)).with_ring(replace(ring, nodes=3))
+    assert [each.nodes for each in both.gossip] == [3, 10, 30]
     assert both.placement == FIGURES.placement
-    other_seed = replace(larger, seed=2)
-    assert merged(tmp_path, other_seed) == other_seed
+    anew = replace(FIGURES.placement[0], moved=0.09)
+    assert FIGURES.with_ring(anew).placement == (anew,)
     (tmp_path / "figures.json").write_text("{}")
     with pytest.raises(NoFigures):
         load(tmp_path)

@@ -1,7 +1,8 @@
 """``python -m ourodb.sim.scale``: gossip and placement in rings of ten to a thousand nodes, on virtual time.
 
 Prints tables, and what it is doing meanwhile on standard error. ``--write FOLDER`` also puts the figures, the tables
-and pictures there; figures of other sizes, and of what ``--only`` leaves out, stay if they are of the same seed.
+and pictures there, the figures of each ring as soon as it is measured; those of other sizes, and of what ``--only``
+leaves out, stay if they are of the same seed.
 ``--draw FOLDER`` makes the tables and pictures anew of the figures that are there. The exit code is 0, or 1
 when a target is missed.
 """
@@ -11,14 +12,14 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from ourodb.net.loop import SystemClock
 from ourodb.sim.scale import plots, report
-from ourodb.sim.scale.figures import Figures, NoFigures, load, merged, save
+from ourodb.sim.scale.figures import GossipFigures, NoFigures, PlacementFigures, load, load_or_none, save
 from ourodb.sim.scale.gossip import measure_gossip
 from ourodb.sim.scale.placement import measure_placement
 
@@ -42,10 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if folder is not None:
             plots.load()  # Rather now than after a quarter of an hour.
-        figures = load(chosen.draw) if chosen.draw else measure(chosen.sizes, chosen.seed, chosen.only)
-        if chosen.write:
-            figures = merged(chosen.write, figures)
-            save(figures, chosen.write)
+        if chosen.draw:
+            figures = load(chosen.draw)
+        else:
+            figures = load_or_none(chosen.write, chosen.seed)
+            for ring in measure(chosen.sizes, chosen.seed, chosen.only):
+                if chosen.write:  # Meanwhile others may have measured other sizes.
+                    figures = load_or_none(chosen.write, chosen.seed)
+                figures = figures.with_ring(ring)
+                if chosen.write:
+                    save(figures, chosen.write)
         if folder is not None:
             report.write(figures, folder)
             plots.draw(figures, folder)
@@ -58,8 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if missed else 0
 
 
-def measure(sizes: Sequence[int], seed: int, only: str | None = None) -> Figures:
-    """All figures of rings of these sizes, or only those of "gossip" or of "placement"."""
+def measure(
+    sizes: Sequence[int], seed: int, only: str | None = None
+) -> Iterator[GossipFigures | PlacementFigures]:
+    """Rings of these sizes, one by one: their placement, then their gossip, or ``only`` one of the two."""
     clock = SystemClock()
     began_ns = clock.monotonic_ns()
 
@@ -68,19 +77,19 @@ def measure(sizes: Sequence[int], seed: int, only: str | None = None) -> Figures
         sys.stderr.write(f"{seconds:7.1f} s  {what}\n")
         sys.stderr.flush()
 
-    placed = () if only == "gossip" else sizes
-    placement = tuple(measure_placement(placed, clock, partial(_tell, progress, "placement")))
-    gossip = []
-    # Millions of small objects that are in no cycle: looking for cycles among them would take half of the time.
-    gc.disable()
-    try:
-        for size in () if only == "placement" else sorted(sizes):
-            gossip.append(measure_gossip(size, seed, partial(_tell, progress, f"gossip of {size} nodes")))
+    if only != "gossip":
+        yield from measure_placement(sizes, clock, partial(_tell, progress, "placement"))
+    if only != "placement":
+        for size in sorted(sizes):
+            # Millions of small objects that are in no cycle: looking for cycles among them would take half of the time.
+            gc.disable()
+            try:
+                measured = measure_gossip(size, seed, partial(_tell, progress, f"gossip of {size} nodes"))
+            finally:
+                gc.enable()
+            yield measured
             gc.collect()
-    finally:
-        gc.enable()
     progress("done")
-    return Figures(seed, tuple(gossip), placement)
 
 
 def _tell(progress: Callable[[str], None], of: str, what: str) -> None:

@@ -5,7 +5,7 @@ A round is a second in a ring that isn't configured otherwise, so rounds are sec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -109,6 +109,14 @@ class Figures:
     gossip: tuple[GossipFigures, ...]
     placement: tuple[PlacementFigures, ...]
 
+    def with_ring(self, ring: GossipFigures | PlacementFigures) -> Figures:
+        """These, and one more ring's; it takes the place of an earlier one of its size."""
+        if isinstance(ring, GossipFigures):
+            gossip = {each.nodes: each for each in (*self.gossip, ring)}
+            return replace(self, gossip=tuple(gossip[nodes] for nodes in sorted(gossip)))
+        placement = {each.nodes: each for each in (*self.placement, ring)}
+        return replace(self, placement=tuple(placement[nodes] for nodes in sorted(placement)))
+
     def missed(self) -> list[str]:
         """Targets that were not met, as sentences."""
         found = []
@@ -145,21 +153,17 @@ def save(figures: Figures, folder: Path) -> None:
     (folder / FILE).write_text(text + "\n")
 
 
-def merged(folder: Path, figures: Figures) -> Figures:
-    """These, and those of other sizes that the folder has of the same seed."""
-    try:
-        earlier = load(folder)
-    except NoFigures:
-        return figures
-    if earlier.seed != figures.seed:
-        return figures
-    gossip = {ring.nodes: ring for ring in (*earlier.gossip, *figures.gossip)}
-    placement = {ring.nodes: ring for ring in (*earlier.placement, *figures.placement)}
-    return Figures(
-        figures.seed,
-        tuple(gossip[nodes] for nodes in sorted(gossip)),
-        tuple(placement[nodes] for nodes in sorted(placement)),
-    )
+def load_or_none(folder: Path | None, seed: int) -> Figures:
+    """What the folder has of this seed; none at all, if it has none or there is no folder."""
+    if folder is not None:
+        try:
+            earlier = load(folder)
+        except NoFigures:
+            pass
+        else:
+            if earlier.seed == seed:
+                return earlier
+    return Figures(seed, (), ())
 
 
 def load(folder: Path) -> Figures:
