@@ -7,6 +7,9 @@ SCYLLA := .venv-scylla
 LOCK := .venv-lock
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
+# About two minutes of two cores.
+SEEDS ?= 1..160
+SEEDS_FRESH ?= 10
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
@@ -14,11 +17,13 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format accept lock clean
+.PHONY: help setup demo test sweep soak check format accept lock clean
 
 help:
 	@echo "make demo    start OuroDB, load a real data set, ask it a dozen questions"
 	@echo "make test    set everything up, check the code, run all tests"
+	@echo "make sweep   clusters in the simulator: a fixed set of seeds, and a few that nobody had before"
+	@echo "make soak    the same with ever new seeds, until stopped or one fails"
 	@echo "make check   ruff, mypy, import-linter"
 	@echo "make format  let ruff put the code in form"
 	@echo "make accept  measure speed and write a report"
@@ -32,6 +37,14 @@ demo: $(VENV)/.stamp-demo
 
 test: setup check
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(MAKE) sweep
+
+sweep: $(VENV)/.stamp-dev
+	$(BIN)/python -m ourodb.sim --seeds $(SEEDS)
+	$(BIN)/python -m ourodb.sim --fresh $(SEEDS_FRESH)
+
+soak: $(VENV)/.stamp-dev
+	$(BIN)/python -m ourodb.sim --soak --shrink
 
 check: $(VENV)/.stamp-dev
 	$(BIN)/ruff check
@@ -86,6 +99,7 @@ lock: $(LOCK)/.stamp
 	$(RESOLVE) --group scylla --output-file requirements/scylla.txt
 	$(RESOLVE) --group data --no-deps --output-file requirements/data.txt
 	$(RESOLVE) --group lock --output-file requirements/lock.txt
+	$(RESOLVE) --group scale --constraint requirements/dev.txt --output-file requirements/scale.txt
 
 clean:
 	rm -rf $(VENV) $(SCYLLA) $(LOCK) build dist reports .mypy_cache .ruff_cache .pytest_cache .hypothesis \

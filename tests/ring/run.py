@@ -21,12 +21,12 @@ from cassandra.cluster import EXEC_PROFILE_DEFAULT, Session
 from cassandra.query import SimpleStatement, tuple_factory
 from tests.nodes import NodeProcess
 from tests.ring.ring import Ring, connect, connect_to, profile
-from tests.ring.stage import Pause, Player, RingStage
 
 from ourodb.sim.chance import Chance
 from ourodb.sim.checkers.availability import silent_seconds, success_share
 from ourodb.sim.history import Operation, Outcome
 from ourodb.sim.workloads.stage import KEYSPACE, Script, Workload
+from ourodb.testing.stage import Pause, Player, RingStage
 
 IS_FULL = bool(os.environ.get("OURO_FULL"))
 OPERATIONS_MIN = 50_000 if IS_FULL else 10_000
@@ -249,7 +249,13 @@ class Run:
                 yield from self._kinds_without_success(phase)
 
     def _kinds_without_success(self, phase: Phase) -> Iterator[str]:
-        kinds = {f"{name} {one.kind}" for name, stage in self.stages.items() for one in stage.history}
+        end_ns = self.phases[-1].end_ns
+        kinds = {
+            f"{name} {one.kind}"
+            for name, stage in self.stages.items()
+            for one in stage.history
+            if one.invoked_ns < end_ns
+        }
         done, _ = self._in_phase(phase)
         for kind in sorted(kinds):
             if not done.get(kind):
@@ -307,13 +313,14 @@ def shuffled(chance: Chance, faults: Sequence[Fault]) -> list[Fault]:
 def tables_of(session: Session) -> list[str]:
     """Those that workloads have made."""
     rows = session.execute(f"SELECT table_name FROM system_schema.tables WHERE keyspace_name = '{KEYSPACE}'")
-    return [f"{KEYSPACE}.{row[0]}" for row in rows]
+    # The player's session gives bytes.
+    return [f"{KEYSPACE}.{row[0].decode()}" for row in rows]
 
 
 def differences(ring: Ring, tables: Sequence[str]) -> list[str]:
     """Where nodes differ when each is asked for what it has itself, all replicas of everything being on all nodes."""
     problems = []
-    contents: dict[str, dict[str, dict[object, object]]] = {table: {} for table in tables}
+    contents: dict[str, dict[str, dict[object, str]]] = {table: {} for table in tables}
     for node in ring.nodes:
         session = connect_to(node)
         try:
@@ -321,7 +328,10 @@ def differences(ring: Ring, tables: Sequence[str]) -> list[str]:
                 statement = SimpleStatement(
                     f"SELECT * FROM {table}", consistency_level=ConsistencyLevel.ONE, fetch_size=500
                 )
-                contents[table][node.host] = {row[0]: tuple(row) for row in session.execute(statement)}
+                partitions: dict[object, str] = {}
+                for row in session.execute(statement):
+                    partitions[row[0]] = partitions.get(row[0], "") + repr(tuple(row))
+                contents[table][node.host] = partitions
         finally:
             session.cluster.shutdown()
     for table, by_host in contents.items():

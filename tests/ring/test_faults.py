@@ -24,12 +24,14 @@ from tests.ring.run import (
     seed_of_run,
 )
 
+from ourodb.sim.workloads.append import AppendWorkload
 from ourodb.sim.workloads.batch import BatchWorkload
 from ourodb.sim.workloads.counter import CounterWorkload
 from ourodb.sim.workloads.deletion import DeletionWorkload
 from ourodb.sim.workloads.monotonic import MonotonicWorkload
 from ourodb.sim.workloads.register import RegisterWorkload
 from ourodb.sim.workloads.set import SetWorkload
+from ourodb.sim.workloads.table import TableWorkload
 
 pytestmark = pytest.mark.timeout(TEST_SECONDS_MAX)
 
@@ -40,6 +42,8 @@ CREWS = [
     (RegisterWorkload, 4),
     (CounterWorkload, 3),
     (BatchWorkload, 2),
+    (AppendWorkload, 2),
+    (TableWorkload, 3),
 ]
 
 

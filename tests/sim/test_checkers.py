@@ -17,6 +17,7 @@ from ourodb.sim.checkers.convergence import check_convergence
 from ourodb.sim.checkers.counters import check_counters
 from ourodb.sim.checkers.deletions import check_deletions
 from ourodb.sim.checkers.linearizability import check_registers, first_unexplained
+from ourodb.sim.checkers.lists import check_lists
 from ourodb.sim.checkers.monotonic import check_monotonic
 from ourodb.sim.checkers.sets import check_set
 from ourodb.sim.history import NEVER, Operation, Outcome
@@ -305,3 +306,40 @@ def test_batches() -> None:
     for found, what in (({1: 3, 2: 2}, "in part"), ({}, "is missing"), ({1: 3, 3: 3}, "was refused")):
         (problem,) = check_batches(history, {"ALL": found}, 3)
         assert what in problem
+
+
+@pytest.mark.parametrize("is_total", [False, True])
+def test_lists(is_total: bool) -> None:
+    before = "serial " * is_total
+
+    def append(element: int, start: int, end: int, outcome: Outcome = DONE) -> Operation:
+        return op(f"{before}append", element, start, end, None, outcome)
+
+    def read(*elements: int, start: int = 10, end: int = 11) -> Operation:
+        return op(f"{before}read", None, start, end, elements)
+
+    def problems(*operations: Operation) -> list[str]:
+        return check_lists(operations, is_total=is_total)
+
+    appends = [append(1, 0, 1), append(2, 2, 5), append(3, 4, 0, UNKNOWN), append(4, 4, 6, REFUSED)]
+    assert problems(*appends, read(1, 2), read(1, 2, 3, start=12, end=13)) == []
+    assert problems(*appends, read(1, start=3, end=4), read(1, 2)) == [], "2 is still under way"
+    wrong = {
+        "an element is missing": [read(1)],
+        "there twice": [read(1, 2, 2)],
+        "wasn't appended": [read(1, 2, 4)],
+        "nobody": [read(1, 2, 9)],
+        "an element is missing: 3": [read(1, 2, 3), read(1, 2, start=12, end=13)],
+    }
+    for what, reads in wrong.items():
+        found = problems(*appends, *reads)
+        assert found
+        assert what in found[0], (what, found)
+    early = problems(*appends, read(1, 2, start=0, end=1), read(1, 2))
+    assert len(early) == 1, "2 is there before its append began"
+    assert len(problems(*appends, read(1, 2, 3), read(1, 3, 2, start=12, end=13))) == 1, "the order changed"
+    # Of two that don't overlap the earlier one comes first only where they are serial.
+    assert len(problems(*appends, read(2, 1))) == is_total
+    # Something new may come in the midst of what was read only where they aren't.
+    inserted = problems(*appends, read(1, 2), read(1, 3, 2, start=12, end=13))
+    assert len(inserted) == is_total

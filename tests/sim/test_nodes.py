@@ -1,18 +1,13 @@
 """Production nodes in the simulator: every workload, under all faults.
 
 If this fails, acknowledged writes are lost, reads go back in time, compare-and-sets aren't linearizable,
-counters are wrong, or a run of real nodes can't be replayed.
+or counters are wrong.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from ourodb.sim.__main__ import main
 from ourodb.sim.checkers.availability import silent_seconds
 from ourodb.sim.faults import FAULTS, between
 from ourodb.sim.ouro import build_node, inspect
@@ -83,40 +78,3 @@ def test_two_data_centres_without_faults() -> None:
     verdict = run(plan, build_node, inspect)
     assert verdict.is_ok, "\n".join([*verdict.problems, verdict.line()])
     assert set(verdict.operations) == {"done"}
-
-
-def test_a_seed_gives_one_run_of_nodes_whatever_pythons_hash_seed() -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "ourodb.sim",
-        "--workload",
-        "register",
-        "--seconds",
-        "4",
-        "--clients",
-        "3",
-    ]
-    outputs = [
-        subprocess.run(
-            [*command, "--clients", "2", "--seed", "5", "--story"],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("0", "4711")
-    ]
-    assert outputs[0] == outputs[1]
-    assert outputs[0].splitlines()[-1].startswith("verdict: ok seed=5")
-
-
-def test_the_command_tells_and_exits(capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--seed", "2", "--workload", "set", "--seconds", "2", "--clients", "2", "--faults", "none"]
-    assert main(options) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "faults: none"
-    assert lines[-1].startswith("verdict: ok seed=2 workload=set nodes=3 operations=")
-    assert "trace=" in lines[-1]
-    with pytest.raises(SystemExit):
-        main(["--faults", "flood"])

@@ -16,9 +16,13 @@ The nodes are the real ones. What is simulated is the world that ``ports`` descr
 ``faults``     what goes wrong and when
 ``workloads``  what clients do; written for any cluster, not only this one
 ``checkers``   whether what they saw was right
-``run``        one run from a seed to a verdict; ``python -m ourodb.sim`` prints it
+``reach``      when a cluster could be expected to answer
+``run``        one run from a seed to a verdict
+``profiles``   what a seed stands for where nobody says otherwise
+``sweep``      many seeds on all cores; ``python -m ourodb.sim`` runs one or many
+``shrink``     a failing run made smaller
 
-Nothing in here asks the real clock or draws real chance; a run depends on its arguments alone, not on
+Nothing in here but ``sweep`` asks the real clock or draws real chance; a run depends on its arguments alone, not on
 PYTHONHASHSEED, the machine's speed or what else runs.
 
 Source: the idea is FoundationDB's; Will Wilson 2014, "Testing Distributed Systems w/ Deterministic Simulation".

@@ -25,6 +25,9 @@ from ourodb.sim.workloads import WORKLOADS
 
 EXIT_INTERRUPTED = 130
 
+PROBLEMS_MAX = 20
+"""Of one run that are told: the first say most, and one mistake can make thousands."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; returns the exit code."""
@@ -67,7 +70,9 @@ def told(verdict: Verdict) -> list[str]:
     lines.append(
         f"expected to succeed: {expected} operations; {succeeded} did, {verdict.success_percent:.2f} %"
     )
-    lines += [f"problem: {problem}" for problem in verdict.problems]
+    lines += [f"problem: {problem}" for problem in verdict.problems[:PROBLEMS_MAX]]
+    if len(verdict.problems) > PROBLEMS_MAX:
+        lines.append(f"problem: and {len(verdict.problems) - PROBLEMS_MAX} more")
     return [*lines, f"again: {command(verdict.plan)}", verdict.line()]
 
 

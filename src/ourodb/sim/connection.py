@@ -46,8 +46,9 @@ class Connection:
     """
 
     __slots__ = (
-        "_arrived", "_cut", "_early", "_handled_bytes", "_is_dropped", "_is_probing", "_is_watched", "_network",
-        "_sent", "_source", "_stalled", "_target", "_troubles", "is_open", "lane", "receiver", "waiting_bytes",
+        "_arrived", "_cut", "_early", "_handled_bytes", "_is_dropped", "_is_probing", "_is_watched", "_late",
+        "_network", "_sent", "_source", "_stalled", "_target", "_troubles", "is_open", "lane", "receiver",
+        "waiting_bytes",
     )  # fmt: skip
 
     def __init__(self, network: Network, lane: Lane, receiver: Process) -> None:
@@ -65,6 +66,8 @@ class Connection:
         """Segments that arrived before their turn."""
         self._cut: int | None = None
         """Segments from this one on never arrive."""
+        self._late: list[Segment] = []
+        """Segments that were sent while the path was impaired."""
         self._stalled: list[Segment] = []
         """Segments that were swallowed by a cut path."""
         self._handled_bytes = 0
@@ -120,11 +123,24 @@ class Connection:
         if network.is_whole or network.is_open(source, target):
             delay_ns = network.delay_ns(source, target, segment[2])
             network.loop.after(delay_ns, self._arrive, segment)
-            if delay_ns > GIVE_UP_NS[0]:
-                # It isn't acknowledged in time, whether it arrives in the end or not.
-                network.loop.after(network.chance.between(*GIVE_UP_NS), self._on_reset)
+            if network.is_impaired and network.is_path_impaired(source, target):
+                self._late.append(segment)
+                if delay_ns > GIVE_UP_NS[0]:
+                    network.loop.after(network.chance.between(*GIVE_UP_NS), self._overdue, segment)
         else:
             self._stall(segment)
+
+    def _overdue(self, segment: Segment) -> None:
+        """It wasn't acknowledged in time, whether it arrives in the end or not."""
+        if segment[0] >= self._arrived:
+            self._on_reset(None)
+
+    def on_mended(self) -> None:
+        """The path is as usual: what is still on its way is sent again, and whichever of the two is later ignored."""
+        late, self._late = self._late, []
+        for segment in late:
+            if segment[0] >= self._arrived:
+                self._launch(segment)
 
     def _stall(self, segment: Segment) -> None:
         self._stalled.append(segment)
@@ -210,7 +226,8 @@ class Connection:
         number, messages, _ = segment
         early = self._early
         if number != self._arrived:
-            early[number] = segment
+            if number > self._arrived:
+                early[number] = segment
             return
         cut = self._cut
         if cut is not None and number >= cut:
@@ -227,9 +244,9 @@ class Connection:
         """In a pass of the receiver's."""
         if self._is_dropped:
             return
-        receiver = self.receiver
-        receiver.arm()
-        receiver.program.receive(receiver.transport.link(self.lane.process.address), message)
+        receiver, transport = self.receiver, self.receiver.transport
+        address = self.lane.process.address
+        receiver.program.receive(transport.links.get(address) or transport.link(address), message)
         network = self._network
         if network.is_whole or network.is_open(self._target, self._source):
             self.waiting_bytes -= len(message)

@@ -8,9 +8,13 @@ is one map in memory. What isn't safe yet stands in a journal of how to take it 
       survives all       a crash of the machine keeps    dies with the process
                          a random prefix of these
 
-So a sync or a crash costs what was written since the last one, however much the disk holds. A crash of the
-machine mostly falls between two settled batches; sometimes in the middle of one, between two calls of
-``apply``, because a store may split what one pass wrote, but never an ``apply``.
+So a sync or a crash costs what was written since the last one, however much the disk holds.
+
+What isn't synced is the end of a log, one record for each settled batch. When the power goes a prefix of it is
+there, to the byte: nothing, all, or a cut anywhere. A cut within a record tears it, and a record whose checksum
+is wrong is dropped when the log is read, so batches are there or not. But a store may split what one pass wrote
+into several records, though never an ``apply``: sometimes the cut is in the middle of a batch, between two of
+them.
 
 The disk is slow where its ``Conditions`` say so: a key that wasn't touched for a while is answered LATER, and
 given by ``fetch`` after a delay; ``sync`` takes its time, one at a time, and whoever asks meanwhile shares the
@@ -37,8 +41,8 @@ Undo = list[Write]
 SyncDone = Callable[[Exception | None], None]
 Fetch = tuple[int, bytes, Callable[[bytes | None | Exception], None]]
 
-_TORN_ONE_IN = 4
-"""Crashes of a machine that may fall into the middle of a settled batch."""
+_RECORD_BYTES = 16
+"""Of a record in the log, around the keys and values."""
 
 
 @dataclass(slots=True)
@@ -73,6 +77,7 @@ class Disk:
     Attributes:
         conditions: how well it does.
         content: all that processes see.
+        torn: records that a loss of power tore so far.
         boots: grows when the machine loses its power or the disk is replaced: what was under way then never ends.
     """
 
@@ -80,13 +85,14 @@ class Disk:
         self.conditions = Conditions()
         self.content = MemoryStore()
         self.boots = 0
+        self.torn = 0
         self._chance = chance
         self._undo: list[Undo] = []
         self._first = 0
         """Number of the entry that ``_undo`` begins with: all before it are synced."""
         self._settled = 0
-        self._ends: list[int] = []
-        """Where the settled batches since the last sync end."""
+        self._records: list[tuple[int, int]] = []
+        """Where the settled batches since the last sync end, and how many bytes each has in the log."""
 
     @property
     def applied(self) -> int:
@@ -101,19 +107,24 @@ class Disk:
     def record(self, undo: Undo) -> None:
         self._undo.append(undo)
 
-    def settle(self) -> None:
-        """All that was applied has left the process."""
+    def settle(self, size: int = 0) -> None:
+        """All that was applied has left the process.
+
+        Args:
+            size: bytes of its keys and values.
+        """
         if self._settled < self.applied:
             self._settled = self.applied
-            self._ends.append(self._settled)
+            self._records.append((self._settled, _RECORD_BYTES + size))
 
     def synced(self, settled: int) -> None:
         """All that was settled up to there is safe."""
         if settled > self._first:
             del self._undo[: settled - self._first]
             self._first = settled
-            ends = self._ends
-            self._ends = [] if ends[-1] <= settled else [end for end in ends if end > settled]
+            records = self._records
+            is_all = records[-1][0] <= settled
+            self._records = [] if is_all else [record for record in records if record[0] > settled]
 
     def lose_unsettled(self) -> None:
         """The process is gone, or the engine refused the batch."""
@@ -123,24 +134,42 @@ class Disk:
         """The power is gone: a random prefix of what was settled is there. Says how much."""
         self.boots += 1
         settled = self._settled
-        if self._chance.one_in(_TORN_ONE_IN):
-            kept = self._chance.between(self._first, settled)
-        else:
-            kept = self._chance.choice([self._first, *self._ends])
+        kept, is_torn = self._cut_log()
         told = f"{kept - self._first} of {settled - self._first} unsynced writes kept"
+        if is_torn:
+            self.torn += 1
+            told += ", the record after them torn and dropped"
         self._take_back_to(kept)
         self._settled = kept
         self._undo.clear()
-        self._ends.clear()
+        self._records.clear()
         self._first = kept
         return told
+
+    def _cut_log(self) -> tuple[int, bool]:
+        """Where the log ends that is found when the power is back, and whether a record was torn there."""
+        chance, kept = self._chance, self._first
+        drawn = chance.below(4)
+        if drawn == 0:
+            return kept, False
+        if drawn == 1:
+            return self._settled, False
+        if drawn == 2:
+            return chance.between(kept, self._settled), False
+        left = chance.below(sum(size for _, size in self._records) + 1)
+        for end, size in self._records:
+            if left < size:
+                return kept, left > 0
+            left -= size
+            kept = end
+        return kept, False
 
     def wipe(self) -> None:
         """A new disk."""
         self.boots += 1
         self.content = MemoryStore()
         self._undo.clear()
-        self._ends.clear()
+        self._records.clear()
         self._first = self._settled = 0
 
     def _take_back_to(self, number: int) -> None:
@@ -149,9 +178,12 @@ class Disk:
 
     def sync_ns(self) -> int:
         """How long an fsync takes that begins now."""
-        conditions, chance = self.conditions, self._chance
-        delay_us = conditions.sync_us + chance.below(conditions.sync_jitter_us + 1)
-        if chance.one_in(conditions.sync_stall_one_in):
+        conditions = self.conditions
+        # One draw for both: its lower half is the jitter, its upper half tells a stall.
+        word = self._chance.word()
+        delay_us = conditions.sync_us + ((word & 0xFFFF_FFFF) * (conditions.sync_jitter_us + 1) >> 32)
+        stall_one_in = conditions.sync_stall_one_in
+        if stall_one_in and (word >> 32) * stall_one_in < 1 << 32:
             delay_us += conditions.sync_stall_us
         return delay_us * 1000
 
@@ -302,9 +334,10 @@ class SimStore:
             self._has_applied = False
             raise
         self._has_applied = False
-        self._trace.note(self._loop.now_ns, self._index, Kind.APPLY, b"".join(self._unsettled))
+        written = b"".join(self._unsettled)
+        self._trace.note(self._loop.now_ns, self._index, Kind.APPLY, written)
         self._unsettled.clear()
-        disk.settle()
+        disk.settle(len(written))
 
     def sync(self, done: Callable[[Exception | None], None]) -> None:
         try:

@@ -11,7 +11,6 @@ All this happens in passes of the process: one that is paused notices nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from ourodb.sim.machine import Machine
     from ourodb.sim.process import Process, SimTimer
 
-_NOTHING: Final[tuple[Lane, ...]] = ()
 LANES: Final = (URGENT, DATA, BULK)
 FRESH_NS: Final = 100 * MS
 """A try younger than this is left alone when its peer turns out to be alive."""
@@ -372,48 +370,51 @@ class SimLink:
 
 
 class SimTransport:
-    """Implements ``ports.Transport`` for one run of a process."""
+    """Implements ``ports.Transport`` for one run of a process.
 
-    __slots__ = ("_links", "_marked", "_network", "_process")
+    Attributes:
+        links: by address.
+        marked: lanes that may have something to send at the end of this pass.
+    """
+
+    __slots__ = ("_network", "_process", "links", "marked")
 
     def __init__(self, network: Network, process: Process) -> None:
         self._network = network
         self._process = process
-        self._links: dict[Address, SimLink] = {}
-        self._marked: dict[Lane, None] = {}
+        self.links: dict[Address, SimLink] = {}
+        self.marked: list[Lane] = []
 
     def link(self, address: Address) -> SimLink:
-        link = self._links.get(address)
+        link = self.links.get(address)
         if link is None:
-            link = self._links[address] = SimLink(self._network, self._process, address)
+            link = self.links[address] = SimLink(self._network, self._process, address)
         return link
 
     def forget(self, address: Address) -> None:
-        link = self._links.pop(address, None)
+        link = self.links.pop(address, None)
         if link is not None:
             link.forget()
             self._process.close_incoming(address)
 
     def mark(self, lane: Lane) -> None:
         """The lane may have something to send at the end of this pass."""
-        self._marked[lane] = None
-        self._process.arm()
+        self.marked.append(lane)
+        if not self._process.is_settling:
+            self._process.arm()
 
-    def take_marked(self) -> Iterable[Lane]:
+    def take_marked(self) -> list[Lane]:
         """The lanes that were marked, in order."""
-        marked = self._marked
-        if not marked:
-            return _NOTHING
-        self._marked = {}
+        marked, self.marked = self.marked, []
         return marked
 
     def connections(self) -> list[Connection]:
         """Those that this process opened and hasn't noticed to be lost."""
-        lanes = (lane for link in self._links.values() for lane in link.lanes)
+        lanes = (lane for link in self.links.values() for lane in link.lanes)
         return [lane.connection for lane in lanes if lane.connection is not None]
 
     def end(self, *, with_machine: bool) -> None:
         """The process is gone."""
-        for link in self._links.values():
+        for link in self.links.values():
             for lane in link.lanes:
                 lane.end(with_machine=with_machine)

@@ -79,11 +79,21 @@ class Impairment:
     lost_permille: int = 0
     bytes_per_second: int | None = None
 
+    @property
+    def is_mild(self) -> bool:
+        """Whether a cluster may be expected to serve in spite of it."""
+        return (
+            (self.slowness is None or self.slowness.base_us <= 5_000)
+            and self.lost_permille <= 10
+            and self.bytes_per_second is None
+        )
+
 
 RESEND_US: Final = (10_000, 200_000)
 """A lost packet is first sent again after a time between these: when later ones arrive without it, or a timer ends."""
-CLOGGED_NS_MAX: Final = 8_000_000_000
-"""What stands before a path that lets little through waits no longer: its queue is full, the rest counts as lost."""
+CLOGGED_NS_MAX: Final = 3_000_000_000
+"""What stands before a path that lets little through waits no longer: its queue is full, the rest counts as lost. By
+then connections were given up."""
 
 
 class Network:
@@ -95,6 +105,7 @@ class Network:
         between_data_centers: latency between two machines that are in different ones.
         resets: connections that were lost so far.
         is_whole: nothing is cut, and all machines have power.
+        is_impaired: some path is.
         impaired: packets that were lost, or stood in a queue, because of an ``Impairment``.
     """
 
@@ -106,6 +117,7 @@ class Network:
         self.between_data_centers = WAN
         self.resets = 0
         self.is_whole = True
+        self.is_impaired = False
         self.impaired = 0
         self._latencies: dict[Path, Latency] = {}
         self._quick: dict[Path, tuple[int, int, int]] = {}
@@ -147,7 +159,7 @@ class Network:
         delay_ns = base_ns + ((word & 0xFFFF_FFFF) * jitter_ns >> 32)
         if spike_one_in and (word >> 32) * spike_one_in < 1 << 32:
             delay_ns += self._spike_ns(self._latencies[path])
-        if self._impairments and path in self._impairments:
+        if self.is_impaired and path in self._impairments:
             delay_ns += self._impaired_ns(path, size)
         return delay_ns
 
@@ -179,23 +191,31 @@ class Network:
     def impair(self, paths: Iterable[Path], impairment: Impairment) -> None:
         """Make these paths worse; impairments of a path add up."""
         for path in paths:
+            self.is_impaired = True
             self._impairments.setdefault(path, []).append(impairment)
             self.trace.note(self.loop.now_ns, WORLD, Kind.IMPAIRED, repr((path, impairment)).encode())
 
     def mend(self, paths: Iterable[Path], impairment: Impairment) -> None:
-        """Undo one ``impair``; what is late already stays late."""
+        """Undo one ``impair``; connections soon make good for what is late."""
         for path in paths:
             left = self._impairments[path]
             left.remove(impairment)
             if not left:
                 del self._impairments[path]
+                self.is_impaired = bool(self._impairments)
                 self._clogged_until_ns.pop(path, None)
+                for connection in list(self._connections.get(path, ())):
+                    connection.on_mended()
             self.trace.note(self.loop.now_ns, WORLD, Kind.MENDED, repr((path, impairment)).encode())
 
-    @property
-    def is_impaired(self) -> bool:
-        """Whether any path is."""
-        return bool(self._impairments)
+    def is_good(self, source: int, target: int) -> bool:
+        """Whether a path is open, and what makes it worse is mild."""
+        return self.is_open(source, target) and all(
+            impairment.is_mild for impairment in self._impairments.get((source, target), ())
+        )
+
+    def is_path_impaired(self, source: int, target: int) -> bool:
+        return (source, target) in self._impairments
 
     def _impaired_ns(self, path: Path, size: int) -> int:
         chance = self.chance

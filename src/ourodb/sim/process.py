@@ -29,7 +29,7 @@ from ourodb.sim.connection import Connection
 from ourodb.sim.disk import SimStore
 from ourodb.sim.link import SimTransport
 from ourodb.sim.tasks import MS, US
-from ourodb.sim.trace import Kind
+from ourodb.sim.trace import FLUSH_BYTES, Kind, pack_event
 
 if TYPE_CHECKING:
     from ourodb.sim.machine import Machine
@@ -44,7 +44,6 @@ Item = tuple[int, Callable[[Any], None], Any, bytes]
 """(kind, action, argument, bytes for the trace)"""
 
 _RECEIVE: Final = int(Kind.RECEIVE)
-_SETTLE: Final = int(Kind.SETTLE)
 
 
 class Session(Protocol):
@@ -147,6 +146,7 @@ class Process:
         is_built: there is a program.
         is_alive: it hasn't died.
         is_paused: it has no passes.
+        is_settling: the program settles, and what it sends leaves right after that.
         slowness: passes take so many times as long.
     """
 
@@ -159,6 +159,7 @@ class Process:
         self.number = number
         self.is_alive = True
         self.is_paused = False
+        self.is_settling = False
         self.slowness = 1
         self.program: Program
         self.is_built = False
@@ -227,11 +228,12 @@ class Process:
                     self._plan()
 
     def take_messages(self, action: Callable[[bytes], None], messages: list[bytes]) -> None:
-        """``take`` for messages of a peer, all of which are there."""
+        """``take`` for messages of a peer, all of which are there; they arm the pass."""
         if self.is_alive:
             inbox = self._inbox
             for message in messages:
                 inbox.append((_RECEIVE, action, message, message))
+            self._is_armed = True
             if not self._is_planned:
                 if self._loop.now_ns >= self._busy_until_ns:
                     self._pass(None)
@@ -240,9 +242,10 @@ class Process:
 
     def arm(self) -> None:
         """See that this pass ends with ``Program.settle``."""
-        self._is_armed = True
-        if not self._is_planned:
-            self._plan()
+        if not self._is_armed:
+            self._is_armed = True
+            if not self._is_planned:
+                self._plan()
 
     def _plan(self) -> None:
         if not self._is_in_pass and not self.is_paused:
@@ -258,11 +261,13 @@ class Process:
         inbox, self._inbox = self._inbox, []
         now_ns = self._loop.now_ns
         index = self.index
-        machine, note = self.machine, self._trace.note
+        machine, buffer = self.machine, self._trace.buffer
         for kind, action, argument, data in inbox:
             if self._steps_left is not None and not self._may_step():
                 return
-            note(now_ns, index, kind, data)
+            buffer += pack_event(now_ns, index, kind, len(data))
+            if data:
+                buffer += data
             action(argument)
             if not self.is_alive:
                 return
@@ -272,11 +277,19 @@ class Process:
             self._is_armed = False
             if self._steps_left is not None and not self._may_step():
                 return
-            note(now_ns, index, _SETTLE)
+            self.is_settling = True
             self.program.settle()
+            self.is_settling = False
+            if not self.is_alive:
+                return
             if machine.witness is not None:
                 machine.witness.after_step(index)
-        self._send()
+        if self.transport.marked or self._unanswered:
+            self._send()
+            if not self.is_alive:
+                return
+        if len(buffer) >= FLUSH_BYTES:
+            self._trace.flush()
         self.world.running = None
         self._is_in_pass = False
         self._busy_until_ns = now_ns + (PASS_NS + ITEM_NS * len(inbox)) * self.slowness

@@ -12,7 +12,7 @@ it says it does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from ourodb.sim.chance import Chance
@@ -59,6 +59,8 @@ def drawn(seed: int, *, workloads: Sequence[str] = tuple(WORKLOADS), **said: Any
 def command(plan: Plan) -> str:
     """The command line that replays a plan."""
     usual = drawn(plan.seed)
+    # Which faults are drawn depends on it; whoever replays the run has it, drawn or said.
+    usual = replace(usual, faults=drawn(plan.seed, sync_period_ms=plan.sync_period_ms).faults)
     options = [f"--seed {plan.seed}"]
     for field, option in OPTIONS.items():
         value = getattr(plan, field)

@@ -7,8 +7,8 @@ is strict, and asks nothing of the nodes themselves:
 A machine is *sound* while its process runs and is ready for clients, at its usual speed, and its disk takes
 writes. The *core* is the machines that are sound and all hear each other, provided that at most so many others
 are missing that every key has a quorum of its replicas in the core; otherwise there is no core. An operation
-is *expected* to succeed if there was a core when it was invoked, and its coordinator belonged to it, or none
-could be reached.
+is *expected* to succeed if there was a core when it was invoked, and its coordinator belonged to it and was heard
+by its client; or if its client could reach nobody, although it was connected with one of the core.
 
 Which of the expected operations count, because nothing had just changed, is the availability checker's business;
 changes of the core are changes like others.
@@ -17,13 +17,14 @@ changes of the core are changes like others.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
 from ourodb.sim.history import Operation
 from ourodb.sim.machine import Machine
-from ourodb.sim.network import Network
+from ourodb.sim.network import Network, Path
 from ourodb.sim.world import World
 
 LOOK_NS: Final = 50_000_000
@@ -52,18 +53,37 @@ def core_of(machines: Sequence[Machine], network: Network, missing_max: int) -> 
     for missing in range(len(machines) - len(sound), missing_max + 1):
         for core in combinations(sound, len(machines) - missing):
             if all(
-                network.is_open(one, other) and network.is_open(other, one)
+                network.is_good(one, other) and network.is_good(other, one)
                 for one, other in combinations(core, 2)
             ):
                 return core
     return ()
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What was found at one look.
+
+    Attributes:
+        core: indexes of its machines.
+        severed: places of clients, and machines of the core, that don't hear each other.
+    """
+
+    core: tuple[int, ...] = ()
+    severed: tuple[Path, ...] = ()
+
+    def serves(self, place: int, coordinator: int | None) -> bool:
+        """Whether a client is served by this coordinator; None: by any."""
+        if coordinator is None:
+            return any((place, index) not in self.severed for index in self.core)
+        return coordinator in self.core and (place, coordinator) not in self.severed
+
+
 class Reach:
     """Follows the core through a run.
 
     Attributes:
-        changes_ns: moments at which the core was found changed, ascending.
+        changes_ns: moments at which something was found changed, ascending.
         expected: operations that could be expected to succeed, in the order of their completion.
     """
 
@@ -72,22 +92,38 @@ class Reach:
         self.expected: list[Operation] = []
         self._world = world
         self._missing_max = (replication_factor - 1) // 2
-        self._cores: list[tuple[int, ...]] = [()]
+        self._states = [State()]
         """The first is that before the first change."""
 
     def watch(self) -> None:
         """Look for the core from now on."""
         self._look(None)
 
-    def on_complete(self, operation: Operation, coordinator: Machine | None) -> None:
-        """An operation's client was told what came of it, or gave up."""
-        core = self._cores[bisect_right(self.changes_ns, operation.invoked_ns)]
-        if core and (coordinator is None or coordinator.index in core):
+    def on_complete(self, operation: Operation, place: int, coordinator: Machine | None) -> None:
+        """A client was told what came of an operation, or gave up.
+
+        Args:
+            place: the client's, in the network.
+            coordinator: None: none could be reached.
+        """
+        state = self._states[bisect_right(self.changes_ns, operation.invoked_ns)]
+        if state.serves(place, None if coordinator is None else coordinator.index):
             self.expected.append(operation)
 
     def _look(self, _: object) -> None:
-        core = core_of(self._world.machines, self._world.network, self._missing_max)
-        if core != self._cores[-1]:
-            self._cores.append(core)
-            self.changes_ns.append(self._world.loop.now_ns)
-        self._world.loop.after(LOOK_NS, self._look)
+        world = self._world
+        core = core_of(world.machines, world.network, self._missing_max)
+        state = State(core, tuple(self._severed(core)))
+        if state != self._states[-1]:
+            self._states.append(state)
+            self.changes_ns.append(world.loop.now_ns)
+        world.loop.after(LOOK_NS, self._look)
+
+    def _severed(self, core: tuple[int, ...]) -> Iterator[Path]:
+        network = self._world.network
+        if network.is_whole and not network.is_impaired:
+            return
+        for place in self._world.client_places():
+            for index in core:
+                if not (network.is_good(place, index) and network.is_good(index, place)):
+                    yield place, index

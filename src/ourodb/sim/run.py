@@ -164,7 +164,8 @@ class SimStage:
 
     def _tell(self, operation: Operation) -> None:
         client = self._clients.get(operation.process)
-        self.reach.on_complete(operation, None if client is None else client.coordinator)
+        if client is not None:
+            self.reach.on_complete(operation, client.place, client.coordinator)
         if operation.outcome is not Outcome.DONE:
             self._world.tell("client", f"{operation} {operation.error}")
 

@@ -255,7 +255,7 @@ class Bar:
         """
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(30),
+            BarColumn(20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
@@ -280,7 +280,7 @@ class Bar:
         self._progress.start()
         self._operations += sum(verdict.operations.values())
         self._faults += sum(verdict.struck.values())
-        figures = f"{self._operations:,} operations, {self._faults:,} faults"
+        figures = f"{self._operations:,} ops, {self._faults:,} faults"
         self._progress.update(self._task, advance=1, figures=figures)
 
     def tell(self, line: str) -> None:

@@ -18,8 +18,9 @@ from ourodb.limits import SIM_STORY_LINES_MAX
 WORLD: Final = -1
 """Who, when it is nobody's event."""
 
-_FLUSH_BYTES: Final = 1 << 16
-_pack = struct.Struct("<QiBI").pack
+FLUSH_BYTES: Final = 1 << 16
+pack_event = struct.Struct("<QiBI").pack
+"""Time, who, kind, bytes of what follows."""
 
 
 class Kind(IntEnum):
@@ -36,7 +37,6 @@ class Kind(IntEnum):
     RECEIVE = 9
     CONNECTED = 10
     DISCONNECTED = 11
-    SETTLE = 12
     APPLY = 13
     SYNCED = 14
     FETCHED = 15
@@ -57,13 +57,15 @@ class Trace:
     """The running hash, and the story.
 
     Attributes:
+        buffer: what isn't in the hash yet. Those who have much to note write to it, as ``note`` does, and then call
+            ``flush`` if it has ``FLUSH_BYTES``.
         lines: the story's, or None when nobody wants it.
     """
 
-    __slots__ = ("_buffer", "_hash", "lines")
+    __slots__ = ("_hash", "buffer", "lines")
 
     def __init__(self, *, story: bool = False) -> None:
-        self._buffer = bytearray()
+        self.buffer = bytearray()
         self._hash = hashlib.blake2b(digest_size=8)
         self.lines: deque[str] | None = deque(maxlen=SIM_STORY_LINES_MAX) if story else None
 
@@ -74,13 +76,15 @@ class Trace:
             who: index of the machine, or WORLD.
             data: what tells this event from another of its kind.
         """
-        buffer = self._buffer
-        buffer += _pack(time_ns, who, kind, len(data))
-        if data:
-            buffer += data
-        if len(buffer) >= _FLUSH_BYTES:
-            self._hash.update(buffer)
-            buffer.clear()
+        buffer = self.buffer
+        buffer += pack_event(time_ns, who, kind, len(data))
+        buffer += data
+        if len(buffer) >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        self._hash.update(self.buffer)
+        self.buffer.clear()
 
     def tell(self, time_ns: int, who: str, text: str) -> None:
         """A line of the story; callers look at ``lines`` first where making the text costs something."""
@@ -90,6 +94,5 @@ class Trace:
 
     def digest(self) -> str:
         """The hash of all that was noted so far."""
-        self._hash.update(self._buffer)
-        self._buffer.clear()
+        self.flush()
         return self._hash.hexdigest()

@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 from ourodb.cluster.gossip.liveness import Liveness, Peer
 from ourodb.cluster.gossip.messages import (
@@ -383,18 +383,19 @@ class Gossip:
         newer: list[Entry] = []
         wanted: list[Entry] = []
         lacking = self._contradictions(peer, syn.own)
-        states = self._states
-        for entry in entries:
-            node, generation, beat, version = entry
-            state = states.get(NodeId(node))
-            if state is None:
-                self.refusals["unknown node"] += 1
+        peers = cast(Mapping[int, Peer], self._liveness.peers)
+        for node, generation, beat, version in entries:
+            other = peers.get(node)
+            if other is None:
+                if node == self._me:
+                    self._hear_of_me(generation, beat, version)  # The answer says all of us anyhow.
+                else:
+                    self.refusals["unknown node"] += 1
                 continue
-            if state is self._own:
-                self._hear_of_me(generation, beat, version)  # The answer says all of us anyhow.
-            elif generation == state.generation:
+            state = other.state
+            if generation == state.generation:
                 if beat > state.beat:
-                    self._hear_beat(now_ms, node, generation, beat, rumoured)
+                    self._take_beat(now_ms, other, beat, rumoured)
                 elif beat < state.beat:
                     newer.append((node, generation, state.beat, 0))
                 if version > state.version:
@@ -527,9 +528,12 @@ class Gossip:
             else:
                 self.refusals["unknown node"] += 1
             return
+        if generation == peer.state.generation and beat > peer.state.beat:
+            self._take_beat(now_ms, peer, beat, rumoured)
+
+    def _take_beat(self, now_ms: int, peer: Peer, beat: int, rumoured: list[Peer]) -> None:
+        """A rumour of a greater beat of the process that is known."""
         state = peer.state
-        if generation != state.generation or beat <= state.beat:
-            return
         if beat - state.beat > GOSSIP_LEAP_MAX:
             self.refusals["leap"] += 1
             return

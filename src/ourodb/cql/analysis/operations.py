@@ -43,6 +43,8 @@ LONG_MIN: Final = -(1 << 63)
 PREPEND_EPOCH_TICKS: Final = 1_262_304_000_000 * 10_000
 """2010-01-01 in 100 ns: prepended elements count down from here. Source: Cassandra's
 ``Lists.PrecisionTime``."""
+BALLOT_CELLS_MAX: Final = 1 << 42
+"""List elements of one conditional statement: what six bytes of seven bits can tell apart."""
 
 
 class ListCellIds:
@@ -81,6 +83,45 @@ class ListCellIds:
         return first
 
 
+class BallotCellIds:
+    """Names of list elements that a conditional statement writes: by its ballot, so that they are in the order in which
+    such statements took effect, whatever the clocks of their coordinators say.
+
+    All have the ballot's time; what one statement writes is told apart, and kept in order, by a count.
+
+    Source: Cassandra's ``CQL3CasRequest.CASUpdateParameters``.
+    """
+
+    __slots__ = ("_appended", "_prepended", "_ticks")
+
+    def __init__(self, ballot_us: int) -> None:
+        """
+        Args:
+            ballot_us: the ballot's time, which no other ballot of the partition has.
+        """
+        self._ticks = ballot_us * 10
+        self._appended = 0
+        self._prepended = BALLOT_CELLS_MAX
+
+    def appended(self, count: int) -> list[bytes]:
+        """Names for ``count`` elements in order, after all that were appended so far."""
+        first, self._appended = self._appended, self._appended + count
+        return [self._name(self._ticks, first + i) for i in range(count)]
+
+    def prepended(self, count: int) -> list[bytes]:
+        """Names for ``count`` elements in order, before all that were prepended so far."""
+        self._prepended -= count
+        return [self._name(2 * PREPEND_EPOCH_TICKS - self._ticks, self._prepended + i) for i in range(count)]
+
+    def _name(self, ticks: int, number: int) -> bytes:
+        # The last bytes of a timeuuid are compared as signed ones: seven bits of the count in each.
+        node = sum((number >> 7 * place & 0x7F) << 8 * place for place in range(6))
+        return timeuuid(ticks, 0, node)
+
+
+CellIds = ListCellIds | BallotCellIds
+
+
 class UpdateParameters:
     """What the operations of one statement have in common in one execution.
 
@@ -95,7 +136,7 @@ class UpdateParameters:
     __slots__ = ("counters", "list_cell_ids", "options", "prior", "ttl", "values")
 
     def __init__(
-        self, values: Sequence[Value], options: Environment, ttl: int, list_cell_ids: ListCellIds
+        self, values: Sequence[Value], options: Environment, ttl: int, list_cell_ids: CellIds
     ) -> None:
         self.values = values
         self.options = options

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from ourodb.cql.analysis.modifications import Modification, ModificationKind, RowKey
-from ourodb.cql.analysis.operations import ListCellIds, UpdateParameters
+from ourodb.cql.analysis.operations import CellIds, UpdateParameters
 from ourodb.cql.analysis.terms import BoundTerm, ColumnSpec, Context, Marker
 from ourodb.cql.plan.options import ExecuteOptions
 from ourodb.cql.wire.columns import RowsMetadata
@@ -190,7 +190,7 @@ class ModificationPlan:
         changes: Changes,
         values: Sequence[Value],
         options: ExecuteOptions,
-        list_cell_ids: ListCellIds,
+        list_cell_ids: CellIds,
         read_row: ReadRow,
         timestamp: int | None = None,
         ttl: int | None = None,

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from ourodb import limits
 from ourodb.cql.analysis.modifications import Modification
-from ourodb.cql.analysis.operations import ListCellIds
+from ourodb.cql.analysis.operations import BallotCellIds, CellIds, ListCellIds
 from ourodb.cql.analysis.row_values import elements_joiner
 from ourodb.cql.analysis.terms import ColumnSpec, column_spec
 from ourodb.cql.plan.modification import Changes, ModificationPlan
@@ -78,22 +78,25 @@ class ConditionalWrites:
         options: ExecuteOptions,
         timestamp: int | None = None,
         rows_of: RowsOf | None = None,
+        list_cell_ids: CellIds | None = None,
     ) -> Changes | Wait:
         """What the statements change; or what it waits for.
 
         Args:
             timestamp: instead of the statements' own.
             rows_of: where rows that they need are read; None: in this node's store.
+            list_cell_ids: names of new list elements; None: by this node's clock.
         """
         changes = Changes()
         source = rows_of or self._rows.of
+        ids = list_cell_ids or self._list_cell_ids
 
         def read_row(keys: TableKeys, position: bytes, clustering_key: bytes | None) -> LiveRow | None:
             return _read(source, keys.table, position, clustering_key, options.now_s)
 
         try:
             for plan, values in statements:
-                plan.add_to(changes, values, options, self._list_cell_ids, read_row, timestamp)
+                plan.add_to(changes, values, options, ids, read_row, timestamp)
         except _RowNeeded as needed:
             return needed.wait
         return changes
@@ -132,7 +135,7 @@ class ConditionalWrites:
         """Whether all conditions hold, and what is to be written then.
 
         Args:
-            timestamp: of what is written: the ballot's.
+            timestamp: of what is written, list elements included: the ballot's.
             rows_of: as for ``changes``.
         Returns:
             The decision, or what it waits for; nothing was changed.
@@ -161,7 +164,7 @@ class ConditionalWrites:
         if not holds:
             refused = _refused(table, statements, partition, shown, bool(conditioned), in_batch)
             return CasDecision(None, refused)
-        changes = self.changes(statements, options, timestamp, rows_of)
+        changes = self.changes(statements, options, timestamp, rows_of, BallotCellIds(timestamp))
         if isinstance(changes, Wait):
             return changes
         mutations = changes.mutations()

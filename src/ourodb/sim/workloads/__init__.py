@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ourodb.sim.workloads.append import AppendWorkload
 from ourodb.sim.workloads.batch import BatchWorkload
 from ourodb.sim.workloads.counter import CounterWorkload
 from ourodb.sim.workloads.deletion import DeletionWorkload
 from ourodb.sim.workloads.monotonic import MonotonicWorkload
 from ourodb.sim.workloads.register import RegisterWorkload
+from ourodb.sim.workloads.schema import SchemaWorkload
 from ourodb.sim.workloads.set import SetWorkload
 from ourodb.sim.workloads.stage import Stage, Workload
+from ourodb.sim.workloads.table import TableWorkload
 
 WORKLOADS: Final[dict[str, Callable[[Stage], Workload]]] = {
     "set": SetWorkload,
@@ -25,5 +28,8 @@ WORKLOADS: Final[dict[str, Callable[[Stage], Workload]]] = {
     "counter": CounterWorkload,
     "deletion": DeletionWorkload,
     "batch": BatchWorkload,
+    "append": AppendWorkload,
+    "table": TableWorkload,
+    "schema": SchemaWorkload,
 }
 """By name."""

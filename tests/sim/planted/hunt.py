@@ -1,0 +1,87 @@
+"""The hunt for a mistake that was planted in production code.
+
+A mistake is a function that patches the code of nodes. ``hunt`` runs one seed after the other with it until one finds
+it, and asks for two things more: that it was found for the right reason, and that the same run is clean without it.
+Where a run needs circumstances of its own (small chunks, a short patience), these are patched in both.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+
+from ourodb.sim.machine import Build
+from ourodb.sim.ouro import build_node, inspect
+from ourodb.sim.run import Inspect, Plan, Verdict, run
+from ourodb.sim.workloads import WORKLOADS
+from ourodb.sim.workloads.stage import Workload
+
+IS_FULL: Final = bool(os.environ.get("OURO_FULL"))
+
+SEEDS: Final = 20
+"""Tried in a usual run of the tests. Each test is made so that nearly every seed finds its mistake."""
+SEEDS_FULL: Final = 200
+"""Within so many the simulator has to find any mistake."""
+
+SHORT: Final[dict[str, Any]] = {"seconds": 4, "quiet_seconds": 2, "clients": 4, "success_percent_min": 0}
+"""A run of the usual kind here. It isn't asked how many operations succeed: faults may be as dense as they like."""
+
+rarely_found = pytest.mark.skipif(not IS_FULL, reason="takes many seeds to be found; OURO_FULL=1 runs it")
+
+Mistake = Callable[[pytest.MonkeyPatch], None]
+"""Patches it in."""
+
+
+def hunt(
+    mistake: Mistake,
+    telling: str,
+    workload: str | type[Workload],
+    faults: tuple[str, ...] = (),
+    *,
+    look: Inspect = inspect,
+    build: Build = build_node,
+    circumstances: Mistake | None = None,
+    **plan: Any,
+) -> int:
+    """The first seed that finds the mistake.
+
+    Args:
+        telling: some problem of that run says so, or it was found for a wrong reason.
+        workload: its name, or the class of one that is only for this.
+        look: at the healed cluster.
+        circumstances: patches them in, for the run with the mistake and for the one without.
+        plan: what else ``Plan`` takes.
+    """
+    for seed in range(SEEDS_FULL if IS_FULL else SEEDS):
+        options: dict[str, Any] = {**SHORT, **plan}
+        name = workload if isinstance(workload, str) else workload.name
+        planned = Plan(seed, name, faults=faults, **options)
+        with pytest.MonkeyPatch.context() as patch:
+            _prepare(patch, workload, circumstances)
+            mistake(patch)
+            wrong = run(planned, build, look)
+        if wrong.is_ok:
+            continue
+        assert any(telling in problem for problem in wrong.problems), f"wrong reason: {_shown(wrong)}"
+        with pytest.MonkeyPatch.context() as patch:
+            _prepare(patch, workload, circumstances)
+            right = run(planned, build, look)
+        assert right.is_ok, f"not clean without the mistake: {_shown(right)}"
+        return seed
+    pytest.fail("the mistake wasn't found")
+
+
+def _prepare(
+    patch: pytest.MonkeyPatch, workload: str | type[Workload], circumstances: Mistake | None
+) -> None:
+    if not isinstance(workload, str):
+        patch.setitem(WORKLOADS, workload.name, workload)
+    if circumstances is not None:
+        circumstances(patch)
+
+
+def _shown(verdict: Verdict) -> str:
+    return "\n".join([*verdict.problems[:10], verdict.line()])

@@ -1,0 +1,89 @@
+"""Mistakes planted in lightweight transactions, which the simulator has to find.
+
+If this fails, it is blind to statements that were acknowledged and are lost, or applied on what nobody should have
+seen, and a clean run of registers says less than it seems to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.sim.planted.hunt import hunt
+
+from ourodb.replication.paxos import proposer
+from ourodb.replication.paxos.acceptor import Acceptor, Answer
+from ourodb.replication.paxos.ballots import Prepare
+from ourodb.replication.paxos.proposer import Proposer
+from ourodb.storage.row import Wait
+
+
+def quorum_off_by_one(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proposer, "quorum", lambda electorate: max(1, electorate // 2))
+
+
+def test_a_quorum_of_paxos_that_is_one_too_small() -> None:
+    hunt(quorum_off_by_one, "isn't linearizable", "register")
+
+
+class _Forgetful:
+    """A store that takes no promises."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def apply(self, writes: Any) -> None:
+        """Nothing of it is kept."""
+
+
+def promise_not_kept(patch: pytest.MonkeyPatch) -> None:
+    prepare = Acceptor.prepare
+
+    def forgets(self: Acceptor, request: Prepare, answer: Answer) -> None:
+        store = self._store
+        self._store = _Forgetful(store)
+        try:
+            prepare(self, request, answer)
+        finally:
+            self._store = store
+
+    patch.setattr(Acceptor, "prepare", forgets)
+
+
+def test_a_ballot_that_is_promised_and_not_kept() -> None:
+    hunt(promise_not_kept, "isn't linearizable", "register")
+
+
+def ballot_not_persisted(patch: pytest.MonkeyPatch) -> None:
+    """Promises, acceptances and commits wait for a sync only where all writes do."""
+
+    def run(
+        self: Acceptor, step: Callable[[], Wait | None], reply: Callable[[], bytes], answer: Answer
+    ) -> None:
+        self._writes.run(step, lambda error: answer(reply() if error is None else error))
+
+    patch.setattr(Acceptor, "_run", run)
+
+
+def test_a_ballot_that_is_answered_for_before_it_is_on_disk() -> None:
+    hunt(ballot_not_persisted, "isn't linearizable", "register", ("blackout",), sync_period_ms=1_000)
+
+
+def in_doubt_not_finished(patch: pytest.MonkeyPatch) -> None:
+    """Whoever prepares and finds a proposal that was accepted but not committed goes on as if there were none."""
+    promised = Proposer._promised
+
+    def overlooks(self: Proposer) -> None:
+        for promise in self._promises.values():
+            promise.accepted = promise.committed
+        promised(self)
+
+    patch.setattr(Proposer, "_promised", overlooks)
+
+
+def test_a_commit_that_is_lost_between_propose_and_commit() -> None:
+    hunt(in_doubt_not_finished, "isn't linearizable", "register")

@@ -1,0 +1,220 @@
+"""Mistakes planted in writes, reads, repairs, hints and counters, which the simulator has to find.
+
+If this fails, it is blind to writes that were acknowledged and are lost, to reads that go back in time, or to replicas
+that stay apart, and a clean run of sets, versions and counters says less than it seems to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.sim.planted.circumstances import on_slow_disks, with_stalling_stores
+from tests.sim.planted.convergence import UnreadSetWorkload, look_before_reading
+from tests.sim.planted.hunt import hunt
+
+from ourodb.errors import OuroError, RequestError, WriteTimeout
+from ourodb.ports import Link, NodeId
+from ourodb.replication import routes
+from ourodb.replication.coordinator import fetch
+from ourodb.replication.coordinator.write import WriteContext
+from ourodb.replication.counters import _Led
+from ourodb.replication.hints import _Delivery
+from ourodb.replication.replica import reads
+from ourodb.replication.replica.replica import Replica, decode_mutations, encode_mutations
+from ourodb.replication.replica.writes import Done, Step, Writes, as_request_error
+from ourodb.replication.routes import Route
+from ourodb.storage import chunk
+from ourodb.storage.mutation import Mutation
+from ourodb.storage.record import LIVE, Row, decode_row, encode_row, greatest_timestamp
+
+# --- Writes ----------------------------------------------------------------------------------------------------
+
+
+def acknowledge_before_fsync(patch: pytest.MonkeyPatch) -> None:
+    def settle(self: Writes) -> None:
+        waiting = self._unsettled + self._unsynced
+        self._unsettled, self._unsynced = [], []
+        try:
+            self._store.settle()
+        except OuroError as error:
+            for done in waiting:
+                done(as_request_error(error))
+            return
+        for done in waiting:
+            done(None)
+        if waiting:
+            self._store.sync(lambda error: None)
+
+    patch.setattr(Writes, "settle", settle)
+
+
+@pytest.mark.parametrize(
+    ("workload", "telling"),
+    [
+        ("set", "an acknowledged element"),
+        ("register", "isn't linearizable"),
+        ("counter", "ended at"),
+        ("monotonic", "went back in time"),
+    ],
+)
+def test_acknowledging_before_the_fsync(workload: str, telling: str) -> None:
+    """Ballots, increments and rows that were acknowledged are gone after a blackout."""
+    hunt(acknowledge_before_fsync, telling, workload, ("blackout",), build=on_slow_disks)
+
+
+def quorum_off_by_one(patch: pytest.MonkeyPatch) -> None:
+    required = routes.required
+    patch.setattr(routes, "required", lambda *arguments: max(1, required(*arguments) - 1))
+
+
+@pytest.mark.parametrize(
+    ("workload", "telling"), [("set", "an acknowledged element"), ("monotonic", "went back in time")]
+)
+def test_a_quorum_that_is_one_too_small(workload: str, telling: str) -> None:
+    hunt(quorum_off_by_one, telling, workload, ("partition",))
+
+
+# --- Reads -----------------------------------------------------------------------------------------------------
+
+
+def read_repair_skipped(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(fetch, "lacking", lambda *arguments: None)
+
+
+def test_a_read_repair_that_is_skipped() -> None:
+    hunt(
+        read_repair_skipped, "went back in time", "monotonic", ("stall",), circumstances=with_stalling_stores
+    )
+
+
+def repair_writes_the_older_value(patch: pytest.MonkeyPatch) -> None:
+    def older(stored: bytes, incoming: bytes) -> bytes:
+        return min(stored, incoming, key=greatest_timestamp)
+
+    patch.setattr(chunk, "merge", older)
+
+
+def test_a_repair_that_writes_the_older_value() -> None:
+    hunt(repair_writes_the_older_value, "went back in time", "monotonic", ("flap",))
+
+
+def digest_over_keys_alone(patch: pytest.MonkeyPatch) -> None:
+    digest = reads.digest
+
+    def without_cells(partitions: Sequence[Mutation], *others: Any) -> bytes:
+        return digest([_bare(partition) for partition in partitions], *others)
+
+    patch.setattr(reads, "digest", without_cells)
+
+
+def _bare(partition: Mutation) -> Mutation:
+    row = encode_row(Row(marker=(0, LIVE, 0, 0)))
+    writes = [(suffix, row) for suffix, _ in partition.writes]
+    return Mutation(partition.incarnation, partition.position, writes)
+
+
+def test_a_digest_over_the_wrong_columns() -> None:
+    hunt(digest_over_keys_alone, "went back in time", "monotonic", ("flap",))
+
+
+# --- Hints -----------------------------------------------------------------------------------------------------
+
+
+def hint_with_a_new_timestamp(patch: pytest.MonkeyPatch) -> None:
+    on_hints = Replica.on_hints
+
+    def restamped(self: Replica, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        now_us = self._clock.wall_us()
+        mutations = decode_mutations(body)
+        for mutation in mutations:
+            mutation.writes = [(suffix, _stamped(record, now_us)) for suffix, record in mutation.writes]
+        on_hints(self, link, node, request, epoch, encode_mutations(mutations))
+
+    patch.setattr(Replica, "on_hints", restamped)
+
+
+def _stamped(record: bytes, timestamp: int) -> bytes:
+    row = decode_row(record)
+    if row.marker is not None:
+        row.marker = (timestamp, *row.marker[1:])
+    row.cells = {column: (timestamp, *cell[1:]) for column, cell in row.cells.items()}
+    return encode_row(row)
+
+
+def test_a_hint_that_is_applied_with_a_new_timestamp() -> None:
+    hunt(hint_with_a_new_timestamp, "went back in time", "monotonic", ("pause",), quiet_seconds=6)
+
+
+def hint_to_the_wrong_owner(patch: pytest.MonkeyPatch) -> None:
+    go_on = _Delivery.go_on
+
+    def astray(self: _Delivery) -> None:
+        peers = self._hints.peers
+        links = peers.links
+        others = [link for node, link in links.items() if node != self.node and peers.up.get(node)]
+        peers.links = {**links, self.node: others[0]} if others else links
+        try:
+            go_on(self)
+        finally:
+            peers.links = links
+
+    patch.setattr(_Delivery, "go_on", astray)
+
+
+def test_a_hint_that_is_replayed_to_the_wrong_owner() -> None:
+    hunt(
+        hint_to_the_wrong_owner,
+        "replicas differ",
+        UnreadSetWorkload,
+        ("restart",),
+        look=look_before_reading,
+        quiet_seconds=6,
+    )
+
+
+# --- Counters --------------------------------------------------------------------------------------------------
+
+
+def shard_not_synced(patch: pytest.MonkeyPatch) -> None:
+    """The leader answers for its shard as soon as the store has it."""
+
+    def run_once(self: Writes, step: Step, done: Done, unknown: RequestError) -> None:
+        self.run(step, done)
+
+    patch.setattr(Writes, "run_once", run_once)
+
+
+def test_a_counters_shard_that_is_not_synced() -> None:
+    hunt(shard_not_synced, "ended at", "counter", ("blackout",), sync_period_ms=1_000)
+
+
+def counter_retried_inside(patch: pytest.MonkeyPatch) -> None:
+    """An increment whose leader isn't heard of in time, or any more, is given to another one."""
+    begin, start = _Led.__init__, _Led.start
+    others: dict[_Led, list[tuple[NodeId, Link]]] = {}
+    bodies: dict[_Led, bytes] = {}
+
+    def remember_others(self: _Led, context: WriteContext, route: Route, level: int, done: Done) -> None:
+        begin(self, context, route, level, done)
+        others[self] = list(route.remote[1:])
+
+    def remember_body(self: _Led, body: bytes) -> None:
+        bodies[self] = body
+        start(self, body)
+
+    def try_another(self: _Led) -> None:
+        if others[self]:
+            self._leader, self._link = others[self].pop(0)
+            start(self, bodies[self])
+        else:
+            self._done(WriteTimeout(self._level, 0, self._required, "COUNTER"))
+
+    patch.setattr(_Led, "__init__", remember_others)
+    patch.setattr(_Led, "start", remember_body)
+    patch.setattr(_Led, "on_expired", try_another)
+
+
+def test_a_counter_that_is_retried_inside() -> None:
+    hunt(counter_retried_inside, "ended at", "counter", ("pause",), nodes=5, clients=8, gap_ms_max=200)
