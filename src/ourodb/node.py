@@ -29,7 +29,7 @@ from ourodb.cluster.gossip.gossip import Gossip
 from ourodb.cluster.gossip.gossip import Output as GossipOutput
 from ourodb.cluster.gossip.skew import Skews
 from ourodb.cluster.gossip.state import COPYING
-from ourodb.cluster.identity import load_identity, mark_clean_stop
+from ourodb.cluster.identity import load_identity, mark_clean_stop, renew_counter_incarnation
 from ourodb.cluster.metadata.commands import Leave, NewMember, NodeCopied, RemoveMember, UpdateMember
 from ourodb.cluster.metadata.metadata import VERBS as METADATA_VERBS
 from ourodb.cluster.metadata.metadata import Metadata
@@ -400,7 +400,15 @@ class Node:
         )
         self.stream_source = StreamSource(lambda: self.view, self.rows, store, self.acceptor, peers, clock)
         self.copying = Copying(
-            self.rows, store, self.writes, self.acceptor, peers, clock, scheduler, self._tell_copied
+            self.rows,
+            store,
+            self.writes,
+            self.acceptor,
+            peers,
+            clock,
+            scheduler,
+            lambda: shards.renew(renew_counter_incarnation(store)),
+            self._tell_copied,
         )
         self.cleaning = Cleaning(self.rows, store, self.acceptor, peers, scheduler)
         shards = Shards(self.rows, clock, self.identity.host_id.bytes, self.identity.counter_incarnation)

@@ -1,4 +1,4 @@
-"""``ouro decommission`` and ``ouro remove``: a node gives its rows to others, or is gone for good; with a progress bar."""
+"""``ouro decommission`` and ``ouro remove``: a node gives its rows to others, or is gone for good; with a bar."""
 
 from __future__ import annotations
 

@@ -7,7 +7,9 @@ replicas, and answers when as many have it as the consistency level asks for. Wh
 leader doesn't know whether its disk has the increment, the client is told that nobody knows: never OVERLOADED, which
 drivers take for leave to repeat it, unless certainly nothing was done.
 
-A node leads only partitions that it is a replica of: its shard must be where reads find it.
+A node leads only partitions that it is a replica of, and has wholly: its shard must be where reads find it, and it must
+know the last value that it gave that shard. So a node that gains ranges begins new shards: what it led of them in an
+earlier time may be known to others better than to whom it copies them from.
 
 Source: ``storage.counter``; Cassandra's ``CounterMutation``, CASSANDRA-6504.
 """
@@ -60,6 +62,10 @@ class Shards:
         self._rows = rows
         self._clock = clock
         self._node = node
+        self._incarnation = incarnation
+
+    def renew(self, incarnation: int) -> None:
+        """Add to new shards from now on."""
         self._incarnation = incarnation
 
     def add(
@@ -203,7 +209,7 @@ class Counters:
         done: Done,
     ) -> None:
         """Increments of one partition of one table."""
-        if route.local:
+        if route.reads_here:
             self._lead(deltas, route, level, timestamp, now_s, done)
             return
         body = _encode(
@@ -276,7 +282,7 @@ class Counters:
         now_s = self._context.clock.wall_us() // MICROS
         try:
             route = self._find_route(increments.keyspace, increments.position)
-            if not route.local:
+            if not route.reads_here:
                 done(OuroError("the leader of a counter must be one of its replicas"))
                 return
             self._lead(deltas, route, increments.level, increments.timestamp, now_s, done)
@@ -295,7 +301,8 @@ class _Led:
         self._level = level
         self._done = done
         self._required = route.write_need(level).required
-        self._leader, self._link = route.remote[0]
+        holding = route.replicas.nodes
+        self._leader, self._link = next(remote for remote in route.remote if remote[0] in holding)
 
     def start(self, body: bytes) -> None:
         peers = self._context.peers

@@ -87,6 +87,7 @@ class Route:
         other: the one that writes go to besides; None as a rule.
         keyspace: whose.
         local: this node is in one of them.
+        reads_here: this node is in the one that reads go to: it has all there is.
         alone: this node is all of them.
         remote: live replicas of both other than this node with their links, nearest first.
         down: replicas of both that the failure detector takes for down.
@@ -103,6 +104,7 @@ class Route:
         "keyspace",
         "local",
         "other",
+        "reads_here",
         "remote",
         "replicas",
     )
@@ -119,6 +121,7 @@ class Route:
             nodes = (*nodes, *(node for node in other.nodes if node not in nodes))
             self.data_centers |= {node: name for name, held in other.by_dc.items() for node in held}
         self.local = me in nodes
+        self.reads_here = me in replicas.nodes
         self.alone = nodes == (me,)
         up, links = peers.up, peers.links
         live = [node for node in nodes if node != me and up.get(node) and node in links]

@@ -146,8 +146,13 @@ class Copying:
         peers: Peers,
         clock: Clock,
         scheduler: Scheduler,
+        begun: Callable[[], None],
         copied: Copied,
     ) -> None:
+        """
+        Args:
+            begun: told when this node begins to gain ranges, before any of them is written to.
+        """
         self.progress = Progress()
         self._rows = rows
         self._store = store
@@ -156,6 +161,7 @@ class Copying:
         self._peers = peers
         self._clock = clock
         self._scheduler = scheduler
+        self._begun = begun
         self._copied = copied
         self._session: _Session | None = None
 
@@ -197,6 +203,7 @@ class Copying:
         mark = MARK + move.to_bytes(8, "big")
         if next(self._store.scan(METADATA, mark, mark + b"\x00"), None) is not None:
             return
+        self._begun()
         for task in tasks:
             drop_range(self._rows, self._store, self._acceptor, task.table, task.moved.start, task.moved.end)
         stale = [(METADATA, key, None) for key, _ in self._store.scan(METADATA, MARK, MARK + b"\xff" * 9)]
