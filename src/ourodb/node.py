@@ -81,6 +81,7 @@ class Node:
         config, ports, identity: what it is made of.
         metadata: the replicated log of schema and members.
         is_member: it belongs to a cluster, and can serve.
+        requests_in: reads and writes of others for this node's rows, and the like, counted.
         on_member: called once, when it does.
         on_refused: called with the reason when the cluster doesn't take it.
         on_cluster_known: called with the cluster's id as soon as it is known, for handshakes.
@@ -128,6 +129,7 @@ class Node:
         self._handlers: dict[int, Handler] = {}
         self._rounds: Timer | None = None
         self._stopped = False
+        self.requests_in = 0
 
     def start(self) -> None:
         """Take up where the node was, found a cluster, or join one; ``on_member`` follows at once, or later.
@@ -242,6 +244,7 @@ class Node:
         handler = self._handlers.get(verb)
         if handler is not None:
             if node:
+                self.requests_in += 1
                 try:
                     handler(link, node, request, epoch, body)
                 except UNREADABLE as error:
