@@ -387,6 +387,7 @@ class Daemon:
             "ouro_epoch": ("Entries of the metadata log that are applied.", "gauge", node.view.epoch),
             "ouro_peer_requests": ("Operations that wait for peers.", "gauge", node.peers.in_flight),
             "ouro_peer_timeouts": ("Operations whose time was up.", "counter", node.peers.expired),
+            "ouro_peer_requests_in": ("Requests of peers about rows.", "counter", node.requests_in),
             "ouro_peer_messages_in": ("Messages of peers.", "counter", transport.messages_in),
             "ouro_peer_messages_out": ("Messages to peers.", "counter", transport.messages_out),
             "ouro_peer_messages_shed": (

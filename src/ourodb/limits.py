@@ -699,6 +699,9 @@ MOVE_GATHER_MS: Final = 1_000
 MOVE_DRAIN_MS: Final = 2_500
 """So long after all live nodes know of a stage the requests from before it are over."""
 
+MOVE_HINTS_MS: Final = 30_000
+"""So long at most a node that leaves is kept for the sake of hints that it hasn't delivered."""
+
 MOVE_DOWN_MS: Final = 30_000
 """A move is undone when a node that gains ranges was down for so long while it copied."""
 

@@ -86,6 +86,7 @@ class Node:
         config, ports, identity: what it is made of.
         metadata: the replicated log of schema and members.
         is_member: it belongs to a cluster, and can serve.
+        requests_in: reads and writes of others for this node's rows, and the like, counted.
         on_member: called once, when it does.
         on_refused: called with the reason when the cluster doesn't take it.
         on_cluster_known: called with the cluster's id as soon as it is known, for handshakes.
@@ -133,6 +134,7 @@ class Node:
         self._handlers: dict[int, Handler] = {}
         self._rounds: Timer | None = None
         self._stopped = False
+        self.requests_in = 0
 
     def start(self) -> None:
         """Take up where the node was, found a cluster, or join one; ``on_member`` follows at once, or later.
@@ -150,6 +152,7 @@ class Node:
             rack=config.rack,
             host=config.host_id,
             token_count=config.num_tokens,
+            replaces=config.replace,
         )
         view = self.metadata.recover()
         if self.metadata.is_removed:
@@ -247,6 +250,7 @@ class Node:
         handler = self._handlers.get(verb)
         if handler is not None:
             if node:
+                self.requests_in += 1
                 try:
                     handler(link, node, request, epoch, body)
                 except UNREADABLE as error:
@@ -464,7 +468,7 @@ class Node:
         self.upkeep = Upkeep(self._purge, lambda: self.check_disk(), scheduler, clock)
         self.upkeep.start()
         self.gossip = Gossip(me.id, self.generation, peers.now_ms(), random, round_ms=config.gossip_ms)
-        self.metadata.follow_epochs(self._applied_epoch)
+        self.metadata.follow_moves(self._applied_epoch, self._hints_of)
         self.is_member = True
         self._follow_members(view)
         self._follow_moves(view)
@@ -548,6 +552,12 @@ class Node:
     def _applied_epoch(self, node: NodeId) -> int:
         state = None if self.gossip is None else self.gossip.states.get(node)
         return 0 if state is None else state.epoch
+
+    def _hints_of(self, node: NodeId) -> int:
+        if node == self.peers.me:
+            return self.hints.total
+        state = None if self.gossip is None else self.gossip.states.get(node)
+        return 0 if state is None else state.hints
 
     def _tell_copied(self, move: int) -> None:
         def done(outcome: object) -> None:

@@ -23,6 +23,7 @@ from ourodb.sim.network import CLIENTS, LAN, RACK, WAN, Impairment, Latency
 from ourodb.sim.ouro import build_node, inspect
 from ourodb.sim.run import Plan, SimStage, run
 from ourodb.sim.tasks import MS, S, Task
+from ourodb.sim.workloads.counter import CounterWorkload
 from ourodb.sim.workloads.set import SetWorkload
 from ourodb.sim.world import World
 from ourodb.storage.families import DATA as DATA_FAMILY
@@ -393,6 +394,29 @@ def _insert_at_all(stage: SimStage):  # type: ignore[no-untyped-def]
             is_prepared=False,
         )
     )
+
+
+def test_increments_go_to_another_leader_while_the_first_is_not_yet_known_to_be_down() -> None:
+    """A link that was lost takes nothing any more; the failure detector needs some seconds more."""
+    world = World(6)
+    world.start(world.add_machines(5, build_node))
+    stage = SimStage(world)
+    workload = CounterWorkload(stage)
+    world.carry_out(workload.set_up(), 60)
+    for index in range(4):
+        world.spawn(workload.run_client(index))
+    world.run_for(1)
+    world.machines[4].lose_power()
+    # Until links are given up, what was sent to it is in doubt.
+    world.run_for(1.25 * PEER_UNACKNOWLEDGED_MS_MAX / 1000)
+    begin_ns = world.loop.now_ns
+    nodes = [machine.program.node for machine in world.machines[:4]]
+    assert any(list(node.peers.up.values()).count(False) == 0 for node in nodes)
+    world.run_for(1)
+    after = [operation for operation in stage.history if operation.invoked_ns > begin_ns]
+    refused = [operation for operation in after if "Overloaded" in operation.error]
+    assert len(after) > 100
+    assert not refused, str(refused[0])
 
 
 @pytest.mark.parametrize("kind", ["slow", "loss", "clog", "dc", "clients", "restart", "new-disk", "stranger"])

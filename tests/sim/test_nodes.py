@@ -64,13 +64,18 @@ def test_periodic_durability_loses_plain_writes_in_a_blackout_and_nothing_else(
     workload: str, is_kept: bool
 ) -> None:
     """As it promises: conditional writes and counters are synced before they are acknowledged all the same."""
-    plan = Plan(
-        1, workload, seconds=8, quiet_seconds=4, clients=3, faults=("blackout",), sync_period_ms=1_000
-    )
-    verdict = run(plan, build_node, inspect)
-    assert verdict.is_ok == is_kept, "\n".join([*verdict.problems, verdict.line()])
+    problems = []
+    # Sometimes the logs are whole up to the end by luck.
+    for seed in range(1) if is_kept else range(10):
+        plan = Plan(
+            seed, workload, seconds=8, quiet_seconds=4, clients=3, faults=("blackout",), sync_period_ms=1_000
+        )
+        problems = run(plan, build_node, inspect).problems
+        if problems:
+            break
+    assert bool(problems) != is_kept, "\n".join(problems)
     if not is_kept:
-        assert "an acknowledged element" in verdict.problems[0]
+        assert "an acknowledged element" in problems[0]
 
 
 def test_two_data_centres_without_faults() -> None:

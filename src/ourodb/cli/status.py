@@ -14,7 +14,7 @@ from rich.text import Text
 from ourodb.cli.admin import ask
 from ourodb.cli.console import console, known, plain_table, size
 
-MOVEMENTS: Final = {"join": "joining", "leave": "leaving", "remove": "removed"}
+MOVEMENTS: Final = {"join": "joining", "leave": "leaving", "remove": "removed", "replace": "replaced"}
 
 LESS_NEEDED: Final = ("host", "tokens", "rack", "metadata", "epoch", "load", "data centre")
 """Columns that a narrow terminal does without, in this order."""
@@ -59,7 +59,9 @@ def rendered(report: Mapping[str, Any], width: int) -> RenderableType:
 
 def told(move: Mapping[str, Any]) -> str:
     """A move in one line: who, and how far."""
-    what = {"join": "joining", "leave": "leaving", "remove": "being removed"}[move["kind"]]
+    what = {"join": "joining", "leave": "leaving", "remove": "being removed", "replace": "being replaced"}[
+        move["kind"]
+    ]
     nodes = ", ".join(map(str, move["nodes"]))
     copying = move["copying"].values()
     done, ranges = (sum(one[name] for one in copying) for name in ("ranges_done", "ranges"))

@@ -291,9 +291,12 @@ class Counters:
 
 
 class _Led:
-    """Increments that another node leads, and the wait for its answer."""
+    """Increments that another node leads, and the wait for its answer.
 
-    __slots__ = ("_context", "_done", "_leader", "_level", "_link", "_required", "started_ms")
+    The nearest replica leads to which they can be sent. One whose link takes nothing hasn't got them, so the next may.
+    """
+
+    __slots__ = ("_context", "_done", "_leader", "_level", "_replicas", "_required", "started_ms")
 
     def __init__(self, context: WriteContext, route: Route, level: int, done: Done) -> None:
         self.started_ms = 0
@@ -302,14 +305,19 @@ class _Led:
         self._done = done
         self._required = route.write_need(level).required
         holding = route.replicas.nodes
-        self._leader, self._link = next(remote for remote in route.remote if remote[0] in holding)
+        self._replicas = tuple(remote for remote in route.remote if remote[0] in holding)
+        self._leader = self._replicas[0][0]
 
     def start(self, body: bytes) -> None:
         peers = self._context.peers
         request = peers.begin(RequestClass.COUNTER, self)
-        if not self._link.send(DATA, peers.message(Verb.COUNTER, body, request)):
-            peers.end(request)
-            peers.later(lambda: self._done(Overloaded("the leader of a counter can't be reached")))
+        message = peers.message(Verb.COUNTER, body, request)
+        for leader, link in self._replicas:
+            if link.send(DATA, message):
+                self._leader = leader
+                return
+        peers.end(request)
+        peers.later(lambda: self._done(Overloaded("the leader of a counter can't be reached")))
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
         if not flags & FAILED:

@@ -108,7 +108,7 @@ def _sweep(
 def _shrunk(verdict: Verdict) -> Verdict:
     """The smallest run that fails alike, with its story."""
     with Bar("shrinking", TRIES_MAX, console(sys.stderr)) as bar:
-        smallest = shrink(verdict, judged, on_try=bar.on_verdict)
+        smallest = shrink(verdict, judged, tries_max=TRIES_MAX, on_try=bar.on_verdict)
     return judged(replace(smallest.plan, story=True))
 
 

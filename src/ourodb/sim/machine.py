@@ -15,7 +15,7 @@ A new process finds the disk and the clock as they are; all else begins anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ourodb.errors import OuroError
@@ -23,7 +23,7 @@ from ourodb.ports import Address, Ports
 from ourodb.sim.clock import SimClock
 from ourodb.sim.disk import Disk
 from ourodb.sim.process import Process, Program
-from ourodb.sim.tasks import S
+from ourodb.sim.tasks import Promise, S
 from ourodb.sim.trace import Kind
 
 if TYPE_CHECKING:
@@ -35,14 +35,23 @@ Build = Callable[["Machine", Ports], Program]
 """Makes the program of a new process; it isn't started yet."""
 
 
+class InvariantBroken(Exception):
+    """Something doesn't hold that must hold after every step: what, on which node, and what was found instead."""
+
+
 class Witness(Protocol):
     """Looks at programs from outside, and changes nothing."""
 
     def after_step(self, index: int) -> None:
         """The process on the machine with this index has taken a step: handled one thing, or settled.
 
-        It raises when something is wrong; the run ends there.
+        Raises:
+            InvariantBroken: something is wrong; the run ends there.
         """
+        ...
+
+    def on_healed(self) -> Generator[Promise[Any], Any, list[str]]:
+        """All is healed, quiet time has passed, and nobody has read anything since; gives what is wrong."""
         ...
 
 

@@ -3,7 +3,8 @@
 The first machine founds the cluster, the others join it through any that is there. What ``daemon`` adds to a node in
 production is left out: sockets, RocksDB, signals, the admin API.
 
-``inspect`` looks at a healed cluster from inside, with the nodes' own code: views must agree, and replicas be equal.
+After each step of each node the invariants are looked at. ``converge`` and ``inspect`` look at a healed cluster from
+inside, with the nodes' own code: hints must be delivered, replicas be equal, and views agree.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ from ourodb.sim.tasks import S
 from ourodb.sim.workloads.stage import KEYSPACE, Script, Stage, read_all
 from ourodb.sim.world import World
 from ourodb.storage.chunk import digest, read_range
+from ourodb.storage.meaning import dropped_from
 
 CLUSTER_NAME: Final = "simulated"
 SECRET: Final = b"of the simulated cluster"
 EVERYTHING: Final = 1 << 40
 """Rows, bytes or keys: no bound."""
+CONVERGENCE_SECONDS_MAX: Final = 60
+"""On a healed cluster hints are delivered by then."""
 
 
 class Refused(Exception):
@@ -108,7 +112,7 @@ def build_node(machine: Machine, ports: Ports) -> Program:
     """Makes the program of a machine, and has the invariants looked at after each of its steps."""
     program = OuroProgram(machine, ports)
     machine.admits = admits
-    invariants_of(machine.world).begin(machine.index, machine.name, program.node)
+    invariants_of(machine.world).begin(machine, program.node)
     return program
 
 
@@ -130,7 +134,7 @@ def invariants_of(world: World) -> Invariants:
     """What all nodes of a world have shown; one for all machines."""
     first = world.machines[0]
     if first.witness is None:
-        invariants = Invariants()
+        invariants = Invariants(lambda: converge(world))
         for machine in world.machines:
             machine.witness = invariants
     assert isinstance(first.witness, Invariants)
@@ -143,18 +147,54 @@ def inspect(world: World, stage: Stage) -> Script[list[str]]:
     Nodes that don't agree on what the cluster is; replicas that differ after everything was read at ALL.
     """
     problems = disagreements(world)
-    stale = [
-        problem for table in tables(world) for problem in check_convergence(copies(world, table), "partition")
-    ]
-    world.tell("world", f"before everything is read at ALL: {'; '.join(stale) or 'all replicas are equal'}")
     for table in tables(world):
         yield from read_all(
             stage, f"SELECT * FROM {table.keyspace}.{table.name}", consistency=Consistency.ALL
         )
     yield stage.sleep(1)
-    for table in tables(world):
-        problems += check_convergence(copies(world, table), f"{table.name}, partition")
-    return problems
+    return problems + differences(world)
+
+
+def converge(world: World) -> Script[list[str]]:
+    """What is wrong with a healed cluster from which nobody has read: hints must be delivered, and replicas be equal.
+
+    When may they not? A write is on each replica, or in a hint for it: so once all hints are delivered replicas are
+    equal, without anything being read. Only a process that dies, or a store that refuses writes, may take with it what
+    no replica was sent and no hint says. In a run in which that has happened they only have to be equal after
+    everything was read at ALL, and here it is told how much wasn't.
+    """
+    for _ in range(CONVERGENCE_SECONDS_MAX):
+        hints = {me: node.hints.total for me, node in nodes(world).items() if node.hints.total}
+        if not hints:
+            differing = differences(world)
+            if not differing or has_lost_writes(world):
+                shown = "; ".join(differing) or "all replicas are equal"
+                world.tell("world", f"before anything is read at ALL: {shown}")
+                return []
+        yield world.sleep(1)
+    if hints:
+        return [
+            f"node {me} still keeps {count} hints, {CONVERGENCE_SECONDS_MAX} s after all was healed"
+            for me, count in hints.items()
+        ]
+    return [f"nothing is read, all hints are delivered: {problem}" for problem in differing]
+
+
+def has_lost_writes(world: World) -> bool:
+    """Whether a process has died, or a store refused writes, so that a replica may lack something without a hint."""
+    witness = world.machines[0].witness
+    if not isinstance(witness, Invariants) or witness.has_seen_refusals:
+        return True
+    return any(machine.deaths for machine in world.machines)
+
+
+def differences(world: World) -> list[str]:
+    """Partitions in which replicas differ."""
+    return [
+        problem
+        for table in tables(world)
+        for problem in check_convergence(copies(world, table), f"{table.name}, partition")
+    ]
 
 
 def nodes(world: World) -> dict[NodeId, Node]:
@@ -185,18 +225,20 @@ def disagreements(world: World) -> list[str]:
 def copies(world: World, table: Table) -> dict[str, dict[bytes, bytes]]:
     """What each node's copies of the partitions that it is a replica of mean, by position.
 
-    A partition that a replica doesn't have means the same as one without rows.
+    A partition that a replica doesn't have means the same as one without rows; values of columns that were dropped mean
+    nothing, as for the replicas themselves.
     """
     now_s = world.loop.now_ns // S + EPOCH_US // 1_000_000
     found: dict[NodeId, dict[bytes, bytes]] = {}
-    empty = digest([], None, now_s, table.options.gc_grace_seconds)
+    gc_grace_s = table.options.gc_grace_seconds
+    empty = digest([], None, now_s, gc_grace_s)
     everybody = nodes(world)
     for me, node in everybody.items():
-        chunk = read_range(
-            node.rows.of(table), b"", None, rows_max=EVERYTHING, bytes_max=EVERYTHING, keys_max=EVERYTHING
-        )
+        rows = node.rows.of(table)
+        dropped = dropped_from(rows.keys)
+        chunk = read_range(rows, b"", None, rows_max=EVERYTHING, bytes_max=EVERYTHING, keys_max=EVERYTHING)
         found[me] = {
-            partition.position: digest([partition], None, now_s, table.options.gc_grace_seconds)
+            partition.position: digest([partition], None, now_s, gc_grace_s, dropped)
             for partition in chunk.partitions
         }
     positions = sorted({position for held in found.values() for position in held})

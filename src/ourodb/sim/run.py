@@ -24,7 +24,7 @@ from ourodb.sim.client import CqlClient
 from ourodb.sim.faults import GAP_MS_MAX, Nemesis, Strike
 from ourodb.sim.history import NEVER, History, Operation, Outcome
 from ourodb.sim.logs import captured
-from ourodb.sim.machine import Build
+from ourodb.sim.machine import Build, InvariantBroken
 from ourodb.sim.reach import Reach
 from ourodb.sim.tasks import Promise, S
 from ourodb.sim.trace import WORLD, Kind
@@ -191,12 +191,14 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     nemesis = Nemesis(world, plan.faults, only=plan.strikes, gap_ms_max=plan.gap_ms_max)
     with captured(world) as bugs:
         try:
-            _play(world, plan, stage, workload, nemesis)
+            _play(world, plan, stage, workload, nemesis, verdict.problems)
             verdict.problems += workload.problems()
             if inspect is not None:
                 verdict.problems += world.carry_out(inspect(world, stage), FINISH_SECONDS_MAX)
         except (TimeoutError, NeverDone) as error:
             verdict.problems.append(f"the cluster doesn't get anywhere: {error}")
+        except InvariantBroken as error:
+            verdict.problems.append(f"an invariant is broken: {error}")
         except TooTangled as error:
             verdict.problems.append(f"the history can't be judged: {error}")
         except Exception:
@@ -261,7 +263,9 @@ def _too_poor(verdict: Verdict, history: History, disturbances_ns: Sequence[int]
     return problems
 
 
-def _play(world: World, plan: Plan, stage: SimStage, workload: Workload, nemesis: Nemesis) -> None:
+def _play(
+    world: World, plan: Plan, stage: SimStage, workload: Workload, nemesis: Nemesis, problems: list[str]
+) -> None:
     world.start(world.machines, START_SECONDS_MAX)
     world.tell("world", "all nodes are ready")
     world.carry_out(workload.set_up(), SET_UP_SECONDS_MAX)
@@ -277,4 +281,7 @@ def _play(world: World, plan: Plan, stage: SimStage, workload: Workload, nemesis
     stage.is_over = True
     if not world.run_until(lambda: all(client.is_kept for client in clients), FINISH_SECONDS_MAX):
         raise TimeoutError("clients don't come to an end")
+    witness = world.machines[0].witness
+    if witness is not None:
+        problems += world.carry_out(witness.on_healed(), FINISH_SECONDS_MAX)
     world.carry_out(workload.finish(), FINISH_SECONDS_MAX)

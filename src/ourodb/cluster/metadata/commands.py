@@ -27,6 +27,7 @@ class NewMember(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         token_count: how many tokens the cluster is to choose for it.
         tokens: signed 64-bit; chosen already, instead. Only for the first member.
+        replaces: number of a member that is gone for good, whose tokens it is to get; 0: nobody.
     """
 
     host_id: UUID
@@ -37,6 +38,7 @@ class NewMember(msgspec.Struct, frozen=True, omit_defaults=True):
     host: str
     token_count: int = 16
     tokens: tuple[int, ...] = ()
+    replaces: int = 0
 
 
 class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="command"):

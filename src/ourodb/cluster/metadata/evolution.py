@@ -43,7 +43,7 @@ from ourodb.cluster.metadata.view import ClusterView, by_id
 from ourodb.cluster.raft.messages import Entry, EntryKind, decode_voters
 from ourodb.cluster.ring.allocation import choose_tokens
 from ourodb.cluster.ring.model import Member
-from ourodb.cluster.ring.moves import JOIN, LEAVE, REMOVE, Move, Stage, Wish, ring_after
+from ourodb.cluster.ring.moves import JOIN, LEAVE, REMOVE, REPLACE, Move, Stage, Wish, ring_after
 from ourodb.cluster.ring.placement import Ring
 from ourodb.cluster.ring.strategies import copies
 from ourodb.errors import InvalidRequest, Overloaded, ProtocolError, RequestError, StoreDamaged
@@ -190,6 +190,8 @@ def _add(view: ClusterView, command: AddMember) -> _Step:
             f"a member has between 1 and {limits.TOKENS_PER_NODE_MAX} tokens, not {new.token_count}"
         )
     _check_addresses(view, new.host_id, new.peer, new.native)
+    if new.replaces:
+        return _replace(view, new, NodeId(new.replaces)), ()
     if _moves_at_once(view):
         return _with_member(view, new), ()
     waiting = _with_member(view, new, tokens=())
@@ -237,6 +239,33 @@ def _leave(view: ClusterView, command: Leave) -> _Step:
     if _moves_at_once(view) or not member.tokens:
         return _without_member(view, member), ()
     return _wish_to_go(view, member, LEAVE), ()
+
+
+def _replace(view: ClusterView, new: NewMember, gone: NodeId) -> ClusterView:
+    """
+    Raises:
+        InvalidRequest: there is nobody to replace, or where it was it stood elsewhere.
+    """
+    member = view.members.get(gone)
+    if member is None or not member.tokens:
+        raise InvalidRequest(f"there is no node {gone} to replace; ouro status shows all")
+    if (member.data_center, member.rack) != (new.data_center, new.rack):
+        raise InvalidRequest(
+            f"node {gone} was in rack {member.rack} of {member.data_center}; what replaces it must be there, too, not in"
+            f" {new.rack} of {new.data_center}"
+        )
+    if view.move is not None and gone in view.move.tokens:
+        raise InvalidRequest(f"node {gone} is joining or leaving already; wait until that is over")
+    if any(gone in (wish.node, wish.replaces) for wish in view.wishes):
+        raise InvalidRequest(f"node {gone} is being removed or replaced already")
+    if view.voters == (gone,):
+        raise InvalidRequest(
+            f"node {gone} alone decides on the cluster's metadata; ouro metadata recover lets another one decide"
+        )
+    if _moves_at_once(view):
+        return _with_member(_without_member(view, member), new, tokens=member.tokens)
+    wish = Wish(view.next_node, REPLACE, replaces=gone)
+    return replace(_with_member(view, new, tokens=()), wishes=(*view.wishes, wish))
 
 
 def _moves_at_once(view: ClusterView) -> bool:
@@ -295,6 +324,9 @@ def _begin(view: ClusterView, command: BeginMove) -> _Step:
             chosen = choose_tokens(others, member.data_center, member.rack, member.host, wish.token_count)
             members[wish.node] = replace(member, tokens=tuple(sorted(chosen)))
             tokens[wish.node] = members[wish.node].tokens
+        elif kind == REPLACE:
+            tokens[wish.node] = members[wish.replaces].tokens
+            tokens[wish.replaces] = ()
         else:
             tokens[wish.node] = ()
     index = view.epoch + 1
@@ -324,8 +356,8 @@ def _advance(view: ClusterView, command: AdvanceMove) -> _Step:
         for node, member in view.members.items()
     }
     after = replace(_with_members(view, moved), move=None, next_ring=None, moved=index)
-    if move.kind != JOIN:
-        for node in move.tokens:
+    for node, tokens in move.tokens.items():
+        if not tokens:
             after = _without_member(after, after.members[node])
     return after, ()
 
@@ -337,8 +369,8 @@ def _abort(view: ClusterView, command: AbortMove) -> _Step:
     if move.stage is not Stage.COPYING:
         raise InvalidRequest("a move can't be undone once reads go to the new replicas")
     after = replace(view, move=None, next_ring=None, moved=view.epoch + 1)
-    if move.kind == JOIN:
-        for node in move.tokens:
+    for node in move.tokens:
+        if not after.members[node].tokens:
             after = _without_member(after, after.members[node])
     return after, ()
 

@@ -286,9 +286,15 @@ class Metadata:
         self._submissions.submit_change(change, done)
         self._arm()
 
-    def follow_epochs(self, applied_epoch: Callable[[NodeId], int]) -> None:
-        """Moves go on when all have applied their stages: ask this what a member has."""
+    def follow_moves(self, applied_epoch: Callable[[NodeId], int], hints_of: Callable[[NodeId], int]) -> None:
+        """Moves go on when all have applied their stages, and who leaves has delivered its hints.
+
+        Args:
+            applied_epoch: the last entry that a member has applied, as far as is known.
+            hints_of: how many hints a member keeps for others, as far as is known.
+        """
         self._moves.applied_epoch = applied_epoch
+        self._moves.hints_of = hints_of
 
     def check_member(self, command: Command) -> None:
         """Whether a change of the ring fits now.

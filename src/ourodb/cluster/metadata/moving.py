@@ -19,7 +19,7 @@ from ourodb.cluster.metadata.consensus import Consensus
 from ourodb.cluster.metadata.peers import Peers
 from ourodb.cluster.metadata.submissions import Applied, Submissions
 from ourodb.cluster.metadata.view import ClusterView
-from ourodb.cluster.ring.moves import Move, Stage
+from ourodb.cluster.ring.moves import LEAVE, Move, Stage
 from ourodb.cluster.ring.placement import ReplicaSet
 from ourodb.errors import OuroError
 from ourodb.ports import NodeId
@@ -31,6 +31,7 @@ log = structlog.get_logger()
 class MoveUpkeep:
     """Attributes:
     applied_epoch: the last entry that a member is known to have applied; set by the node.
+    hints_of: how many hints a member keeps for others; set by the node.
     """
 
     __slots__ = (
@@ -43,10 +44,12 @@ class MoveUpkeep:
         "_wishes",
         "_wishes_since_ms",
         "applied_epoch",
+        "hints_of",
     )
 
     def __init__(self, consensus: Consensus, peers: Peers, submissions: Submissions) -> None:
         self.applied_epoch: Callable[[NodeId], int] = lambda node: 0
+        self.hints_of: Callable[[NodeId], int] = lambda node: 0
         self._consensus = consensus
         self._peers = peers
         self._submissions = submissions
@@ -93,8 +96,14 @@ class MoveUpkeep:
             self._known_since_ms = None
         elif self._known_since_ms is None or self._known_since_ms[0] != move.since:
             self._known_since_ms = move.since, now_ms
-        elif now_ms - self._known_since_ms[1] >= limits.MOVE_DRAIN_MS:
+        elif now_ms - self._known_since_ms[1] >= self._drain_ms(move):
             self._submit(AdvanceMove(move.id, int(move.stage)))
+
+    def _drain_ms(self, move: Move) -> int:
+        """How long all have to live by a stage before it ends: longer if who leaves has hints to deliver."""
+        if move.kind == LEAVE and move.stage is Stage.SWITCHED and any(map(self.hints_of, move.tokens)):
+            return limits.MOVE_HINTS_MS
+        return limits.MOVE_DRAIN_MS
 
     def _gone(self, view: ClusterView, move: Move, now_ms: int) -> str | None:
         """Why the move is to be undone."""

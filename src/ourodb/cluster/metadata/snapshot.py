@@ -40,6 +40,7 @@ class _Wish(msgspec.Struct, frozen=True):
     node: int
     kind: str
     token_count: int = 0
+    replaces: int = 0
 
 
 class _Move(msgspec.Struct, frozen=True):
@@ -98,7 +99,7 @@ def encode_view(view: ClusterView) -> bytes:
         list(view.recent.items()),
         view.recoveries,
         None if view.move is None else _written_move(view.move),
-        [_Wish(wish.node, wish.kind, wish.token_count) for wish in view.wishes],
+        [_Wish(wish.node, wish.kind, wish.token_count, wish.replaces) for wish in view.wishes],
         view.moved,
     )
     return bytes([VERSION]) + zlib.compress(_encoder.encode(written), 1)
@@ -167,7 +168,10 @@ def decode_view(encoded: bytes) -> ClusterView:
         recoveries=read.recoveries,
         ring=Ring(tuple(members.values())),
         move=move,
-        wishes=tuple(Wish(NodeId(wish.node), wish.kind, wish.token_count) for wish in read.wishes),
+        wishes=tuple(
+            Wish(NodeId(wish.node), wish.kind, wish.token_count, NodeId(wish.replaces))
+            for wish in read.wishes
+        ),
         moved=read.moved,
         next_ring=None if move is None else ring_after(members, move),
     )

@@ -30,13 +30,14 @@ from enum import IntEnum
 from typing import Final
 
 from ourodb.cluster.ring.model import Member
-from ourodb.cluster.ring.placement import Placement, ReplicaSet, Ring
+from ourodb.cluster.ring.placement import NOBODY, Placement, ReplicaSet, Ring
 from ourodb.cluster.ring.tokens import FIRST_BOUND
 from ourodb.ports import NodeId
 
 JOIN: Final = "join"
 LEAVE: Final = "leave"
 REMOVE: Final = "remove"
+REPLACE: Final = "replace"
 
 
 class Stage(IntEnum):
@@ -51,13 +52,15 @@ class Wish:
     """A node that is to come or to go as soon as no other move is under way.
 
     Attributes:
-        kind: JOIN, LEAVE or REMOVE.
+        kind: JOIN, LEAVE, REMOVE or REPLACE.
         token_count: for one that joins.
+        replaces: whose tokens one gets that replaces another.
     """
 
     node: NodeId
     kind: str
     token_count: int = 0
+    replaces: NodeId = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Move:
 
     Attributes:
         id: index of the log's entry that began it.
-        kind: JOIN, LEAVE or REMOVE.
+        kind: JOIN, LEAVE, REMOVE or REPLACE.
         tokens: of the nodes that come or go, as they will be.
         stage, since: the stage, and the index of the entry that began it.
         copied: nodes that have copied all that they gain, ascending.

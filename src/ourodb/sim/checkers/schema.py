@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from ourodb.sim.checkers.linearizability import TooTangled
 from ourodb.sim.history import NEVER, Operation, Outcome
 
 EXISTS: Final = "exists"
@@ -40,10 +41,6 @@ Table = Columns | None
 _CHANGES: Final = ("create", "drop", "alter", "truncate")
 
 
-class TooManyStates(Exception):
-    """A history of a name leaves too much open to be judged."""
-
-
 def check_schema(history: Iterable[Operation]) -> tuple[list[str], list[str]]:
     """
     Args:
@@ -54,7 +51,7 @@ def check_schema(history: Iterable[Operation]) -> tuple[list[str], list[str]]:
     Returns:
         what was wrong; answers that were stale.
     Raises:
-        TooManyStates: it can't be told.
+        TooTangled: it can't be told.
     """
     by_key: dict[int, list[Operation]] = {}
     for operation in history:
@@ -121,13 +118,16 @@ def _check_changes(operations: list[Operation], problems: list[str], stale: list
         if is_completion:
             after = _explained(states, number, pending, in_doubt)
             del pending[number]
-            if after:
+            if after and not _is_misfit(operation):
                 states = after
                 continue
-            if operation.kind in (*_CHANGES, "look") and not _is_misfit(operation):
+            if not after and operation.kind in (*_CHANGES, "look") and not _is_misfit(operation):
                 problems.append(_unexplained(operation, states, relevant))
                 return
-            stale.append(str(operation))
+            if not after:
+                stale.append(str(operation))
+            # What may be stale says nothing of what is the case.
+            states = {_without(state, 1 << number): None for state in states}
         elif operation.completed_ns < NEVER:
             pending[number] = operation
         elif operation.kind == "alter":
@@ -148,6 +148,10 @@ def _matters(operation: Operation, shown: set[str]) -> bool:
     return operation.kind in ("create", "drop") or (operation.kind == "alter" and operation.argument in shown)
 
 
+def _without(state: _State, bit: int) -> _State:
+    return _State(state.table, state.done & ~bit, state.creates, state.drops, state.alters)
+
+
 def _explained(
     states: dict[_State, None], number: int, pending: dict[int, Operation], in_doubt: _InDoubt
 ) -> dict[_State, None]:
@@ -161,7 +165,7 @@ def _explained(
         while stack:
             state = stack.pop()
             if state.done & bit:
-                found[_State(state.table, state.done ^ bit, state.creates, state.drops, state.alters)] = None
+                found[_without(state, bit)] = None
                 continue
             for step in _steps(state, pending, in_doubt):
                 reached = _looked(step, pending)
@@ -169,7 +173,7 @@ def _explained(
                     seen.add(reached)
                     stack.append(reached)
             if len(seen) > STATES_MAX:
-                raise TooManyStates(f"{len(seen)} states of table {pending[number].key}")
+                raise TooTangled(f"{len(seen)} states of table {pending[number].key}")
     return _without_dominated(found)
 
 

@@ -38,7 +38,7 @@ from ourodb.cluster.raft.messages import Entry, Snapshot
 from ourodb.cluster.raft.raft import Raft, Role
 from ourodb.ports import NodeId
 from ourodb.schema.model import Schema
-from ourodb.sim.invariants.broken import InvariantBroken
+from ourodb.sim.machine import InvariantBroken
 
 VIEWS_MAX: Final = 256
 """Reference views that are kept; nodes that lag further are compared with each other only."""

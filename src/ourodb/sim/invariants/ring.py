@@ -17,7 +17,7 @@ from ourodb.cluster.ring.placement import Placement, Ring
 from ourodb.ports import NodeId
 from ourodb.schema.keyspaces import LOCAL, SIMPLE
 from ourodb.schema.model import Replication
-from ourodb.sim.invariants.broken import InvariantBroken
+from ourodb.sim.machine import InvariantBroken
 
 
 class RingWatch:

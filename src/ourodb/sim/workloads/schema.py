@@ -44,6 +44,8 @@ from ourodb.sim.workloads.stage import (
 COLUMNS: Final = (
     f"SELECT column_name FROM system_schema.columns WHERE keyspace_name = '{KEYSPACE}' AND table_name = ?"
 )
+CREATE_KEPT: Final = f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.kept (id bigint PRIMARY KEY)"
+"""A table that stays: without any, a stranger would be let into the cluster."""
 TABLES: Final = 2
 """Under so many names tables come and go at a time."""
 CHANGES_PER_TABLE: Final = 30
@@ -78,7 +80,7 @@ class SchemaWorkload:
         self.stale: list[str] = []
 
     def set_up(self) -> Script[None]:
-        yield from set_up_tables(self._stage, [])
+        yield from set_up_tables(self._stage, [CREATE_KEPT])
 
     def run_client(self, number: int) -> Script[None]:
         stage, random = self._stage, self._stage.random

@@ -53,7 +53,8 @@ def swept(shape: Shape) -> bool:
     """Its tombstones may be purged during a run.
 
     Every write must be acknowledged by all replicas then, before the next one to the same partition: a replica that
-    missed a deletion would bring back what was deleted, and rightly.
+    missed a deletion would bring back what was deleted, and rightly. Nor may a write be older than others before it:
+    what should hide it may be gone.
     """
     return shape.gc_grace_seconds < DEFAULT_GRACE_S
 
@@ -245,7 +246,8 @@ class Scribe:
 
     def _timestamp(self) -> int:
         """Mostly the newest; some are as of writes that came late. None is used twice."""
-        if self.random.below(6) == 0 and self._newest > 20 * TIMESTAMP_STEP:
+        may_be_late = not swept(self.shape) and self._newest > 20 * TIMESTAMP_STEP
+        if may_be_late and self.random.below(6) == 0:
             timestamp = self._newest - self.random.below(20 * TIMESTAMP_STEP)
             # What a collection is cleared with is one less than the write's own.
             if not self._used & {timestamp - 1, timestamp, timestamp + 1}:
