@@ -224,7 +224,15 @@ class Counters:
                 ],
             )
         )
-        _Led(self._context, route, level, done).start(body)
+
+        def again() -> None:
+            try:
+                now = self._find_route(keyspace, deltas[0].position)
+                self._add(keyspace, deltas, now, level, timestamp, now_s, done)
+            except OuroError as error:
+                done(as_request_error(error))
+
+        _Led(self._context, route, level, done, again).start(body)
 
     def _lead(
         self,
@@ -296,10 +304,17 @@ class _Led:
     The nearest replica leads to which they can be sent. One whose link takes nothing hasn't got them, so the next may.
     """
 
-    __slots__ = ("_context", "_done", "_leader", "_level", "_replicas", "_required", "started_ms")
+    __slots__ = ("_again", "_context", "_done", "_leader", "_level", "_replicas", "_required", "started_ms")
 
-    def __init__(self, context: WriteContext, route: Route, level: int, done: Done) -> None:
+    def __init__(
+        self, context: WriteContext, route: Route, level: int, done: Done, again: Callable[[], None]
+    ) -> None:
+        """
+        Args:
+            again: begins anew, once this node has learnt that the range has moved.
+        """
         self.started_ms = 0
+        self._again = again
         self._context = context
         self._level = level
         self._done = done
@@ -328,8 +343,11 @@ class _Led:
             received = _TIMED_OUT.unpack_from(body)[1] if len(body) >= _TIMED_OUT.size else 0
             self._done(WriteTimeout(self._level, received, self._required, "COUNTER"))
             return True
-        if reason in (Reason.OVERLOADED, Reason.READ_ONLY, Reason.COORDINATOR_BEHIND):
+        if reason == Reason.COORDINATOR_BEHIND:
             # It has done nothing.
+            self._context.peers.when_caught_up(self._again)
+            return True
+        if reason in (Reason.OVERLOADED, Reason.READ_ONLY):
             self._done(Overloaded(text))
             return True
         reasons = {self._context.peers.packed_address(node): client_code(reason)}

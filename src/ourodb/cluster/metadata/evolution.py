@@ -251,8 +251,8 @@ def _replace(view: ClusterView, new: NewMember, gone: NodeId) -> ClusterView:
         raise InvalidRequest(f"there is no node {gone} to replace; ouro status shows all")
     if (member.data_center, member.rack) != (new.data_center, new.rack):
         raise InvalidRequest(
-            f"node {gone} was in rack {member.rack} of {member.data_center}; what replaces it must be there, too, not in"
-            f" {new.rack} of {new.data_center}"
+            f"node {gone} was in rack {member.rack} of {member.data_center}; what replaces it must be there, too, not"
+            f" in {new.rack} of {new.data_center}"
         )
     if view.move is not None and gone in view.move.tokens:
         raise InvalidRequest(f"node {gone} is joining or leaving already; wait until that is over")
