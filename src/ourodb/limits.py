@@ -677,6 +677,9 @@ FENCED_STAGES_MAX: Final = 8
 BEHIND_MS_MAX: Final = 1_000
 """How long a coordinator that was told that it is behind waits for the metadata log before it tries again anyway."""
 
+BEHIND_TRIES_MAX: Final = 6
+"""How often a request is sent, as its range moves on."""
+
 STREAM_CHUNK_ROWS_MAX: Final = 2_000
 STREAM_CHUNK_BYTES_MAX: Final = 512 * KIB
 """Rows, and bytes, in one message of a stream; a message ends with the row that reaches either."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
+from ourodb import limits
 from ourodb.cql.plan.modification import CounterDelta
 from ourodb.errors import OuroError, Overloaded, RequestError, WriteFailure, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
@@ -225,7 +226,12 @@ class Counters:
             )
         )
 
+        begun_ms = self._context.peers.now_ms()
+
         def again() -> None:
+            if self._context.peers.now_ms() - begun_ms > limits.COUNTER_TIMEOUT_MS:
+                done(Overloaded("this node doesn't learn who holds the counter now"))
+                return
             try:
                 now = self._find_route(keyspace, deltas[0].position)
                 self._add(keyspace, deltas, now, level, timestamp, now_s, done)

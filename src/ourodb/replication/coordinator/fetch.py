@@ -127,6 +127,7 @@ class Fetch:
         "_required",
         "_route",
         "_spares",
+        "_tries",
         "chunk",
         "command",
         "error",
@@ -171,6 +172,7 @@ class Fetch:
         self._has_speculated = False
         self._is_behind = False
         """A replica said that the range has moved; the fetch starts over."""
+        self._tries = 1
 
     def start(self) -> Fetch:
         """Ask."""
@@ -324,7 +326,7 @@ class Fetch:
             self._failures = {}
         self._failures[node] = reason
         self._message = self._message or text
-        if reason == Reason.COORDINATOR_BEHIND:
+        if reason == Reason.COORDINATOR_BEHIND and self._tries < limits.BEHIND_TRIES_MAX:
             if not self._is_behind:
                 self._is_behind = True
                 self._context.peers.when_caught_up(self._start_over)
@@ -355,6 +357,7 @@ class Fetch:
         if self._request:
             context.peers.end(self._request)
             self._request = 0
+        self._tries += 1
         self._required = len(self._nodes)
         self._answers.clear()
         self._failures = None

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import Overloaded, RequestError, WriteFailure, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
@@ -67,7 +68,13 @@ Over = Callable[[bool], None]
 
 
 class WriteOperation:
-    """One mutation on its way to its replicas."""
+    """One mutation on its way to its replicas.
+
+    Attributes:
+        started_ms: see ``Operation``.
+        is_answered: the client knows.
+        tries: how often it was sent, as its range moved.
+    """
 
     __slots__ = (
         "_acked",
@@ -91,6 +98,7 @@ class WriteOperation:
         "_written_at_us",
         "is_answered",
         "started_ms",
+        "tries",
     )
 
     def __init__(
@@ -111,6 +119,7 @@ class WriteOperation:
         """
         self.started_ms = 0
         self.is_answered = False
+        self.tries = 1
         self._context = context
         self._mutation = mutation
         self._route = route
@@ -275,7 +284,7 @@ class WriteOperation:
         if self._failures is None:
             self._failures = {}
         self._failures[node] = reason
-        if reason == Reason.COORDINATOR_BEHIND:
+        if reason == Reason.COORDINATOR_BEHIND and self.tries < limits.BEHIND_TRIES_MAX:
             if not self._is_behind:
                 self._is_behind = True
                 self._context.peers.when_caught_up(self._send_again)
@@ -334,6 +343,7 @@ class WriteOperation:
             again = WriteOperation(
                 context, mutation, route, need, self._write_type, done, None, self._written_at_us
             )
+            again.tries = self.tries + 1
             again.send_as(*self._sent_as)
 
     def _is_refused(self) -> bool:
