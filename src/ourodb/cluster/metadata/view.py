@@ -78,12 +78,12 @@ class ClusterView:
         after = None if self.next_ring is None else self.next_ring.placement(replication)
         return self.ring.placement(replication), after
 
-    def moved_ranges(self, keyspace: Keyspace) -> list[MovedRange]:
+    def moved_ranges(self, keyspace: Keyspace) -> tuple[MovedRange, ...]:
         """What changes hands of a keyspace in the move that is under way."""
         if keyspace.replication.strategy == LOCAL:
-            return []
+            return ()
         before, after = self.placements(keyspace.replication)
-        return [] if after is None else moved_ranges(before, after)
+        return () if after is None else moved_ranges(before, after)
 
     @property
     def gaining(self) -> tuple[NodeId, ...]:

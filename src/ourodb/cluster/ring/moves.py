@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from ourodb.cluster.ring.model import Member
@@ -133,8 +134,12 @@ def overlaid(
         yield start, end, before.replicas_of(start), after.replicas_of(start)
 
 
-def moved_ranges(before: Placement, after: Placement) -> list[MovedRange]:
-    """The ranges whose replicas are other nodes after, in position order; neighbours that move alike are one."""
+@lru_cache(maxsize=64)
+def moved_ranges(before: Placement, after: Placement) -> tuple[MovedRange, ...]:
+    """The ranges whose replicas are other nodes after, in position order; neighbours that move alike are one.
+
+    Remembered for the placements that were asked about last: a move is looked at often, and stays the same.
+    """
     found: list[MovedRange] = []
     for start, end, old, new in overlaid(before, after):
         if sorted(old.nodes) == sorted(new.nodes):
@@ -144,4 +149,4 @@ def moved_ranges(before: Placement, after: Placement) -> list[MovedRange]:
             found[-1] = replace(last, end=end)
         else:
             found.append(MovedRange(start, end, old, new))
-    return found
+    return tuple(found)

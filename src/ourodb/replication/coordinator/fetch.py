@@ -370,7 +370,7 @@ class Fetch:
         reasons = {
             peers.packed_address(node): client_code(reason)
             for node, reason in (self._failures or {}).items()
-            if reason != Reason.NODE_DOWN
+            if reason not in (Reason.NODE_DOWN, Reason.COORDINATOR_BEHIND)
         }
         if not reasons:
             return self._timeout()

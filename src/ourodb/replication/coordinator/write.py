@@ -311,7 +311,7 @@ class WriteOperation:
         reasons = {
             peers.packed_address(failed): client_code(why)
             for failed, why in self._failures.items()
-            if why != Reason.NODE_DOWN
+            if why not in (Reason.NODE_DOWN, Reason.COORDINATOR_BEHIND)
         }
         if reasons:
             self._answer(WriteFailure(need.level, self._received(), need.required, reasons, self._write_type))

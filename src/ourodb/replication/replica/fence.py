@@ -12,14 +12,14 @@ of the last one is known, and whoever hasn't heard of that one is refused altoge
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.ring.moves import MovedRange
 from ourodb.replication.messages import CoordinatorBehind
 
-Ranges = Mapping[str, list[MovedRange]]
+Ranges = Mapping[str, Sequence[MovedRange]]
 """By keyspace."""
 
 
