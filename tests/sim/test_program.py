@@ -16,6 +16,7 @@ from ourodb.replication.paxos import proposer
 from ourodb.sim.__main__ import main, told
 from ourodb.sim.chance import Chance
 from ourodb.sim.faults import FAULTS
+from ourodb.sim.history import History, Outcome
 from ourodb.sim.profiles import HARMLESS_TO_UNSYNCED, command, drawn
 from ourodb.sim.run import Plan, Verdict
 from ourodb.sim.workloads import WORKLOADS
@@ -175,6 +176,14 @@ def test_a_seed_gives_one_run_whatever_pythons_hash_seed(seed: str) -> None:
     told = [output_of("--seed", seed, "--seconds", "2", hash_seed=hash_seed) for hash_seed in ("0", "4711")]
     assert told[0] == told[1]
     assert told[0].splitlines()[-1].startswith(f"verdict: ok seed={seed} ")
+
+
+def test_results_that_are_sets_are_told_in_one_order() -> None:
+    """Their own order depends on PYTHONHASHSEED, and the trace has them."""
+    history = History(lambda: 0)
+    operation = history.invoke(1, "look", 0)
+    history.complete(operation, Outcome.DONE, frozenset(f"c{number}" for number in range(9)))
+    assert str(operation).endswith(f"-> {[f'c{number}' for number in range(9)]}")
 
 
 def test_a_sweep_gives_one_trace_whatever_pythons_hash_seed_and_number_of_workers() -> None:

@@ -59,8 +59,13 @@ class Operation:
         end = "?" if self.completed_ns == NEVER else f"{self.completed_ns / 1e9:.6f}"
         return (
             f"[{self.invoked_ns / 1e9:.6f}..{end}] client {self.process}: {self.kind} key {self.key}{argument} ->"
-            f" {self.outcome.value if self.outcome is not Outcome.DONE else self.result}"
+            f" {self.outcome.value if self.outcome is not Outcome.DONE else _in_order(self.result)}"
         )
+
+
+def _in_order(result: Any) -> Any:
+    """A set in an order of its own: what is printed, and hashed, doesn't depend on PYTHONHASHSEED."""
+    return sorted(result) if isinstance(result, set | frozenset) else result
 
 
 class History:

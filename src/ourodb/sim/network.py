@@ -5,6 +5,10 @@ from ``CLIENTS`` on. What travels on a path takes the path's latency, drawn anew
 different pairs and lanes overtake each other; order within a connection is the connection's business
 (``connection``).
 
+How late that is depends on how far it is: latencies have a base, a jitter and a long tail. A path may be impaired
+for a while (``Impairment``): slower, losing packets, or letting little through. What it carries are streams, so a
+lost packet isn't a lost message but a late one, or else the end of its connection; nothing is doubled on the way.
+
 A path may be cut: what is sent on it vanishes until it is healed. Cuts are counted, so that faults may overlap.
 A machine without power is cut off from everybody. Connections that have something under way while a path of
 theirs is cut are *troubled*: they are told when something heals, and else give up by themselves.

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.ports import Ports
-from ourodb.sim.faults import FAULTS, Nemesis, between
+from ourodb.sim.faults import FAULTS, Nemesis, between, isolate
 from ourodb.sim.machine import Machine
 from ourodb.sim.ouro import build_node
 from ourodb.sim.process import Program
@@ -35,18 +36,18 @@ def with_stalling_stores(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(FAULTS, "stall", stall)
 
 
-def with_coordinators_that_die_in_a_minority(patch: pytest.MonkeyPatch) -> None:
-    """A node reaches only one other, and dies of that: what it coordinated meanwhile is on two nodes, or on none."""
+def with_coordinators_that_die_in_a_part(patch: pytest.MonkeyPatch) -> None:
+    """A node reaches only two others, and dies of that: what it coordinated meanwhile has reached nobody else."""
 
     def die(self: Nemesis) -> Generator[Promise[Any], Any, None]:
-        world, chance = self._world, self._chance
+        world = self._world
         victim = self._take_victim()
         if victim is None:
             return
-        together = [victim.index, chance.choice([i for i in self._places() if i != victim.index])]
-        paths = between(together, [place for place in self._places() if place not in together])
+        others = self._chance.shuffled([place for place in self._places() if place != victim.index])
+        paths = between([victim.index, *others[:2]], others[2:])
         world.network.cut(paths)
-        yield sleep(world.loop, S // 2)
+        yield sleep(world.loop, S)
         victim.kill()
         yield sleep(world.loop, S // 2)
         world.network.heal(paths)
@@ -54,3 +55,36 @@ def with_coordinators_that_die_in_a_minority(patch: pytest.MonkeyPatch) -> None:
         self._release(victim)
 
     patch.setitem(FAULTS, "kill", die)
+
+
+def with_leaders_that_die(patch: pytest.MonkeyPatch) -> None:
+    """Whoever leads the metadata log is killed, and is back when another one leads."""
+
+    def die(self: Nemesis) -> Generator[Promise[Any], Any, None]:
+        machines = self._world.machines
+        leader = next((one for one in machines if one.is_ready and _leads(one)), None)
+        if leader is None:
+            return
+        leader.kill()
+        yield sleep(self._world.loop, 3 * S)
+        leader.start()
+
+    patch.setitem(FAULTS, "kill", die)
+
+
+def with_short_isolation(patch: pytest.MonkeyPatch) -> None:
+    """One node is cut off, long enough for it to notice, not for the others."""
+
+    def isolate_shortly(self: Nemesis) -> Generator[Promise[Any], Any, None]:
+        network = self._world.network
+        paths = isolate(self._places(), self._chance)
+        network.cut(paths)
+        yield sleep(self._world.loop, 3 * S // 2)
+        network.heal(paths)
+
+    patch.setitem(FAULTS, "partition", isolate_shortly)
+
+
+def _leads(machine: Machine) -> bool:
+    metadata: Metadata = machine.program.node.metadata
+    return metadata.leader == metadata.me

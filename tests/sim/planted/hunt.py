@@ -37,7 +37,7 @@ Mistake = Callable[[pytest.MonkeyPatch], None]
 
 def hunt(
     mistake: Mistake,
-    telling: str,
+    telling: str | tuple[str, ...],
     workload: str | type[Workload],
     faults: tuple[str, ...] = (),
     *,
@@ -49,7 +49,7 @@ def hunt(
     """The first seed that finds the mistake.
 
     Args:
-        telling: some problem of that run says so, or it was found for a wrong reason.
+        telling: some problem of that run says one of these, or it was found for a wrong reason.
         workload: its name, or the class of one that is only for this.
         look: at the healed cluster.
         circumstances: patches them in, for the run with the mistake and for the one without.
@@ -65,7 +65,9 @@ def hunt(
             wrong = run(planned, build, look)
         if wrong.is_ok:
             continue
-        assert any(telling in problem for problem in wrong.problems), f"wrong reason: {_shown(wrong)}"
+        words = (telling,) if isinstance(telling, str) else telling
+        told = any(word in problem for problem in wrong.problems for word in words)
+        assert told, f"wrong reason: {_shown(wrong)}"
         with pytest.MonkeyPatch.context() as patch:
             _prepare(patch, workload, circumstances)
             right = run(planned, build, look)

@@ -24,7 +24,7 @@ def quorum_off_by_one(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_quorum_of_paxos_that_is_one_too_small() -> None:
-    hunt(quorum_off_by_one, "isn't linearizable", "register")
+    hunt(quorum_off_by_one, "isn't linearizable", "register", seconds=1)
 
 
 class _Forgetful:
@@ -55,7 +55,7 @@ def promise_not_kept(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_ballot_that_is_promised_and_not_kept() -> None:
-    hunt(promise_not_kept, "isn't linearizable", "register")
+    hunt(promise_not_kept, "isn't linearizable", "register", seconds=1)
 
 
 def ballot_not_persisted(patch: pytest.MonkeyPatch) -> None:
@@ -86,4 +86,4 @@ def in_doubt_not_finished(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_commit_that_is_lost_between_propose_and_commit() -> None:
-    hunt(in_doubt_not_finished, "isn't linearizable", "register")
+    hunt(in_doubt_not_finished, "isn't linearizable", "register", seconds=1)

@@ -14,17 +14,15 @@ from tests.sim.planted.circumstances import on_slow_disks, with_stalling_stores
 from tests.sim.planted.convergence import UnreadSetWorkload, look_before_reading
 from tests.sim.planted.hunt import hunt
 
-from ourodb.errors import OuroError, RequestError, WriteTimeout
+from ourodb.errors import OuroError, RequestError
 from ourodb.ports import Link, NodeId
 from ourodb.replication import routes
 from ourodb.replication.coordinator import fetch
-from ourodb.replication.coordinator.write import WriteContext
 from ourodb.replication.counters import _Led
 from ourodb.replication.hints import _Delivery
 from ourodb.replication.replica import reads
 from ourodb.replication.replica.replica import Replica, decode_mutations, encode_mutations
 from ourodb.replication.replica.writes import Done, Step, Writes, as_request_error
-from ourodb.replication.routes import Route
 from ourodb.storage import chunk
 from ourodb.storage.mutation import Mutation
 from ourodb.storage.record import LIVE, Row, decode_row, encode_row, greatest_timestamp
@@ -192,27 +190,18 @@ def test_a_counters_shard_that_is_not_synced() -> None:
 
 def counter_retried_inside(patch: pytest.MonkeyPatch) -> None:
     """An increment whose leader isn't heard of in time, or any more, is given to another one."""
-    begin, start = _Led.__init__, _Led.start
-    others: dict[_Led, list[tuple[NodeId, Link]]] = {}
+    start = _Led.start
     bodies: dict[_Led, bytes] = {}
 
-    def remember_others(self: _Led, context: WriteContext, route: Route, level: int, done: Done) -> None:
-        begin(self, context, route, level, done)
-        others[self] = list(route.remote[1:])
-
-    def remember_body(self: _Led, body: bytes) -> None:
+    def remember(self: _Led, body: bytes) -> None:
         bodies[self] = body
         start(self, body)
 
     def try_another(self: _Led) -> None:
-        if others[self]:
-            self._leader, self._link = others[self].pop(0)
-            start(self, bodies[self])
-        else:
-            self._done(WriteTimeout(self._level, 0, self._required, "COUNTER"))
+        self._replicas = tuple(replica for replica in self._replicas if replica[0] != self._leader)
+        start(self, bodies[self])
 
-    patch.setattr(_Led, "__init__", remember_others)
-    patch.setattr(_Led, "start", remember_body)
+    patch.setattr(_Led, "start", remember)
     patch.setattr(_Led, "on_expired", try_another)
 
 

@@ -13,6 +13,7 @@ Source: Cassandra's reconciliation, spelt out anew.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ Expiry = tuple[int, int]
 FOREVER: Final = (0, 0)
 """The cell doesn't expire while anybody looks."""
 NOT_DELETED: Final = -(1 << 63)
+WRITES_KEPT: Final = 8
+"""Of each partition."""
 
 _types: dict[str, CqlType] = {}
 
@@ -264,14 +267,14 @@ class Partition:
     """What was written to a partition.
 
     Attributes:
-        changes: writes that were applied.
+        writes: the last of those that were applied, for people.
     """
 
     deleted_at: int = NOT_DELETED
     static: Row = field(default_factory=Row)
     rows: dict[Key, Row] = field(default_factory=dict)
     ranges: dict[Slice, int] = field(default_factory=dict)
-    writes: list[Write] = field(default_factory=list)
+    writes: deque[Write] = field(default_factory=lambda: deque(maxlen=WRITES_KEPT))
 
     def apply(self, write: Write) -> None:
         self.writes.append(write)

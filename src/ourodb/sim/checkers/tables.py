@@ -21,8 +21,6 @@ EXPIRING_MAX: Final = 6
 """A read in whose reach more may expire isn't judged: there are too many things that it may give."""
 TOLD_MAX: Final = 5
 """Wrong reads that are told one by one."""
-WRITES_TOLD: Final = 8
-"""Of those to a partition in which a read was wrong, the last."""
 
 
 @dataclass(slots=True)
@@ -129,6 +127,5 @@ def _told(operation: Operation, model: RowModel, is_one_of_several: bool) -> str
     parts += [f"missing {row}" for row in expected if row not in found]
     parts += [f"unexpected {row}" for row in found if row not in expected]
     if select.keys is not None and len(select.keys) == 1 and select.keys[0] in model.partitions:
-        writes = model.partitions[select.keys[0]].writes[-WRITES_TOLD:]
-        parts.append("after " + "; ".join(map(str, writes)))
+        parts.append("after " + "; ".join(map(str, model.partitions[select.keys[0]].writes)))
     return "\n    ".join(parts)

@@ -49,6 +49,7 @@ CREATE_KEPT: Final = f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.kept (id bigint PRI
 TABLES: Final = 2
 """Under so many names tables come and go at a time."""
 CHANGES_PER_TABLE: Final = 30
+YOUNG_SECONDS: Final = 2.0
 CHANGE_SECONDS: Final = 15.0
 """A change of the schema waits for all live nodes, for ten seconds at most."""
 
@@ -81,6 +82,8 @@ class SchemaWorkload:
 
     def set_up(self) -> Script[None]:
         yield from set_up_tables(self._stage, [CREATE_KEPT])
+        # A young cluster has one voter for a second, without which nothing can be changed.
+        yield self._stage.sleep(YOUNG_SECONDS)
 
     def run_client(self, number: int) -> Script[None]:
         stage, random = self._stage, self._stage.random
