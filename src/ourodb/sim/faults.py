@@ -33,10 +33,18 @@ from ourodb.sim.chance import Chance
 from ourodb.sim.disk import Conditions
 from ourodb.sim.machine import Machine
 from ourodb.sim.network import CLIENTS, Impairment, Latency, Path
+from ourodb.sim.process import Mover
 from ourodb.sim.tasks import Promise, Task, gather, sleep
 from ourodb.sim.world import World
 
 Script = Generator[Promise[Any], Any, None]
+
+MACHINES_MIN: Final = 3
+MACHINES_MAX: Final = 7
+"""Machines leave only while there are more, and join only while there are fewer."""
+
+MOVE_SECONDS_MAX: Final = 150
+"""A machine that joins or leaves does so within this time, or is found not to."""
 
 CLOCK_JUMP_US: Final = 60_000_000
 """A clock is set by at most so much, forward or back."""
@@ -317,13 +325,78 @@ class Nemesis:
         self._release(victim)
 
     def stranger(self) -> Script:
-        """A new machine wants to join, and may not, as there is data that can't move yet; then it is gone."""
+        """A new machine joins, and is gone before it can have copied anything; the cluster forgets it."""
         members = self._world.machines
         (guest,) = self._world.add_machines(1, members[0].build, apart=True)
         guest.may_be_refused = True
         guest.start()
         yield self._wait(500, 6_000)
         self._world.remove(guest)
+        yield from self._until(lambda mover: not mover.is_moving)
+
+    def join(self) -> Script:
+        """A new machine joins, and gets its part of the data."""
+        machines, chance = self._world.machines, self._chance
+        if len(machines) >= MACHINES_MAX or not self._movers():
+            return
+        like = chance.choice(machines)
+        (newcomer,) = self._world.add_machines(1, like.build, sync_period_ms=like.sync_period_ms)
+        newcomer.data_center, newcomer.rack = like.data_center, like.rack
+        newcomer.start()
+        yield from self._until(lambda mover: mover.knows(newcomer.address) and not mover.is_moving)
+
+    def leave(self) -> Script:
+        """A machine gives its data to others and is taken away; sometimes it is dead already."""
+        staying = [machine for machine in self._world.machines if not machine.may_be_refused]
+        if len(staying) <= MACHINES_MIN:
+            return
+        is_dead = self._chance.one_in(3)
+        if is_dead:
+            dying = self._take_victim()
+            if dying is None:
+                return
+            victim = dying
+            victim.lose_power()
+        else:
+            # It lives, so whatever strikes others may strike it, too.
+            victim = self._chance.choice(staying)
+        for _ in range(30):
+            yield self._wait(500, 1_000)
+            movers = self._movers(apart=victim)
+            if movers and movers[0].send_away(victim.address, is_dead=is_dead):
+                break
+        else:
+            if is_dead:
+                victim.start()
+                self._release(victim)
+            return
+        self._world.tell("nemesis", f"{victim.name} is sent away")
+        victim.may_be_refused = True
+        yield from self._until(lambda mover: not mover.knows(victim.address), victim)
+        self._world.remove(victim)
+        if is_dead:
+            self._release(victim)
+
+    def _movers(self, apart: Machine | None = None) -> list[Mover]:
+        """The programs of machines that run.
+
+        Args:
+            apart: of all but this one.
+        """
+        machines = self._world.machines
+        running = [machine.program for machine in machines if machine is not apart and machine.is_ready]
+        return [program for program in running if isinstance(program, Mover)]
+
+    def _until(self, happened: Callable[[Mover], bool], apart: Machine | None = None) -> Script:
+        """Wait until some program says so, but not for ever: what doesn't come to an end is found at the end.
+
+        Args:
+            apart: isn't asked.
+        """
+        for _ in range(MOVE_SECONDS_MAX):
+            if any(happened(mover) for mover in self._movers(apart)):
+                return
+            yield self._wait(1_000, 1_000)
 
     def pause(self) -> Script:
         """A process stands still for a while."""
@@ -526,6 +599,8 @@ FAULTS: Final[dict[str, Callable[[Nemesis], Script]]] = {
     "restart": Nemesis.restart,
     "new-disk": Nemesis.new_disk,
     "stranger": Nemesis.stranger,
+    "join": Nemesis.join,
+    "leave": Nemesis.leave,
     "pause": Nemesis.pause,
     "partition": Nemesis.partition,
     "one-way": Nemesis.one_way,

@@ -69,6 +69,7 @@ class World:
 
     def remove(self, machine: Machine) -> None:
         """A machine is taken away, with all that is on it."""
+        machine.is_gone = True
         if machine.is_powered:
             machine.lose_power()
         del self.network.machines[machine.address]
