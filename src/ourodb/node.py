@@ -623,6 +623,7 @@ class Node:
         """Somebody went up or down."""
         self.peers.up[node] = is_up
         self.coordinator.reachability_changed()
+        self.metadata.on_reachable()
         member = self._members[node]
         log.info(
             "node is up" if is_up else "node is down", node=node, address=f"{member.peer[0]}:{member.peer[1]}"

@@ -93,7 +93,7 @@ def test_a_real_mistake_stays_in_the_smaller_run() -> None:
         0, "set", nodes=3, clients=4, seconds=6, quiet_seconds=1, faults=("partition", "clock", "cpu")
     )
     failed = next(verdict for seed in range(40) if not (verdict := judge(replace(plan, seed=seed))).is_ok)
-    smallest = shrink(failed, judge, tries_max=40)
+    smallest = shrink(failed, judge, tries_max=20)
     assert kinds_of_problems(smallest) & kinds_of_problems(failed)
     assert len(smallest.strikes) < len(failed.strikes) or smallest.plan.seconds < failed.plan.seconds
     assert judge(smallest.plan).line() == smallest.line()

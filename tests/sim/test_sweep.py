@@ -58,23 +58,23 @@ def test_fresh_seeds_are_new() -> None:
 
 
 def test_a_sweep_says_what_its_runs_say_one_by_one() -> None:
-    traces = {plan.seed: with_toys(plan).trace for plan in plans(6)}
+    traces = {plan.seed: with_toys(plan).trace for plan in plans(4)}
     seen: dict[int, str] = {}
     swept = sweep(
-        plans(6),
+        plans(4),
         with_toys,
         workers=3,
         on_verdict=lambda verdict: seen.update({verdict.plan.seed: verdict.trace}),
     )
     assert swept.is_ok, swept.failures
     assert seen == traces
-    assert swept.runs == 6
+    assert swept.runs == 4
     assert swept.operations["done"] > 0
-    assert swept.virtual_seconds > 6 * 3
+    assert swept.virtual_seconds > 4 * 3
     assert swept.pending_seed is None
-    assert swept.trace == sweep(reversed(plans(6)), with_toys, workers=1).trace
-    assert swept.trace != sweep(plans(5), with_toys, workers=2).trace
-    assert swept.line().startswith("verdict: ok runs=6 failures=0 operations=")
+    assert swept.trace == sweep(reversed(plans(4)), with_toys, workers=1).trace
+    assert swept.trace != sweep(plans(3), with_toys, workers=2).trace
+    assert swept.line().startswith("verdict: ok runs=4 failures=0 operations=")
 
 
 def test_a_sweep_stops_at_the_first_failure_even_one_without_end() -> None:

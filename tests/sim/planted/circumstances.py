@@ -61,13 +61,11 @@ def with_leaders_that_die(patch: pytest.MonkeyPatch) -> None:
     """Whoever leads the metadata log is killed, and is back when another one leads."""
 
     def die(self: Nemesis) -> Generator[Promise[Any], Any, None]:
-        machines = self._world.machines
-        leader = next((one for one in machines if one.is_ready and _leads(one)), None)
-        if leader is None:
-            return
-        leader.kill()
-        yield sleep(self._world.loop, 3 * S)
-        leader.start()
+        leader = _leader(self)
+        if leader is not None:
+            leader.kill()
+            yield sleep(self._world.loop, 3 * S)
+            leader.start()
 
     patch.setitem(FAULTS, "kill", die)
 
@@ -85,6 +83,10 @@ def with_short_isolation(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(FAULTS, "partition", isolate_shortly)
 
 
-def _leads(machine: Machine) -> bool:
-    metadata: Metadata = machine.program.node.metadata
-    return metadata.leader == metadata.me
+def _leader(nemesis: Nemesis) -> Machine | None:
+    for machine in nemesis._world.machines:
+        if machine.is_ready:
+            metadata: Metadata = machine.program.node.metadata
+            if metadata.leader == metadata.me:
+                return machine
+    return None

@@ -22,6 +22,7 @@ from ourodb.cluster.metadata.evolution import apply
 from ourodb.cluster.metadata.snapshot import encode_view
 from ourodb.cluster.metadata.submissions import Submissions
 from ourodb.cluster.metadata.view import ClusterView
+from ourodb.cluster.raft import leadership, raft
 from ourodb.cluster.raft.messages import Entry, EntryKind, Message, PreVote, PreVoteReply, Vote
 from ourodb.cluster.raft.raft import Output, Raft
 from ourodb.cluster.ring import placement
@@ -74,9 +75,18 @@ def test_a_vote_that_is_given_twice() -> None:
         circumstances=narrow_elections,
         nodes=5,
         clients=1,
-        seconds=12,
+        seconds=30,
         gap_ms_max=200,
     )
+
+
+def majority_off_by_one(patch: pytest.MonkeyPatch) -> None:
+    for module in (raft, leadership):
+        patch.setattr(module, "majority", lambda voters: max(1, len(voters) // 2))
+
+
+def test_a_majority_that_is_one_too_small() -> None:
+    hunt(majority_off_by_one, "leads term", "set", ("partition",), seconds=40, clients=1)
 
 
 def stale_term_accepted(patch: pytest.MonkeyPatch) -> None:
@@ -92,7 +102,7 @@ def stale_term_accepted(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_stale_term_that_is_accepted() -> None:
-    hunt(stale_term_accepted, "lead in term", "set", ("partition",), seconds=12, clients=1)
+    hunt(stale_term_accepted, "lead in term", "set", ("partition",), seconds=40, clients=1)
 
 
 def stale_epoch_accepted(patch: pytest.MonkeyPatch) -> None:

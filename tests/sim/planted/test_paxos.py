@@ -7,16 +7,22 @@ seen, and a clean run of registers says less than it seems to.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from tests.sim.planted.hunt import hunt
 
+from ourodb.errors import RequestError
 from ourodb.replication.paxos import proposer
 from ourodb.replication.paxos.acceptor import Acceptor, Answer
 from ourodb.replication.paxos.ballots import Prepare
-from ourodb.replication.paxos.proposer import Proposer
+from ourodb.replication.paxos.proposer import Phase, Proposer
+from ourodb.sim.workloads.monotonic import READ, MonotonicWorkload
+from ourodb.sim.workloads.register import NO_VALUE
+from ourodb.sim.workloads.stage import KEYSPACE, Reply, Script, bigint, from_bigint
 from ourodb.storage.row import Wait
+
+WRITE: Final = f"UPDATE {KEYSPACE}.versions SET version = ? WHERE id = ? IF version != ?"
 
 
 def quorum_off_by_one(patch: pytest.MonkeyPatch) -> None:
@@ -87,3 +93,42 @@ def in_doubt_not_finished(patch: pytest.MonkeyPatch) -> None:
 
 def test_a_commit_that_is_lost_between_propose_and_commit() -> None:
     hunt(in_doubt_not_finished, "isn't linearizable", "register", seconds=1)
+
+
+def commit_never_sent(patch: pytest.MonkeyPatch) -> None:
+    """The client is answered as soon as its update is chosen; whoever comes next may commit it."""
+    commit = Proposer._commit
+
+    def leave_it(self: Proposer, level: int, then: Callable[[RequestError | None], None]) -> None:
+        if self._phase is Phase.FINISHING:
+            commit(self, level, then)
+        else:
+            then(None)
+
+    patch.setattr(Proposer, "_commit", leave_it)
+
+
+class CommittedWorkload(MonotonicWorkload):
+    """Versions that are written by conditional updates, and read at QUORUM."""
+
+    name = "committed"
+
+    def run_client(self, number: int) -> Script[None]:
+        stage, history = self._stage, self._stage.history
+        client = stage.client(number)
+        self._versions[number] = 0
+        while not stage.is_over:
+            version = self._versions[number] = self._versions[number] + 1
+            operation = history.invoke(number, "write", number, version)
+            values = (bigint(version), bigint(number), bigint(NO_VALUE))
+            reply: Reply = yield client.execute(WRITE, values)
+            history.complete(operation, reply.outcome, None, reply.error_name)
+            operation = history.invoke(number, "read", number)
+            reply = yield client.execute(READ, (bigint(number),))
+            found = from_bigint(reply.cell("version")) if reply.rows else None
+            history.complete(operation, reply.outcome, found or 0, reply.error_name)
+            yield stage.sleep(stage.random.below(20) / 1000)
+
+
+def test_a_commit_that_is_never_sent() -> None:
+    hunt(commit_never_sent, "went back in time", CommittedWorkload, seconds=1)

@@ -379,6 +379,11 @@ class Metadata:
             self._joining.on_connected()
             self.tick()
 
+    def on_reachable(self) -> None:
+        """Somebody went up or down: who votes may have to change."""
+        self._check_ms = 0
+        self._arm()
+
     def on_stranger(self, epoch: int) -> None:
         """A node that this one doesn't know speaks of ``epoch``: it is a member since then, so the leader has that."""
         leader = self.leader
