@@ -41,7 +41,7 @@ from ourodb.storage.row import Wait
 
 
 def narrow_elections(patch: pytest.MonkeyPatch) -> None:
-    """Leaders die, and chance makes little difference between the others: they campaign nearly at once."""
+    """Leaders die, and the others campaign at nearly the same moment, before they hear of each other."""
     with_leaders_that_die(patch)
 
     def arm(self: Raft, now_ms: int) -> None:
@@ -75,7 +75,7 @@ def test_a_vote_that_is_given_twice() -> None:
         circumstances=narrow_elections,
         nodes=5,
         clients=1,
-        seconds=30,
+        seconds=12,
         gap_ms_max=200,
     )
 
@@ -129,9 +129,10 @@ class UpToDateSchemaWorkload(SchemaWorkload):
 def test_a_stale_epoch_that_is_accepted() -> None:
     hunt(
         stale_epoch_accepted,
-        ("behind: ", "has values in"),
+        ("behind: ", "has values in", "its table is gone"),
         UpToDateSchemaWorkload,
         ("slow",),
+        seconds=8,
         gap_ms_max=500,
     )
 
