@@ -391,6 +391,7 @@ class Node:
         self.hints.recover()
         self.latencies = Latencies()
         self.coordinator = Coordinator(view, peers, store, self.writes, self.hints, clock, self.latencies)
+        self.replica.holds = lambda keyspace, position: self.coordinator.route_of(keyspace, position).local
         self.acceptor = Acceptor(self.rows, store, self.writes, peers, clock, self.replica)
         self.paxos = PaxosContext(
             peers,

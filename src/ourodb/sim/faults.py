@@ -360,20 +360,20 @@ class Nemesis:
         else:
             # It lives, so whatever strikes others may strike it, too.
             victim = self._chance.choice(staying)
-        for _ in range(30):
+        has_left = False
+        for _ in range(MOVE_SECONDS_MAX):
             yield self._wait(500, 1_000)
             movers = self._movers(apart=victim)
-            if movers and movers[0].send_away(victim.address, is_dead=is_dead):
+            has_left = any(not mover.knows(victim.address) for mover in movers)
+            if has_left:
                 break
-        else:
-            if is_dead:
-                victim.start()
-                self._release(victim)
-            return
-        self._world.tell("nemesis", f"{victim.name} is sent away")
-        victim.may_be_refused = True
-        yield from self._until(lambda mover: not mover.knows(victim.address), victim)
-        self._world.remove(victim)
+            if movers and movers[0].send_away(victim.address, is_dead=is_dead):
+                # From now on the cluster may refuse it; it isn't known whether what was asked for is decided.
+                victim.may_be_refused = True
+        if has_left:
+            self._world.remove(victim)
+        elif is_dead:
+            victim.start()
         if is_dead:
             self._release(victim)
 
@@ -387,14 +387,10 @@ class Nemesis:
         running = [machine.program for machine in machines if machine is not apart and machine.is_ready]
         return [program for program in running if isinstance(program, Mover)]
 
-    def _until(self, happened: Callable[[Mover], bool], apart: Machine | None = None) -> Script:
-        """Wait until some program says so, but not for ever: what doesn't come to an end is found at the end.
-
-        Args:
-            apart: isn't asked.
-        """
+    def _until(self, happened: Callable[[Mover], bool]) -> Script:
+        """Wait until some program says so, but not for ever: what doesn't come to an end is found at the end."""
         for _ in range(MOVE_SECONDS_MAX):
-            if any(happened(mover) for mover in self._movers(apart)):
+            if any(happened(mover) for mover in self._movers()):
                 return
             yield self._wait(1_000, 1_000)
 

@@ -283,6 +283,8 @@ def _wish_to_go(view: ClusterView, member: Member, kind: str) -> ClusterView:
     if view.move is not None and member.id in view.move.tokens:
         raise InvalidRequest(f"node {member.id} is joining or leaving already; wait until that is over")
     going = {wish.node for wish in view.wishes if wish.kind != JOIN} | {member.id}
+    if view.move is not None:
+        going |= {node for node, tokens in view.move.tokens.items() if not tokens}
     remaining = [other for node, other in view.members.items() if other.tokens and node not in going]
     for keyspace in view.schema.keyspaces.values():
         if not keyspace.tables or is_system_keyspace(keyspace.name):

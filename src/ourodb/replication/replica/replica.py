@@ -1,9 +1,9 @@
 """Reads and writes that peers ask of this node.
 
-A request that names a table which this node doesn't know, sent by a coordinator that has applied more of the
-metadata log, is parked until this node has caught up; sent by one that has applied no more, it is for a table
-that is gone, and refused. Everything else is carried out on arrival and answered when it is as durable as
-promised.
+A request that names a table which this node doesn't know, or a partition that it doesn't hold, sent by a coordinator
+that has applied more of the metadata log, is parked until this node has caught up. One for a table that is unknown, sent
+by one that has applied no more, is for a table that is gone, and refused. Everything else is carried out on arrival and
+answered when it is as durable as promised.
 """
 
 from __future__ import annotations
@@ -64,12 +64,14 @@ class Replica:
     Attributes:
         catch_up: asks for the entries of the metadata log up to an epoch that a peer has applied.
         fence: against coordinators who don't know that rows have moved; None on a node outside of a cluster.
+        holds: whether this node is to hold a partition, by its keyspace and position, as far as it knows.
         parked: requests that wait for them, counted now.
     """
 
     def __init__(self, rows: Rows, store: Store, writes: Writes, peers: Peers, clock: Clock) -> None:
         self.catch_up: Callable[[int], None] = lambda epoch: None
         self.fence: Fence | None = None
+        self.holds: Callable[[str, bytes], bool] = lambda keyspace, position: True
         self._rows = rows
         self._store = store
         self._writes = writes
@@ -209,8 +211,13 @@ class Replica:
         try:
             rows = self._rows.known(incarnation)
             fence = self.fence
-            if fence is not None and position is not None and epoch < fence.epoch:
-                fence.check(epoch, rows.table.keyspace, position)
+            if position is not None:
+                if fence is not None and epoch < fence.epoch:
+                    fence.check(epoch, rows.table.keyspace, position)
+                elif epoch > self._peers.epoch and not self.holds(rows.table.keyspace, position):
+                    # It is about to: what it has of the range from earlier times goes before.
+                    self._park(epoch, again, refuse)
+                    return False
         except CoordinatorBehind as error:
             refuse(error)
             return False
