@@ -205,7 +205,7 @@ def has_lost_writes(world: World) -> bool:
     witness = world.machines[0].witness
     if not isinstance(witness, Invariants) or witness.has_seen_refusals:
         return True
-    return any(machine.deaths for machine in world.machines)
+    return any(machine.deaths for machine in (*world.machines, *world.gone))
 
 
 def differences(world: World) -> list[str]:

@@ -1,9 +1,9 @@
 """Reads and writes that peers ask of this node.
 
 A request that names a table which this node doesn't know, or a partition that it doesn't hold, sent by a coordinator
-that has applied more of the metadata log, is parked until this node has caught up. One for a table that is unknown, sent
-by one that has applied no more, is for a table that is gone, and refused. Everything else is carried out on arrival and
-answered when it is as durable as promised.
+that has applied more of the metadata log, is parked until this node has caught up. One for a table that is unknown,
+sent by one that has applied no more, is for a table that is gone, and refused. Everything else is carried out on
+arrival and answered when it is as durable as promised.
 """
 
 from __future__ import annotations
@@ -135,15 +135,18 @@ class Replica:
     def on_hints(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         """Mutations that this node missed; those of tables that are gone are dropped."""
         done = Acknowledgement(self._peers, link, Verb.HINT, request)
+        again = lambda: self.on_hints(link, node, request, epoch, body)  # noqa: E731
         mutations = []
         for mutation in decode_mutations(body):
             try:
                 self._rows.known(mutation.incarnation)
             except UnknownIncarnation:
                 if epoch > self._peers.epoch:
-                    self._park(epoch, lambda: self.on_hints(link, node, request, epoch, body), done)
+                    self._park(epoch, again, done)
                     return
                 continue
+            if not self.knows(mutation.incarnation, epoch, again, done, mutation.position):
+                return
             mutations.append(mutation)
         self._writes.write_all(mutations, self._clock.wall_us() // MICROS, done)
 
