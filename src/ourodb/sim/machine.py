@@ -192,6 +192,9 @@ class Machine:
     def turn_away(self, reason: str) -> None:
         """The others don't take the program that runs: it says so and ends."""
         assert self.may_be_refused
+        if self.process is None:
+            # It has said so already.
+            return
         self.world.tell(self.name, f"is refused: {reason}")
         self.kill()
 
