@@ -10,6 +10,7 @@ from typing import Any
 
 from ourodb.cluster.gossip.state import COPYING
 from ourodb.cluster.ring.model import Member
+from ourodb.cluster.ring.moves import JOIN, REPLACE
 from ourodb.cluster.ring.placement import TokenRange
 from ourodb.errors import InvalidRequest
 from ourodb.limits import CLOCK_SKEW_WARNING_MS
@@ -130,10 +131,10 @@ def moves_report(node: Node) -> dict[str, Any]:
 
 
 def _movement(node: Node, id: NodeId) -> str | None:
-    """Whether a member is about to come or to go: "join", "leave" or "remove"."""
+    """Whether a member is about to come or to go: "join", "leave", "remove" or "replace"."""
     move = node.view.move
     if move is not None and id in move.tokens:
-        return move.kind
+        return JOIN if move.tokens[id] and move.kind == REPLACE else move.kind
     return next((wish.kind for wish in node.view.wishes if wish.node == id), None)
 
 
