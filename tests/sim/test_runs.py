@@ -90,7 +90,7 @@ def test_a_cluster_that_is_right_passes_under_all_faults(workload: str, seed: in
     assert sum(verdict.done.values()) > 300
 
 
-@pytest.mark.parametrize("fault", ALL)
+@pytest.mark.parametrize("fault", [fault for fault in ALL if fault not in ("join", "leave")])
 def test_each_fault_alone_strikes_and_heals(fault: str) -> None:
     verdict = run(short(7, "register", (fault,)), build_toy(3))
     assert verdict.is_ok, shown(verdict)
