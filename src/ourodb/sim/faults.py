@@ -335,7 +335,14 @@ class Nemesis:
         guest.start()
         yield self._wait(500, 6_000)
         self._world.remove(guest)
-        yield from self._until(lambda mover: not mover.is_moving)
+        for _ in range(MOVE_SECONDS_MAX):
+            yield self._wait(1_000, 1_000)
+            movers = self._movers()
+            if movers and not any(mover.knows(guest.address) for mover in movers):
+                return
+            if movers and not movers[0].is_moving:
+                # It had joined before it died: somebody has to say that it is gone for good.
+                movers[0].send_away(guest.address, is_dead=True)
 
     def join(self) -> Script:
         """A new machine joins, and gets its part of the data."""

@@ -89,7 +89,10 @@ class MoveUpkeep:
         if gone is not None:
             self._submit(AbortMove(move.id, gone))
             return
-        if move.stage is Stage.COPYING and any(node not in move.copied for node in view.gaining):
+        if move.stage is Stage.COPYING and any(
+            node not in move.copied or not self._is_live(node) for node in view.gaining
+        ):
+            # Nothing is read from one that isn't there.
             self._known_since_ms = None
             return
         if not self._is_known(view, move):
