@@ -91,16 +91,17 @@ def vote_again(self: Raft, sender: NodeId, message: Any) -> bool:
 
 
 def test_a_vote_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    ring = Ring3()
+    rings = [Ring3(seed) for seed in range(1, 7)]
     monkeypatch.setattr(Raft, "_arm", campaign_at_one_moment)
     monkeypatch.setattr(Raft, "_would_vote", vote_again)
     with pytest.raises(InvariantBroken, match=r"votes for node \d in term \d+, after node \d"):
-        for _ in range(10):
-            victim = ring.leader
-            victim.kill()
-            ring.world.run_for(5)
-            victim.start()
-            ring.world.run_for(5)
+        for ring in rings:
+            for _ in range(5):
+                victim = ring.leader
+                victim.kill()
+                ring.world.run_for(5)
+                victim.start()
+                ring.world.run_for(5)
 
 
 def test_two_leaders_of_one_term(monkeypatch: pytest.MonkeyPatch) -> None:
