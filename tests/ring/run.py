@@ -49,10 +49,9 @@ WATCHED = {
 }
 """By workload, what must go on at QUORUM in every second."""
 RARE = {"table scan"}
-SOMETIMES_AT_ALL = {"table read", "table write"}
-"""A third of the random tables are written at ALL, which waits for whoever is gone."""
-
 """What needn't succeed in every phase: a scan waits until no write is under way, and some phases are short."""
+SOMETIMES_AT_ALL = {"table read", "table write"}
+"""Nor these while somebody is gone: a third of the random tables are written at ALL."""
 
 
 def seed_of_run() -> int:
