@@ -98,9 +98,7 @@ class Metadata:
         self._proposals = Proposals(self._consensus, self._peers)
         self._upkeep = VoterUpkeep(self._consensus, self._peers)
         self._admissions = Admissions(self._consensus, self._peers, self._submissions, self._catch_up)
-        self._inquiries = Inquiries(
-            self._consensus, self._peers, ports.scheduler, self._submissions.may_be_up
-        )
+        self._inquiries = Inquiries(self._consensus, self._peers, ports.scheduler, self._submissions.live)
         self._joining = Joining(self._consensus, self._peers, ports.transport)
         self._first_schema: Schema | None = None
         self._timer: Timer | None = None
