@@ -131,8 +131,16 @@ class Metadata:
 
     @property
     def leader(self) -> NodeId:
-        """Who leads the log, as far as this node knows; 0 when it doesn't."""
-        return self._consensus.me if self._consensus.is_leader else self._consensus.leader
+        """Who leads the log, as far as this node knows; 0 when it doesn't.
+
+        A voter knows only whom it hears: what it was told of a leader before may be long over.
+        """
+        consensus = self._consensus
+        if consensus.is_leader:
+            return consensus.me
+        if consensus.me in consensus.voters and not consensus.hears_leader:
+            return NodeId(0)
+        return consensus.leader
 
     @property
     def leads(self) -> int:
