@@ -591,10 +591,15 @@ class Node:
         self._ping()
 
     def _tell_who_leads(self, gossip: Gossip) -> None:
-        """The leader of the metadata log says that it is; nodes without a vote hear it only from there."""
+        """The leader of the metadata log says that it is; nodes without a vote hear it only from there.
+
+        Voters know better: what gossip says of a leader may be a second old, and there may be none meanwhile.
+        """
         metadata, states = self.metadata, gossip.states
         if metadata.leads or states[self.peers.me].leads:
             gossip.update(leads=metadata.leads)
+        if self.peers.me in metadata.voters:
+            return
         leading = [node for node in metadata.voters if self.peers.up.get(node) and states[node].leads]
         if leading:
             metadata.hint_leader(max(leading, key=lambda node: states[node].leads))

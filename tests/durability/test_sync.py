@@ -126,23 +126,38 @@ class PowerCut:
     def _copy(self, store: RocksStore, draw: random.Random) -> None:
         """The folder as it is now, while the flusher thread may be at work, with the log cut."""
         self.acknowledged = dict(self.acknowledged)
-        data = store._columns[DATA]
-        while data.property_int_value("rocksdb.num-running-flushes") or data.property_int_value(
-            "rocksdb.mem-table-flush-pending"
-        ):
-            pass
-        self.left.mkdir()
-        shutil.copyfile(store.path / SYNCED, self.left / SYNCED)
-        synced = dict(self._engine.synced)
-        for path in sorted(store.path.iterdir()):
-            if path.name != SYNCED and path.exists():
-                shutil.copyfile(path, self.left / path.name)
+        while (synced := self._copied_whole(store)) is None:
+            shutil.rmtree(self.left)
         for path in logs(self.left):
             length = path.stat().st_size
             kept = draw.randrange(min(synced.get(path.name, 0), length), length + 1)
             self.cut += length - kept
             with path.open("r+b") as file:
                 file.truncate(kept)
+
+    def _copied_whole(self, store: RocksStore) -> dict[str, int] | None:
+        """Copy the folder; what was synced of each part of the log before it, None if a flush or compaction of the
+        engine came in between: files copied one after another would then be of no one moment."""
+        self.left.mkdir()
+        try:
+            before = _sizes(store.path)
+            shutil.copyfile(store.path / SYNCED, self.left / SYNCED)
+            synced = dict(self._engine.synced)
+            for path in sorted(store.path.iterdir()):
+                if path.name != SYNCED:
+                    shutil.copyfile(path, self.left / path.name)
+            return synced if _sizes(store.path) == before else None
+        except FileNotFoundError:
+            return None
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Size of each file that only grows or goes when the engine flushes or compacts, 0 for the parts of the log."""
+    return {
+        path.name: 0 if path.suffix == ".log" else path.stat().st_size
+        for path in folder.iterdir()
+        if not path.name.startswith((SYNCED, "LOG"))
+    }
 
 
 @pytest.mark.parametrize("seed", range(ROUNDS))

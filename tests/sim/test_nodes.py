@@ -83,3 +83,20 @@ def test_two_data_centres_without_faults() -> None:
     verdict = run(plan, build_node, inspect)
     assert verdict.is_ok, "\n".join([*verdict.problems, verdict.line()])
     assert set(verdict.operations) == {"done"}
+
+
+def test_a_voter_that_hears_no_leader_knows_of_none() -> None:
+    """What gossip said of the last one is no leader: whoever asks for a change now waits for an election."""
+    world = World(1)
+    world.start(world.add_machines(4, build_node))
+    nodes = [machine.program.node for machine in world.machines]
+    assert world.run_until(lambda: all(len(node.metadata.voters) == 3 for node in nodes), 10)
+    world.run_for(3)
+    assert len({node.metadata.leader for node in nodes}) == 1
+    voters = [node for node in nodes if node.peers.me in node.metadata.voters]
+    follower = next(node for node in voters if not node.metadata.leads)
+    for machine, node in zip(list(world.machines), nodes, strict=True):
+        if node in voters and node is not follower:
+            machine.kill()
+    world.run_for(15)
+    assert follower.metadata.leader == 0

@@ -50,10 +50,21 @@ def test_a_seed_tells_its_story_and_ends_with_the_verdict(capsys: pytest.Capture
     assert capsys.readouterr().out.splitlines() == lines[-6:]
 
 
-def test_what_is_no_option_is_refused() -> None:
-    for options in (["--faults", "flood"], ["--workload", "golf"], ["--seeds", "2..1"], ["--strikes", "x"]):
-        with pytest.raises(SystemExit):
-            main(options)
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--faults flood", "no fault is called 'flood'; there are kill"),
+        ("--workload golf", "no workload is called 'golf'"),
+        ("--seeds 2..1", "there are no seeds in 2..1"),
+        ("--seeds few", "'few' is no range of seeds"),
+        ("--nodes 0", "one at least"),
+        ("--strikes x", "--strikes"),
+    ],
+)
+def test_what_is_no_option_is_refused(options: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(options.split())
+    assert told in capsys.readouterr().err
 
 
 def test_a_violation_is_told_made_smaller_and_can_be_had_again(

@@ -139,6 +139,7 @@ WRONG: dict[str, tuple[Sequence[Operation], str]] = {
             done("insert", 2, 3, (1, "value")),
             done("drop", 4, 5),
             done("create", 6, 7),
+            done("look", 10, 11, None, PLAIN),
             done("read", 20, 21, 1, {1: VALUE}),
         ],
         "seen though its table is gone",
@@ -148,6 +149,7 @@ WRONG: dict[str, tuple[Sequence[Operation], str]] = {
             done("create", 0, 1),
             done("insert", 2, 3, (1, "value")),
             done("truncate", 4, 5),
+            done("look", 10, 11, None, PLAIN),
             done("scan", 20, 21, None, {1: VALUE}),
         ],
         "seen though its table is gone",
@@ -187,6 +189,20 @@ STALE: dict[str, Sequence[Operation]] = {
         done("create", 0, 1),
         done("drop", 2, 3),
         done("insert", 4, 5, (1, "value")),
+    ],
+    "a row of a table that was dropped": [
+        done("create", 0, 1),
+        done("insert", 2, 3, (1, "value")),
+        done("drop", 4, 5),
+        done("read", 6, 7, 1, {1: VALUE}),
+    ],
+    "a row of a table that was dropped, and made anew": [
+        done("create", 0, 1),
+        done("insert", 2, 3, (1, "value")),
+        done("drop", 4, 5),
+        done("create", 6, 7),
+        done("read", 8, 9, 1, {1: VALUE}),
+        done("look", 10, 11, None, PLAIN),
     ],
 }
 

@@ -1,11 +1,12 @@
 """Logged batches: all partitions in the end, or none.
 
 Before a logged batch of several partitions writes anything, it is stored on two other nodes of the
-coordinator's data centre, in other failure domains where there are any, and synced there. Then its mutations
-are written like any others, and once all are acknowledged at the batch's level the two forget it. Whoever finds that
-it has kept a batch for longer than a write can take replays it: the coordinator died, or a partition had too few
-replicas. It forgets the batch when each replica of each partition has its part, or a hint of it is on this node's disk.
-Mutations carry their timestamps, so replaying one that was written does no harm.
+coordinator's data centre, in other failure domains where there are any, and synced there. For one that can't be
+reached, refuses, or is late, another one stands in, the coordinator itself at last. Then its mutations are written like
+any others, and once all are acknowledged at the batch's level those who keep it forget it. Whoever finds that it has
+kept a batch for longer than a write can take replays it: the coordinator died, or a partition had too few replicas. It
+forgets the batch when each replica of each partition has its part, or a hint of it is on this node's disk. Mutations
+carry their timestamps, so replaying one that was written does no harm.
 
 A node that is alone in its data centre keeps its own batches.
 

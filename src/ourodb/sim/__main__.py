@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ourodb.cli.console import console
 from ourodb.sim.faults import FAULTS, kinds_of
@@ -22,6 +22,8 @@ from ourodb.sim.run import Plan, Verdict, run
 from ourodb.sim.shrink import TRIES_MAX, shrink
 from ourodb.sim.sweep import Bar, fresh_seeds, seeds_of, sweep
 from ourodb.sim.workloads import WORKLOADS
+
+T = TypeVar("T")
 
 EXIT_INTERRUPTED = 130
 
@@ -129,29 +131,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     what = parser.add_argument_group("which seeds").add_mutually_exclusive_group()
     what.add_argument("--seed", type=int, default=1, help="one run, with its story")
-    what.add_argument("--seeds", type=seeds_of, default=None, help="1000..2000, or 1000.. without end")
-    what.add_argument("--fresh", type=int, default=None, help="so many seeds that nobody had before")
+    what.add_argument(
+        "--seeds", type=_saying_why(seeds_of), default=None, help="1000..2000, or 1000.. without end"
+    )
+    what.add_argument("--fresh", type=_count, default=None, help="so many seeds that nobody had before")
     what.add_argument("--soak", action="store_true", default=False, help="fresh seeds until stopped")
 
     how = parser.add_argument_group("how")
     how.add_argument("--story", action=argparse.BooleanOptionalAction, default=True, help="of a single seed")
     how.add_argument("--shrink", action="store_true", default=False, help="make what fails smaller")
     how.add_argument("--keep-going", action="store_true", default=False, help="don't stop at a failure")
-    how.add_argument("--workers", type=int, default=None, help="processes of a sweep; one a core")
+    how.add_argument("--workers", type=_count, default=None, help="processes of a sweep; one a core")
 
     plan = parser.add_argument_group("what a run is; what isn't said is drawn from its seed")
     plan.add_argument(
         "--workload", type=_workloads, help=f"all, or one is drawn from a list of: {', '.join(WORKLOADS)}"
     )
-    plan.add_argument("--nodes", type=int)
-    plan.add_argument("--dcs", type=int, dest="data_centers", help="data centres")
-    plan.add_argument("--racks", type=int, help="in each data centre")
-    plan.add_argument("--clients", type=int)
+    plan.add_argument("--nodes", type=_count)
+    plan.add_argument("--dcs", type=_count, dest="data_centers", help="data centres")
+    plan.add_argument("--racks", type=_count, help="in each data centre")
+    plan.add_argument("--clients", type=_count)
     time = plan.add_mutually_exclusive_group()
     time.add_argument("--seconds", type=float, help="of virtual time, with faults")
     time.add_argument("--hours", type=float, help="the same in hours")
     plan.add_argument("--quiet-seconds", type=float, help="of virtual time after that, healed")
-    plan.add_argument("--faults", type=kinds_of, help=f"all, none, or a list of: {', '.join(FAULTS)}")
+    plan.add_argument(
+        "--faults", type=_saying_why(kinds_of), help=f"all, none, or a list of: {', '.join(FAULTS)}"
+    )
     plan.add_argument(
         "--strikes", type=_strikes, help="all, none, or a list of the numbers of those that strike"
     )
@@ -160,6 +166,25 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--success-percent-min", type=int, help="of the operations that could be expected to")
     plan.add_argument("--operations-min", type=int, help="fewer prove nothing")
     return parser
+
+
+def _saying_why(read: Callable[[str], T]) -> Callable[[str], T]:
+    """What argparse takes, with what is wrong in the words of ``read``'s own error."""
+
+    def checked(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return checked
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("one at least")
+    return number
 
 
 def _workloads(text: str) -> tuple[str, ...]:

@@ -104,6 +104,8 @@ def seeds_of(text: str) -> Iterable[int]:
         ValueError: it means none.
     """
     first, dots, last = text.partition("..")
+    if not first.isdigit() or not (last or "0").isdigit():
+        raise ValueError(f"'{text}' is no range of seeds: 1000..2000, 1000.. or 7")
     if not dots:
         return range(int(first), int(first) + 1)
     if not last:

@@ -25,6 +25,9 @@ from ourodb.ports import NodeId, Scheduler
 
 Answered = Callable[[], None]
 
+Live = Callable[[tuple[NodeId, ...]], list[NodeId]]
+"""Those of some voters that are alive as far as is known, this node included."""
+
 
 class Inquiries:
     """Questions of this node."""
@@ -33,7 +36,7 @@ class Inquiries:
         "_asked",
         "_consensus",
         "_heard",
-        "_may_be_up",
+        "_live",
         "_next",
         "_peers",
         "_scheduler",
@@ -41,17 +44,11 @@ class Inquiries:
         "_waiting",
     )
 
-    def __init__(
-        self, consensus: Consensus, peers: Peers, scheduler: Scheduler, may_be_up: Callable[[NodeId], bool]
-    ) -> None:
-        """
-        Args:
-            may_be_up: whether a node is alive as far as is known.
-        """
+    def __init__(self, consensus: Consensus, peers: Peers, scheduler: Scheduler, live: Live) -> None:
         self._consensus = consensus
         self._peers = peers
         self._scheduler = scheduler
-        self._may_be_up = may_be_up
+        self._live = live
         self._waiting: list[Answered] = []
         self._next: list[Answered] = []
         self._asked: dict[int, NodeId] = {}
@@ -106,8 +103,7 @@ class Inquiries:
     def _can_be_answered(self) -> bool:
         consensus = self._consensus
         voters = consensus.view.voters
-        live = [voter for voter in voters if voter == consensus.me or self._may_be_up(voter)]
-        return voters != (consensus.me,) and len(live) >= majority(voters)
+        return voters != (consensus.me,) and len(self._live(voters)) >= majority(voters)
 
     def _begin(self) -> None:
         self._until_ms = self._consensus.now_ms + limits.METADATA_INQUIRY_MS

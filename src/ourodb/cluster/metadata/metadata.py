@@ -102,9 +102,7 @@ class Metadata:
         self._proposals = Proposals(self._consensus, self._peers)
         self._upkeep = VoterUpkeep(self._consensus, self._peers)
         self._admissions = Admissions(self._consensus, self._peers, self._submissions, self._catch_up)
-        self._inquiries = Inquiries(
-            self._consensus, self._peers, ports.scheduler, self._submissions.may_be_up
-        )
+        self._inquiries = Inquiries(self._consensus, self._peers, ports.scheduler, self._submissions.live)
         self._moves = MoveUpkeep(self._consensus, self._peers, self._submissions)
         self._joining = Joining(self._consensus, self._peers, ports.transport)
         self._first_schema: Schema | None = None
@@ -138,8 +136,16 @@ class Metadata:
 
     @property
     def leader(self) -> NodeId:
-        """Who leads the log, as far as this node knows; 0 when it doesn't."""
-        return self._consensus.me if self._consensus.is_leader else self._consensus.leader
+        """Who leads the log, as far as this node knows; 0 when it doesn't.
+
+        A voter knows only whom it hears: what it was told of a leader before may be long over.
+        """
+        consensus = self._consensus
+        if consensus.is_leader:
+            return consensus.me
+        if consensus.me in consensus.voters and not consensus.hears_leader:
+            return NodeId(0)
+        return consensus.leader
 
     @property
     def leads(self) -> int:

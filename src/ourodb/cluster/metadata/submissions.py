@@ -236,9 +236,9 @@ class Submissions:
         consensus = self._consensus
         leader = consensus.leader
         if leader not in (_NOBODY, consensus.me, submission.target):
-            if consensus.hears_leader or self.may_be_up(leader):
+            if consensus.hears_leader or self._may_be_up(leader):
                 return leader
-        live = [voter for voter in consensus.view.voters if voter != consensus.me and self.may_be_up(voter)]
+        live = [voter for voter in consensus.view.voters if voter != consensus.me and self._may_be_up(voter)]
         if not live:
             return _NOBODY
         return next((voter for voter in live if voter > submission.target), live[0])
@@ -403,12 +403,13 @@ class Submissions:
         if now_ms - submission.begun_ms < limits.METADATA_NO_MAJORITY_MS or submission.is_settled:
             return False
         voters = self._consensus.view.voters
-        return not self._live((self._consensus.leader,)) and len(self._live(voters)) < majority(voters)
+        return not self.live((self._consensus.leader,)) and len(self.live(voters)) < majority(voters)
 
-    def _live(self, voters: tuple[NodeId, ...]) -> list[NodeId]:
-        return [voter for voter in voters if voter == self._consensus.me or self.may_be_up(voter)]
+    def live(self, voters: tuple[NodeId, ...]) -> list[NodeId]:
+        """Those of the voters that are alive as far as is known, this node included."""
+        return [voter for voter in voters if voter == self._consensus.me or self._may_be_up(voter)]
 
-    def may_be_up(self, node: NodeId) -> bool:
+    def _may_be_up(self, node: NodeId) -> bool:
         """Alive as far as is known; a node that has just begun to run knows nothing yet."""
         is_new = self._consensus.now_ms - self._begun_ms < limits.METADATA_UNKNOWN_MS
         return self._peers.is_up(node) or (is_new and node in self._consensus.view.members)
@@ -423,7 +424,7 @@ class Submissions:
             submission.done(Applied(self._consensus.view, submission.events, (warning,)))
             return
         voters = self._consensus.view.voters
-        needed, live = majority(voters), self._live(voters)
+        needed, live = majority(voters), self.live(voters)
         names = ", ".join(map(str, voters))
         if submission.may_be_in or submission.proposed_term or submission.asked:
             submission.done(

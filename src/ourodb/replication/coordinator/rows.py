@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 
 from ourodb import limits
 from ourodb.replication.coordinator.fetch import Fetch, FetchContext
-from ourodb.replication.paxos.proposer import SerialFetch
+from ourodb.replication.paxos.serial_fetch import SerialFetch
 from ourodb.replication.replica.reads import RangeCommand, ReadCommand, SlicesCommand
 from ourodb.replication.routes import KeyspaceRoutes, Route
 from ourodb.storage.chunk import Chunk, beyond, covered, rows_of

@@ -35,7 +35,6 @@ partition that use SERIAL, or LOCAL_SERIAL in another one.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -47,7 +46,6 @@ from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import (
     CasWriteUnknown,
     OuroError,
-    Overloaded,
     ReadFailure,
     ReadTimeout,
     RequestError,
@@ -73,6 +71,7 @@ from ourodb.replication.paxos.ballots import (
     decode_promise,
     encode,
 )
+from ourodb.replication.paxos.turns import Turns
 from ourodb.replication.peers import Peers, RequestClass
 from ourodb.replication.replica.reads import SlicesCommand
 from ourodb.replication.routes import Route
@@ -119,6 +118,7 @@ class PaxosContext:
     """What all proposers of a node share.
 
     Attributes:
+        turns: of those that are about one partition.
         contentions: ballots lost to others, counted.
         unknown: statements whose outcome couldn't be told, counted.
     """
@@ -126,7 +126,6 @@ class PaxosContext:
     __slots__ = (
         "_generation",
         "_last_us",
-        "_queues",
         "acceptor",
         "clock",
         "contentions",
@@ -134,6 +133,7 @@ class PaxosContext:
         "random",
         "scheduler",
         "timestamps",
+        "turns",
         "unknown",
         "writing",
     )
@@ -164,32 +164,7 @@ class PaxosContext:
         self.timestamps = timestamps
         self.contentions = 0
         self.unknown = 0
-        self._queues: dict[bytes, deque[Proposer]] = {}
-        """By partition: who is under way, and who waits for him."""
-
-    def enqueue(self, key: bytes, proposer: Proposer) -> None:
-        """Have the proposer begin now, or when those who came before are done.
-
-        Raises:
-            Overloaded: too many wait.
-        """
-        queue = self._queues.get(key)
-        if queue is None:
-            self._queues[key] = deque((proposer,))
-            proposer.prepare()
-        elif len(queue) < limits.CAS_QUEUE_MAX:
-            queue.append(proposer)
-        else:
-            raise Overloaded("too many conditional statements wait for the same partition")
-
-    def dequeue(self, key: bytes) -> None:
-        """The first one is done."""
-        queue = self._queues[key]
-        queue.popleft()
-        if queue:
-            self.peers.later(queue[0].take_turn)
-        else:
-            del self._queues[key]
+        self.turns = Turns(peers.later)
 
     def next_ballot(self, above: Ballot) -> Ballot:
         """A ballot that nobody ever had, higher than ``above``."""
@@ -308,9 +283,9 @@ class Proposer:
         Raises:
             Overloaded: too many wait already.
         """
-        self._context.enqueue(self._key, self)
+        self._context.turns.take(self._key, self._begin)
 
-    def take_turn(self) -> None:
+    def _begin(self) -> None:
         """Those who came before are done."""
         if self._is_late:
             self._give_up()
@@ -728,47 +703,5 @@ class Proposer:
         self._phase = Phase.COMMITTING
         if not self._is_over:
             self._is_over = True
-            self._context.dequeue(self._key)
+            self._context.turns.leave(self._key)
             self._done(result, error)
-
-
-class SerialFetch:
-    """A chunk read at a serial level; looks like a ``Fetch`` to whoever waits for it.
-
-    Attributes: as there.
-    """
-
-    __slots__ = ("chunk", "error", "is_done", "wake")
-
-    def __init__(
-        self, context: PaxosContext, route: Route, command: SlicesCommand, serial_level: int
-    ) -> None:
-        """Begin.
-
-        Raises:
-            Unavailable: too few replicas are up.
-            Overloaded: too many statements wait for this partition.
-        """
-        self.chunk: Chunk | None = None
-        self.error: RequestError | None = None
-        self.is_done = False
-        self.wake: Callable[[], None] | None = None
-        Proposer(
-            context,
-            route,
-            command,
-            lambda chunk, timestamp: Decision(None, chunk),
-            self._ended,
-            serial_level=serial_level,
-            level=serial_level,
-            is_read=True,
-        ).start()
-
-    def _ended(self, result: object, error: RequestError | None) -> None:
-        self.is_done = True
-        self.error = error
-        if error is None:
-            assert isinstance(result, Chunk)
-            self.chunk = result
-        if self.wake is not None:
-            self.wake()

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final
 
 from ourodb.cql.types.base import CqlType
@@ -124,7 +125,7 @@ class Shape:
         found = list(rows)
         # A sort keeps the order of equals: the last column first.
         for index in reversed(range(len(self.clustering))):
-            found.sort(key=lambda row, index=index: row[index], reverse=self.descending[index] != reverse)  # type: ignore[misc]
+            found.sort(key=itemgetter(index), reverse=self.descending[index] != reverse)
         return found
 
 

@@ -7,15 +7,16 @@ Three things are demanded of a history:
    what nodes show of it once all is healed is what that order leads to: whether there is a table, and which columns
    were added to it. Just in time, as ``linearizability`` does it: the set of all states that the name may be in, after
    each completion. Changes in doubt of one kind are alike, so only their number counts.
-2. **No row of another life.** A row that was acknowledged before a DROP or TRUNCATE began isn't seen by reads that
-   begin after that was acknowledged, whatever was created since.
+2. **No row of another life.** A row that was acknowledged before a DROP or TRUNCATE began isn't seen, once all is
+   healed, by reads that begin after that was acknowledged, whatever was created since. Before, a side of a partition
+   without a majority of the metadata log's voters may go on with the table that it knows.
 3. **No row lost.** As long as no DROP or TRUNCATE can have happened since it was written, an acknowledged row is seen
    by each later read, the columns that were just added included.
 
 Apart from these, refusals and acknowledgements of reads and writes are held against the order of changes: a node that
 says that a table doesn't exist, or lacks a column, though one was acknowledged before it was asked, or takes a row for
-a table that was dropped, hasn't heard of a change. Nodes that are cut off may say so. These answers are *stale*; they
-are counted, and whoever runs the checker decides how many are too many.
+a table that was dropped, or shows one of it, hasn't heard of a change. Nodes that are cut off may do so. These answers
+are *stale*; they are counted, and whoever runs the checker decides how many are too many.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def check_schema(history: Iterable[Operation]) -> tuple[list[str], list[str]]:
     stale: list[str] = []
     for operations in by_key.values():
         _check_changes(operations, problems, stale)
-        problems += _check_rows(operations)
+        _check_rows(operations, problems, stale)
     return problems, stale
 
 
@@ -278,46 +279,56 @@ def _shown(table: Table) -> str:
 # --- Rows
 
 
-def _check_rows(operations: list[Operation]) -> list[str]:
+def _check_rows(operations: list[Operation], problems: list[str], stale: list[str]) -> None:
+    healed_ns = min((one.invoked_ns for one in operations if one.kind == "look"), default=NEVER)
     written = {one.argument[0]: one for one in operations if one.kind == "insert"}
     endings = [
         one
         for one in operations
         if one.kind in ("drop", "truncate") and one.outcome is not Outcome.REFUSED and not _is_misfit(one)
     ]
-    problems = []
     for read in operations:
         if read.kind not in ("read", "scan") or read.outcome is not Outcome.DONE or _is_misfit(read):
             continue
         for row, columns in read.result.items():
-            problems += _seen_problems(read, row, columns, written.get(row), endings)
+            write = written.get(row)
+            problem = _seen_problem(read, row, columns, write)
+            if problem:
+                problems.append(problem)
+                continue
+            assert write is not None
+            ending = _ending_between(write, read, endings)
+            if ending is None:
+                continue
+            if read.invoked_ns >= healed_ns:
+                problems.append(
+                    f"row {row} is seen though its table is gone: {_told(read)}; {write}; {ending}"
+                )
+            elif str(read) not in stale:
+                stale.append(str(read))
         asked = written if read.kind == "scan" else [read.argument]
         for row in asked:
             write = written.get(row)
             if write is not None and row not in read.result:
                 problems += _missed_problems(read, write, endings)
-    return problems
 
 
-def _seen_problems(
-    read: Operation, row: int, columns: tuple[str, ...], write: Operation | None, endings: list[Operation]
-) -> list[str]:
+def _seen_problem(read: Operation, row: int, columns: tuple[str, ...], write: Operation | None) -> str:
+    """What is wrong with a row that a read found, whatever became of its table; empty when nothing is."""
     is_written = write is not None and write.outcome is not Outcome.REFUSED and not _is_misfit(write)
     if write is None or not is_written or write.invoked_ns > read.completed_ns:
-        return [f"row {row} is seen though it wasn't written: {_told(read)}; {write}"]
+        return f"row {row} is seen though it wasn't written: {_told(read)}; {write}"
     if columns != (write.argument[1],):
-        return [f"row {row} has values in {columns} and not in {write.argument[1]}: {_told(read)}; {write}"]
-    ending = next(
-        (
-            one
-            for one in endings
-            if write.completed_ns < one.invoked_ns and one.completed_ns < read.invoked_ns
-        ),
-        None,
+        return f"row {row} has values in {columns} and not in {write.argument[1]}: {_told(read)}; {write}"
+    return ""
+
+
+def _ending_between(write: Operation, read: Operation, endings: list[Operation]) -> Operation | None:
+    """A DROP or TRUNCATE that came after the write and before the read."""
+    between = (
+        one for one in endings if write.completed_ns < one.invoked_ns and one.completed_ns < read.invoked_ns
     )
-    if ending is None:
-        return []
-    return [f"row {row} is seen though its table is gone: {_told(read)}; {write}; {ending}"]
+    return next(between, None)
 
 
 def _missed_problems(read: Operation, write: Operation, endings: list[Operation]) -> list[str]:
