@@ -360,8 +360,9 @@ def test_a_stranger_that_dies_while_it_joins_leaves_no_trace() -> None:
     (guest,) = world.add_machines(1, build_node, apart=True)
     guest.may_be_refused = True
     guest.start()
-    world.run_for(2)
-    assert len(members(world.machines[0])) == 4
+    assert world.run_until(lambda: len(members(world.machines[0])) == 4, 5)
+    move = world.machines[0].program.node.view.move
+    assert move is None or not move.copied, "it has no rows yet"
     world.remove(guest)
     assert world.run_until(lambda: members(world.machines[0]) == before, 60)
     done = stage.history.counts()
