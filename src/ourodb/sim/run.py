@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from ourodb.cql.wire.codes import Consistency
 from ourodb.sim.chance import Chance
 from ourodb.sim.checkers.availability import success_share
 from ourodb.sim.checkers.linearizability import TooTangled
@@ -49,8 +51,12 @@ EXPECTED_MIN = 100
 TRIES_MIN = 50
 """A kind of operation that was tried less often in a phase may have failed every time."""
 
+QUORUM, LOCAL_QUORUM = Consistency.QUORUM.name, Consistency.LOCAL_QUORUM.name
+
 NO_PROOF = "nothing is proved"
 """With this begins a problem that is no violation: the run was too poor to find one."""
+
+T = TypeVar("T")
 
 Inspect = Callable[[World, Stage], Script[list[str]]]
 """Looks at the healed cluster from inside; gives what is wrong."""
@@ -64,6 +70,7 @@ class Plan:
         seed: of all chance.
         workload: of ``WORKLOADS``.
         nodes, data_centers, racks (in each), clients: how many.
+        level: "QUORUM"; or "LOCAL_QUORUM", at which clients keep to one data centre each, for workloads that know how.
         seconds: of virtual time, with faults.
         quiet_seconds: after that, healed.
         faults: kinds, of ``faults.FAULTS``.
@@ -81,6 +88,7 @@ class Plan:
     data_centers: int = 1
     racks: int = 1
     clients: int = 8
+    level: str = QUORUM
     seconds: float = 60
     quiet_seconds: float = 15
     faults: tuple[str, ...] = ()
@@ -141,22 +149,42 @@ class Verdict:
 
 
 class SimStage:
-    """Implements ``workloads.stage.Stage`` on a world."""
+    """Implements ``workloads.stage.Stage`` on a world.
 
-    def __init__(self, world: World) -> None:
+    Attributes:
+        reaches: one for each set of nodes that clients keep to.
+    """
+
+    def __init__(self, world: World, level: str = QUORUM) -> None:
+        """
+        Args:
+            level: see ``Plan``.
+        """
         self.random: Chance = world.chance.child("workload")
         self.history = History(lambda: world.loop.now_ns)
         self.history.on_complete = self._tell
         self.replication_factor = min(3, len(world.machines))
         self.is_over = False
-        self.reach = Reach(world, self.replication_factor)
+        self._homes = [world.machines]
+        if level == LOCAL_QUORUM:
+            names = sorted({machine.data_center for machine in world.machines})
+            self._homes = [[one for one in world.machines if one.data_center == name] for name in names]
+        factors = [min(3, len(machines)) for machines in self._homes]
+        self.data_centers: Mapping[str, int] = {
+            machines[0].data_center: factor
+            for machines, factor in zip(self._homes, factors, strict=True)
+            if level == LOCAL_QUORUM
+        }
+        self.reaches = [
+            Reach(world, factor, machines) for machines, factor in zip(self._homes, factors, strict=True)
+        ]
         self._world = world
         self._clients: dict[int, CqlClient] = {}
 
     def client(self, number: int) -> CqlClient:
         client = self._clients.get(number)
         if client is None:
-            client = self._clients[number] = CqlClient(self._world, self._world.machines)
+            client = self._clients[number] = CqlClient(self._world, self._home_of(number, self._homes))
         return client
 
     def sleep(self, seconds: float) -> Promise[None]:
@@ -165,9 +193,13 @@ class SimStage:
     def _tell(self, operation: Operation) -> None:
         client = self._clients.get(operation.process)
         if client is not None:
-            self.reach.on_complete(operation, client.place, client.coordinator)
+            reach = self._home_of(operation.process, self.reaches)
+            reach.on_complete(operation, client.place, client.coordinator)
         if operation.outcome is not Outcome.DONE:
             self._world.tell("client", f"{operation} {operation.error}")
+
+    def _home_of(self, number: int, each: Sequence[T]) -> T:
+        return each[number % len(each)]
 
 
 def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
@@ -186,7 +218,7 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
         sync_period_ms=plan.sync_period_ms,
     )
     verdict = Verdict(plan)
-    stage = SimStage(world)
+    stage = SimStage(world, plan.level)
     workload = WORKLOADS[plan.workload](stage)
     nemesis = Nemesis(world, plan.faults, only=plan.strikes, gap_ms_max=plan.gap_ms_max)
     with captured(world) as bugs:
@@ -210,8 +242,11 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     verdict.errors = dict(history.errors())
     verdict.struck = nemesis.struck
     verdict.strikes = nemesis.strikes
-    changes_ns = sorted(nemesis.disturbances_ns + stage.reach.changes_ns)
-    verdict.calm = success_share(stage.reach.expected, changes_ns, GRACE_NS, FLIGHT_NS)
+    changes_ns = sorted(
+        [*nemesis.disturbances_ns, *(at for reach in stage.reaches for at in reach.changes_ns)]
+    )
+    expected = [operation for reach in stage.reaches for operation in reach.expected]
+    verdict.calm = success_share(expected, changes_ns, GRACE_NS, FLIGHT_NS)
     verdict.problems += _too_poor(verdict, history, nemesis.disturbances_ns)
     for operation in history:
         # So that the hash also tells what clients concluded.
@@ -270,7 +305,8 @@ def _play(
     world.tell("world", "all nodes are ready")
     world.carry_out(workload.set_up(), SET_UP_SECONDS_MAX)
     world.tell("world", "the tables are made")
-    stage.reach.watch()
+    for reach in stage.reaches:
+        reach.watch()
     until_ns = world.loop.now_ns + round(plan.seconds * S)
     clients = [world.spawn(workload.run_client(number)) for number in range(plan.clients)]
     faults = world.spawn(nemesis.run(until_ns))

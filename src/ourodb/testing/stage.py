@@ -17,7 +17,7 @@ import heapq
 import queue
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -259,6 +259,7 @@ class RingStage:
     def __init__(self, player: Player, chance: Chance, replication_factor: int = 3) -> None:
         self._player = player
         self.random = chance
+        self.data_centers: Mapping[str, int] = {}
         self.history = History(time.monotonic_ns)
         self.replication_factor = replication_factor
 
