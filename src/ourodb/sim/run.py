@@ -56,6 +56,9 @@ QUORUM, LOCAL_QUORUM = Consistency.QUORUM.name, Consistency.LOCAL_QUORUM.name
 NO_PROOF = "nothing is proved"
 """With this begins a problem that is no violation: the run was too poor to find one."""
 
+STRUCK = "while faults struck"
+"""The phase in which there may be nothing to hope for."""
+
 T = TypeVar("T")
 
 Inspect = Callable[[World, Stage], Script[list[str]]]
@@ -247,7 +250,7 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     )
     expected = [operation for reach in stage.reaches for operation in reach.expected]
     verdict.calm = success_share(expected, changes_ns, GRACE_NS, FLIGHT_NS)
-    verdict.problems += _too_poor(verdict, history, nemesis.disturbances_ns)
+    verdict.problems += _too_poor(verdict, history, expected, nemesis.disturbances_ns)
     for operation in history:
         # So that the hash also tells what clients concluded.
         world.trace.note(operation.completed_ns, WORLD, Kind.OPERATION, str(operation).encode())
@@ -258,8 +261,15 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     return verdict
 
 
-def _too_poor(verdict: Verdict, history: History, disturbances_ns: Sequence[int]) -> list[str]:
-    """Why a run proves nothing, if so."""
+def _too_poor(
+    verdict: Verdict, history: History, hopeful: Sequence[Operation], disturbances_ns: Sequence[int]
+) -> list[str]:
+    """Why a run proves nothing, if so.
+
+    Args:
+        hopeful: the operations that could be expected to succeed. While faults struck there may be none in a run that
+            isn't asked for a number of operations.
+    """
     plan = verdict.plan
     problems = [
         f"{NO_PROOF}: no operation of the kind '{kind}' succeeded"
@@ -283,17 +293,21 @@ def _too_poor(verdict: Verdict, history: History, disturbances_ns: Sequence[int]
     first_ns, last_ns = (disturbances_ns[0], disturbances_ns[-1]) if disturbances_ns else (NEVER, NEVER)
     phases = {
         "before the first fault": (0, first_ns),
-        "while faults struck": (first_ns, last_ns),
+        STRUCK: (first_ns, last_ns),
         "after the last fault": (last_ns + GRACE_NS, NEVER),
     }
     for phase, (start_ns, end_ns) in phases.items():
         of_phase = [operation for operation in history if start_ns <= operation.invoked_ns < end_ns]
         tries = Counter(operation.kind for operation in of_phase)
         done = Counter(operation.kind for operation in of_phase if operation.outcome is Outcome.DONE)
+        hopes = Counter(operation.kind for operation in hopeful if start_ns <= operation.invoked_ns < end_ns)
         problems += [
             f"{NO_PROOF}: none of {count} operations of the kind '{kind}' succeeded {phase}"
             for kind, count in tries.items()
-            if count >= TRIES_MIN and not done[kind] and verdict.done[kind]
+            if count >= TRIES_MIN
+            and not done[kind]
+            and verdict.done[kind]
+            and (hopes[kind] or plan.operations_min or phase != STRUCK)
         ]
     return problems
 
