@@ -25,6 +25,8 @@ from ourodb.sim.workloads.set import SetWorkload
 from ourodb.sim.workloads.sides import TO_SIDES, final_reads, judged, level_of
 from ourodb.sim.workloads.stage import Stage
 from ourodb.sim.world import World
+from ourodb.testing import cluster
+from ourodb.testing.stage import play
 
 
 class TwoSides:
@@ -162,6 +164,14 @@ def test_data_centres_that_do_not_hear_each_other_go_on() -> None:
     world.carry_out(workload.finish(), 60)
     assert workload.problems() == []
     assert world.carry_out(inspect(world, stage), 60) == []
+
+
+def test_real_nodes_keep_their_promises_too() -> None:
+    with cluster(nodes=4, dcs=2) as ring:
+        make = WORKLOADS["set"]
+        problems, history = play(ring, make, seconds=2, clients=4, seed=1, keeps_home=True)
+    assert problems == []
+    assert all(history.done_by_kind().values())
 
 
 def test_workloads_that_know_sides_are_workloads() -> None:
