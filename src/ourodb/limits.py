@@ -427,6 +427,9 @@ GOSSIP_ENTRIES_PER_ROUND: Final = 600
 GOSSIP_PROBES_PER_ROUND: Final = 8
 """Nodes that are DOWN which are asked in one round whether they are back; all of them in turn."""
 
+GOSSIP_DOUBTED_PER_ROUND: Final = 1_000
+"""Silent or unreachable peers that are still UP which are asked in one round whether they live."""
+
 GOSSIP_BURST_MAX: Final = 100
 """Peers that a node speaks to at once when it starts, stops, or comes back from a pause."""
 
@@ -462,6 +465,9 @@ GENERATION_AHEAD_SECONDS_MAX: Final = 86_400
 
 PHI_DOWN: Final = 8.0
 """Suspicion at which a node is DOWN: the chance of a mistake is one in 10^8; Cassandra's ``phi_convict_threshold``."""
+
+PHI_SUSPECT: Final = 3.0
+"""Suspicion at which a node is asked whether it lives: before it is DOWN there is a round in which it can answer."""
 
 PHI_MAX: Final = 100.0
 """Suspicion is not told apart beyond this."""

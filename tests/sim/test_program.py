@@ -17,9 +17,10 @@ from ourodb.sim.__main__ import main, told
 from ourodb.sim.chance import Chance
 from ourodb.sim.faults import FAULTS
 from ourodb.sim.history import History, Outcome
-from ourodb.sim.profiles import HARMLESS_TO_UNSYNCED, command, drawn
-from ourodb.sim.run import Plan, Verdict
+from ourodb.sim.profiles import HARMFUL_TO_UNSYNCED, HARMLESS_TO_UNSYNCED, command, drawn
+from ourodb.sim.run import LOCAL_QUORUM, QUORUM, Plan, Verdict
 from ourodb.sim.workloads import WORKLOADS
+from ourodb.sim.workloads.sides import TO_SIDES
 
 SHORT = ["--workload", "set", "--seconds", "2", "--clients", "2", "--nodes", "3", "--faults", "none"]
 
@@ -59,6 +60,8 @@ def test_a_seed_tells_its_story_and_ends_with_the_verdict(capsys: pytest.Capture
         ("--seeds few", "'few' is no range of seeds"),
         ("--nodes 0", "one at least"),
         ("--strikes x", "--strikes"),
+        ("--level LOCAL_QUORUM --workload register", "at LOCAL_QUORUM there are the workloads set, "),
+        ("--level ONE", "invalid choice: 'ONE'"),
     ],
 )
 def test_what_is_no_option_is_refused(options: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,11 +118,29 @@ def test_seeds_bring_every_workload_fault_and_layout() -> None:
     assert {plan.racks for plan in plans} == {1, 2, 3}
     assert {plan.sync_period_ms is None for plan in plans} == {True, False}
     assert any(not plan.faults for plan in plans)
+    local = [plan for plan in plans if plan.level == LOCAL_QUORUM]
+    assert {plan.workload for plan in local} == set(TO_SIDES)
+    assert {plan.data_centers for plan in local} == {2}
+    assert {plan.nodes for plan in local} == {4, 5, 6}
+    assert {plan.level for plan in plans if plan.data_centers == 2 and plan.workload in TO_SIDES} == {
+        QUORUM, LOCAL_QUORUM
+    }  # fmt: skip
+
+
+def test_a_level_that_is_said_is_kept() -> None:
+    for seed in range(50):
+        plan = drawn(seed, level=LOCAL_QUORUM)
+        assert plan.workload in TO_SIDES
+        assert plan.data_centers == 2
+        assert drawn(seed, level=QUORUM).level == QUORUM
+    with pytest.raises(ValueError, match="at LOCAL_QUORUM there are"):
+        drawn(1, workloads=["register"], level=LOCAL_QUORUM)
 
 
 def test_nodes_that_sync_by_themselves_never_lose_their_power() -> None:
     """They lose what they acknowledged then, as they say they do."""
-    assert set(HARMLESS_TO_UNSYNCED) <= set(FAULTS)
+    assert set(HARMFUL_TO_UNSYNCED) <= set(FAULTS)
+    assert {*HARMFUL_TO_UNSYNCED, *HARMLESS_TO_UNSYNCED} == set(FAULTS)
     for seed in range(200):
         assert set(drawn(seed, sync_period_ms=1_000).faults) <= set(HARMLESS_TO_UNSYNCED)
 
@@ -150,6 +171,9 @@ def test_a_name_more_takes_some_draws_over_and_leaves_the_others() -> None:
         {"strikes": (), "workload": "counter", "operations_min": 5, "success_percent_min": 50},
         {"sync_period_ms": 50},
         {"sync_period_ms": None},
+        {"workload": "set", "level": "LOCAL_QUORUM", "data_centers": 2},
+        {"workload": "monotonic", "level": "LOCAL_QUORUM", "data_centers": 1, "nodes": 5},
+        {"workload": "register", "level": "QUORUM"},
     ],
 )
 def test_the_command_line_of_a_plan_means_that_plan(

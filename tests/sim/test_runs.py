@@ -20,6 +20,7 @@ from ourodb.errors import InvalidRequest, StoreReadOnly, WriteTimeout
 from ourodb.sim.client import CqlClient
 from ourodb.sim.faults import FAULTS, Nemesis, kinds_of
 from ourodb.sim.history import Outcome
+from ourodb.sim.profiles import HARMLESS_TO_UNSYNCED
 from ourodb.sim.run import Plan, Verdict, run
 from ourodb.sim.tasks import S
 from ourodb.sim.workloads import set as elements
@@ -95,6 +96,16 @@ def test_each_fault_alone_strikes_and_heals(fault: str) -> None:
     verdict = run(short(7, "register", (fault,)), build_toy(3))
     assert verdict.is_ok, shown(verdict)
     assert verdict.struck[fault] > 0
+
+
+@pytest.mark.parametrize("fault", HARMLESS_TO_UNSYNCED)
+def test_faults_that_are_called_harmless_lose_nothing_that_is_not_synced(fault: str) -> None:
+    """Each of these toys acknowledges at once and syncs every three seconds."""
+    for seed in range(2):
+        plan = short(seed, "set", (fault,), sync_period_ms=3_000)
+        verdict = run(plan, build_toy(3, Bugs(acknowledges_before_sync=True)))
+        assert verdict.is_ok, shown(verdict)
+        assert verdict.struck[fault] > 0
 
 
 def test_two_data_centres() -> None:

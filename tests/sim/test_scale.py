@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ourodb.cluster.gossip import gossip as gossip_module
 from ourodb.cluster.gossip.messages import decode
 from ourodb.cluster.ring.placement import Ring
 from ourodb.net.loop import SystemClock
@@ -35,7 +36,7 @@ from ourodb.sim.scale.figures import (
 )
 from ourodb.sim.scale.gossip import Observation, measure_gossip
 from ourodb.sim.scale.placement import joining, measure_placement, moved, replication
-from ourodb.sim.scale.ring import EPOCH, GossipRing
+from ourodb.sim.scale.ring import EPOCH, ROUND_NS, GossipRing
 
 
 def told_nothing(what: str) -> None:
@@ -93,6 +94,37 @@ def test_a_node_that_runs_and_is_found_down_is_a_mistake() -> None:
     ring.loss_ppm = 1_000_000
     ring.run(20)
     assert watch.wrong_downs == 4 * 3
+
+
+def test_where_news_are_slow_a_pause_as_long_as_a_death_takes_is_no_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a thousand nodes do, these speak to one other a round, and are more than one that wakes speaks to at once.
+
+    Those to whom a death would have become certain just after the node woke must not take it for dead, and all
+    others must hold it to be UP at once; one that wakes must see who died meanwhile, and nobody else.
+    """
+    monkeypatch.setattr(gossip_module, "GOSSIP_ENTRIES_PER_ROUND", 1)
+    ring, watch = started(120)
+    ring.run(6)
+    pausing, dying = [NodeId(node) for node in (3, 33, 63, 93)], NodeId(110)
+    pause_ns = 15 * ROUND_NS // 2
+    for number, node in enumerate(pausing):
+        delay_ns = (1 + 7 * number) * ROUND_NS // 31
+        ring.loop.after(delay_ns, ring.pause, node)
+        ring.loop.after(delay_ns + pause_ns, watch.wake, node)
+    ring.run(4)
+    ring.kill(dying)
+    watch.await_deaths([dying])
+    ring.run(4)
+    downs = 120 * 119 - watch.ups
+    assert 0 < downs < 4 * 119, "some had noticed, and some had not: else this shows nothing"
+    ring.run(3)
+    assert watch.wrong_downs == 0
+    assert watch.return_ns < ROUND_NS // 100
+    assert ring.run_until(watch.is_known, 8), "who woke takes no longer than if it had died then"
+    assert watch.ups == 118 * 119 + 119, "the dead one held the others to be UP"
+    assert watch.wrong_downs == 0
 
 
 def test_news_is_noted_once_by_each_other_node() -> None:

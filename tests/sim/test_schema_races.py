@@ -15,7 +15,7 @@ import pytest
 from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.cluster.metadata.submissions import Applied, Done, Submissions
 from ourodb.schema import evolution
-from ourodb.schema.changes import Change, DropTable
+from ourodb.schema.changes import Change, CreateKeyspace, DropKeyspace, DropTable
 from ourodb.sim.checkers.schema import EXISTS, MISSING, NO_COLUMN, check_schema
 from ourodb.sim.faults import FAULTS
 from ourodb.sim.history import NEVER, Operation, Outcome
@@ -34,6 +34,10 @@ def done(kind: str, start: int, end: int, argument: Any = None, result: Any = No
 
 def unknown(kind: str, start: int, argument: Any = None) -> Operation:
     return Operation(0, kind, 1, argument, start, NEVER, Outcome.UNKNOWN)
+
+
+def of_keyspace(kind: str, start: int, end: int, argument: Any = None, result: Any = None) -> Operation:
+    return done(f"{kind} keyspace", start, end, argument, result)
 
 
 def refused(kind: str, start: int, end: int, argument: Any = None) -> Operation:
@@ -101,6 +105,30 @@ RIGHT: dict[str, Sequence[Operation]] = {
         done("create", 4, 5, None, EXISTS),
         done("insert", 6, 7, (1, "c9"), NO_COLUMN),
     ],
+    "a keyspace with tables, which are gone with it; a table of the same key is another matter": [
+        of_keyspace("create", 0, 1),
+        done("create", 0, 1),
+        of_keyspace("fill", 2, 3, "inside1"),
+        of_keyspace("look at", 4, 5, None, frozenset({"inside1"})),
+        of_keyspace("drop", 6, 7),
+        of_keyspace("alter", 8, 9, "factor=2", MISSING),
+        of_keyspace("create", 10, 11),
+        of_keyspace("create", 12, 13, None, EXISTS),
+        of_keyspace("look at", 20, 21, None, PLAIN),
+        done("look", 20, 21, None, PLAIN),
+    ],
+    "a keyspace that is altered twice at a time": [
+        of_keyspace("create", 0, 1),
+        of_keyspace("alter", 2, 5, "factor=2"),
+        of_keyspace("alter", 3, 4, "factor=3"),
+        of_keyspace("look at", 20, 21, None, frozenset({"factor=2"})),
+    ],
+    "an alteration of a keyspace in doubt that happens late": [
+        of_keyspace("create", 0, 1),
+        unknown("alter keyspace", 2, "factor=2"),
+        of_keyspace("alter", 3, 4, "factor=3"),
+        of_keyspace("look at", 20, 21, None, frozenset({"factor=2"})),
+    ],
 }
 
 WRONG: dict[str, tuple[Sequence[Operation], str]] = {
@@ -166,6 +194,29 @@ WRONG: dict[str, tuple[Sequence[Operation], str]] = {
             done("read", 20, 21, 1, {1: ()}),
         ],
         "has values in",
+    ),
+    "a keyspace that keeps what was altered before": (
+        [
+            of_keyspace("create", 0, 1),
+            of_keyspace("alter", 2, 3, "factor=2"),
+            of_keyspace("alter", 4, 5, "factor=3"),
+            of_keyspace("look at", 20, 21, None, frozenset({"factor=2"})),
+        ],
+        "of keyspace 1 have no order",
+    ),
+    "a keyspace that was dropped, with its table": (
+        [
+            of_keyspace("create", 0, 1),
+            of_keyspace("fill", 2, 3, "inside1"),
+            of_keyspace("drop", 4, 5),
+            of_keyspace("create", 6, 7),
+            of_keyspace("look at", 20, 21, None, frozenset({"inside1"})),
+        ],
+        "of keyspace 1 have no order",
+    ),
+    "a keyspace that was made twice": (
+        [of_keyspace("create", 0, 1), of_keyspace("create", 2, 3)],
+        "of keyspace 1 have no order",
     ),
     "a row that was refused": (
         [done("create", 0, 1), refused("insert", 2, 3, (1, "value")), done("read", 20, 21, 1, {1: VALUE})],
@@ -329,6 +380,22 @@ def test_changes_that_are_acknowledged_before_they_are_decided(monkeypatch: pyte
 
     monkeypatch.setattr(Submissions, "submit_change", submit)
     assert_found(monkeypatch, "have no order", ("partition", "kill"))
+
+
+def test_a_keyspace_that_takes_up_what_was_in_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = evolution.apply
+    before: dict[str, Any] = {}
+
+    def apply(schema: Any, change: Change) -> Any:
+        after, events = create(schema, change)
+        if isinstance(change, DropKeyspace):
+            before[change.keyspace] = schema.keyspaces[change.keyspace]
+        if isinstance(change, CreateKeyspace) and events and change.keyspace in before:
+            after = after.with_keyspace(before[change.keyspace])
+        return after, events
+
+    monkeypatch.setattr("ourodb.cluster.metadata.evolution.apply_change", apply)
+    assert_found(monkeypatch, "the changes of keyspace")
 
 
 def test_nodes_that_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:

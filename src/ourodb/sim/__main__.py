@@ -18,7 +18,7 @@ from ourodb.cli.console import console
 from ourodb.sim.faults import FAULTS, kinds_of
 from ourodb.sim.ouro import build_node, inspect
 from ourodb.sim.profiles import OPTIONS, command, drawn
-from ourodb.sim.run import Plan, Verdict, run
+from ourodb.sim.run import LOCAL_QUORUM, QUORUM, Plan, Verdict, run
 from ourodb.sim.shrink import TRIES_MAX, shrink
 from ourodb.sim.sweep import Bar, fresh_seeds, seeds_of, sweep
 from ourodb.sim.workloads import WORKLOADS
@@ -33,11 +33,16 @@ PROBLEMS_MAX = 20
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; returns the exit code."""
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
     said = {field: getattr(chosen, field) for field in OPTIONS if hasattr(chosen, field)}
     workloads = said.pop("workload", tuple(WORKLOADS))
     if hasattr(chosen, "hours"):
         said["seconds"] = chosen.hours * 3600
+    try:
+        drawn(1, workloads=workloads, **said)
+    except ValueError as error:
+        parser.error(str(error))
     try:
         if chosen.seeds is not None:
             return _sweep(chosen.seeds, workloads, said, chosen)
@@ -151,6 +156,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--dcs", type=_count, dest="data_centers", help="data centres")
     plan.add_argument("--racks", type=_count, help="in each data centre")
     plan.add_argument("--clients", type=_count)
+    plan.add_argument(
+        "--level", choices=(QUORUM, LOCAL_QUORUM), help="at the second, clients keep to one data centre each"
+    )
     time = plan.add_mutually_exclusive_group()
     time.add_argument("--seconds", type=float, help="of virtual time, with faults")
     time.add_argument("--hours", type=float, help="the same in hours")

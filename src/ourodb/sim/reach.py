@@ -8,7 +8,8 @@ A machine is *sound* while its process runs and is ready for clients, at its usu
 writes. The *core* is the machines that are sound and all hear each other, provided that at most so many others
 are missing that every key has a quorum of its replicas in the core; otherwise there is no core. An operation
 is *expected* to succeed if there was a core when it was invoked, and its coordinator belonged to it and was heard
-by its client; or if its client could reach nobody, although it was connected with one of the core.
+by its client; or if its client could reach nobody, although it was connected with one of the core. Where clients
+keep to one data centre each, at LOCAL_QUORUM, each has a core of its own, and doesn't need the others.
 
 Which of the expected operations count, because nothing had just changed, is the availability checker's business;
 changes of the core are changes like others.
@@ -87,10 +88,18 @@ class Reach:
         expected: operations that could be expected to succeed, in the order of their completion.
     """
 
-    def __init__(self, world: World, replication_factor: int) -> None:
+    def __init__(
+        self, world: World, replication_factor: int, machines: Sequence[Machine] | None = None
+    ) -> None:
+        """
+        Args:
+            replication_factor: among these machines.
+            machines: that clients keep to; None: all.
+        """
         self.changes_ns: list[int] = []
         self.expected: list[Operation] = []
         self._world = world
+        self._machines = world.machines if machines is None else machines
         self._missing_max = (replication_factor - 1) // 2
         self._states = [State()]
         """The first is that before the first change."""
@@ -112,7 +121,7 @@ class Reach:
 
     def _look(self, _: object) -> None:
         world = self._world
-        core = core_of(world.machines, world.network, self._missing_max)
+        core = core_of(self._machines, world.network, self._missing_max)
         state = State(core, tuple(self._severed(core)))
         if state != self._states[-1]:
             self._states.append(state)

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from ourodb.cql.wire.codes import Consistency
 from ourodb.sim.chance import Chance
 from ourodb.sim.checkers.availability import success_share
 from ourodb.sim.checkers.linearizability import TooTangled
@@ -49,8 +51,15 @@ EXPECTED_MIN = 100
 TRIES_MIN = 50
 """A kind of operation that was tried less often in a phase may have failed every time."""
 
+QUORUM, LOCAL_QUORUM = Consistency.QUORUM.name, Consistency.LOCAL_QUORUM.name
+
 NO_PROOF = "nothing is proved"
 """With this begins a problem that is no violation: the run was too poor to find one."""
+
+STRUCK = "while faults struck"
+"""The phase in which there may be nothing to hope for."""
+
+T = TypeVar("T")
 
 Inspect = Callable[[World, Stage], Script[list[str]]]
 """Looks at the healed cluster from inside; gives what is wrong."""
@@ -64,6 +73,7 @@ class Plan:
         seed: of all chance.
         workload: of ``WORKLOADS``.
         nodes, data_centers, racks (in each), clients: how many.
+        level: "QUORUM"; or "LOCAL_QUORUM", at which clients keep to one data centre each, for workloads that know how.
         seconds: of virtual time, with faults.
         quiet_seconds: after that, healed.
         faults: kinds, of ``faults.FAULTS``.
@@ -81,6 +91,7 @@ class Plan:
     data_centers: int = 1
     racks: int = 1
     clients: int = 8
+    level: str = QUORUM
     seconds: float = 60
     quiet_seconds: float = 15
     faults: tuple[str, ...] = ()
@@ -141,22 +152,42 @@ class Verdict:
 
 
 class SimStage:
-    """Implements ``workloads.stage.Stage`` on a world."""
+    """Implements ``workloads.stage.Stage`` on a world.
 
-    def __init__(self, world: World) -> None:
+    Attributes:
+        reaches: one for each set of nodes that clients keep to.
+    """
+
+    def __init__(self, world: World, level: str = QUORUM) -> None:
+        """
+        Args:
+            level: see ``Plan``.
+        """
         self.random: Chance = world.chance.child("workload")
         self.history = History(lambda: world.loop.now_ns)
         self.history.on_complete = self._tell
         self.replication_factor = min(3, len(world.machines))
         self.is_over = False
-        self.reach = Reach(world, self.replication_factor)
+        self._homes = [world.machines]
+        if level == LOCAL_QUORUM:
+            names = sorted({machine.data_center for machine in world.machines})
+            self._homes = [[one for one in world.machines if one.data_center == name] for name in names]
+        factors = [min(3, len(machines)) for machines in self._homes]
+        self.data_centers: Mapping[str, int] = {
+            machines[0].data_center: factor
+            for machines, factor in zip(self._homes, factors, strict=True)
+            if level == LOCAL_QUORUM
+        }
+        self.reaches = [
+            Reach(world, factor, machines) for machines, factor in zip(self._homes, factors, strict=True)
+        ]
         self._world = world
         self._clients: dict[int, CqlClient] = {}
 
     def client(self, number: int) -> CqlClient:
         client = self._clients.get(number)
         if client is None:
-            client = self._clients[number] = CqlClient(self._world, self._world.machines)
+            client = self._clients[number] = CqlClient(self._world, self._home_of(number, self._homes))
         return client
 
     def sleep(self, seconds: float) -> Promise[None]:
@@ -165,9 +196,13 @@ class SimStage:
     def _tell(self, operation: Operation) -> None:
         client = self._clients.get(operation.process)
         if client is not None:
-            self.reach.on_complete(operation, client.place, client.coordinator)
+            reach = self._home_of(operation.process, self.reaches)
+            reach.on_complete(operation, client.place, client.coordinator)
         if operation.outcome is not Outcome.DONE:
             self._world.tell("client", f"{operation} {operation.error}")
+
+    def _home_of(self, number: int, each: Sequence[T]) -> T:
+        return each[number % len(each)]
 
 
 def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
@@ -186,7 +221,7 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
         sync_period_ms=plan.sync_period_ms,
     )
     verdict = Verdict(plan)
-    stage = SimStage(world)
+    stage = SimStage(world, plan.level)
     workload = WORKLOADS[plan.workload](stage)
     nemesis = Nemesis(world, plan.faults, only=plan.strikes, gap_ms_max=plan.gap_ms_max)
     with captured(world) as bugs:
@@ -210,9 +245,12 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     verdict.errors = dict(history.errors())
     verdict.struck = nemesis.struck
     verdict.strikes = nemesis.strikes
-    changes_ns = sorted(nemesis.disturbances_ns + stage.reach.changes_ns)
-    verdict.calm = success_share(stage.reach.expected, changes_ns, GRACE_NS, FLIGHT_NS)
-    verdict.problems += _too_poor(verdict, history, nemesis.disturbances_ns)
+    changes_ns = sorted(
+        [*nemesis.disturbances_ns, *(at for reach in stage.reaches for at in reach.changes_ns)]
+    )
+    expected = [operation for reach in stage.reaches for operation in reach.expected]
+    verdict.calm = success_share(expected, changes_ns, GRACE_NS, FLIGHT_NS)
+    verdict.problems += _too_poor(verdict, history, expected, nemesis.disturbances_ns)
     for operation in history:
         # So that the hash also tells what clients concluded.
         world.trace.note(operation.completed_ns, WORLD, Kind.OPERATION, str(operation).encode())
@@ -223,8 +261,15 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     return verdict
 
 
-def _too_poor(verdict: Verdict, history: History, disturbances_ns: Sequence[int]) -> list[str]:
-    """Why a run proves nothing, if so."""
+def _too_poor(
+    verdict: Verdict, history: History, hopeful: Sequence[Operation], disturbances_ns: Sequence[int]
+) -> list[str]:
+    """Why a run proves nothing, if so.
+
+    Args:
+        hopeful: the operations that could be expected to succeed. While faults struck there may be none in a run that
+            isn't asked for a number of operations.
+    """
     plan = verdict.plan
     problems = [
         f"{NO_PROOF}: no operation of the kind '{kind}' succeeded"
@@ -248,17 +293,21 @@ def _too_poor(verdict: Verdict, history: History, disturbances_ns: Sequence[int]
     first_ns, last_ns = (disturbances_ns[0], disturbances_ns[-1]) if disturbances_ns else (NEVER, NEVER)
     phases = {
         "before the first fault": (0, first_ns),
-        "while faults struck": (first_ns, last_ns),
+        STRUCK: (first_ns, last_ns),
         "after the last fault": (last_ns + GRACE_NS, NEVER),
     }
     for phase, (start_ns, end_ns) in phases.items():
         of_phase = [operation for operation in history if start_ns <= operation.invoked_ns < end_ns]
         tries = Counter(operation.kind for operation in of_phase)
         done = Counter(operation.kind for operation in of_phase if operation.outcome is Outcome.DONE)
+        hopes = Counter(operation.kind for operation in hopeful if start_ns <= operation.invoked_ns < end_ns)
         problems += [
             f"{NO_PROOF}: none of {count} operations of the kind '{kind}' succeeded {phase}"
             for kind, count in tries.items()
-            if count >= TRIES_MIN and not done[kind] and verdict.done[kind]
+            if count >= TRIES_MIN
+            and not done[kind]
+            and verdict.done[kind]
+            and (hopes[kind] or plan.operations_min or phase != STRUCK)
         ]
     return problems
 
@@ -270,7 +319,8 @@ def _play(
     world.tell("world", "all nodes are ready")
     world.carry_out(workload.set_up(), SET_UP_SECONDS_MAX)
     world.tell("world", "the tables are made")
-    stage.reach.watch()
+    for reach in stage.reaches:
+        reach.watch()
     until_ns = world.loop.now_ns + round(plan.seconds * S)
     clients = [world.spawn(workload.run_client(number)) for number in range(plan.clients)]
     faults = world.spawn(nemesis.run(until_ns))

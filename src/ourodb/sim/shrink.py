@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from ourodb.sim.run import NO_PROOF, Plan, Verdict
+from ourodb.sim.run import NO_PROOF, QUORUM, Plan, Verdict
 
 TRIES_MAX = 300
 SECONDS_MIN = 0.5
@@ -93,6 +93,8 @@ def smaller(verdict: Verdict) -> Iterator[Plan]:
             yield replace(plan, nodes=nodes)
     if plan.data_centers > 1:
         yield replace(plan, data_centers=1)
+    if plan.level != QUORUM:
+        yield replace(plan, level=QUORUM)
     if plan.racks > 1:
         yield replace(plan, racks=1)
     if plan.sync_period_ms is not None:

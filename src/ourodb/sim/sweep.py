@@ -34,7 +34,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ourodb.sim.run import Plan, Verdict
+from ourodb.sim.run import QUORUM, Plan, Verdict
 
 FRESH_SEED_MAX = 10**12
 """Fresh seeds are below: long enough to be new, short enough to be typed."""
@@ -52,7 +52,7 @@ class Swept:
     Attributes:
         runs: that came to a verdict.
         failures: verdicts that aren't ok, in the order in which they were found.
-        operations: by outcome. struck: faults by kind. workloads: runs by workload.
+        operations: by outcome. struck: faults by kind. workloads: runs by workload, and level where it isn't QUORUM.
         virtual_seconds: of all runs together.
         is_interrupted: by Ctrl-C.
         pending_seed: the first seed, in the order of the plans, that has no verdict; None: there is none.
@@ -81,7 +81,8 @@ class Swept:
         self.runs += 1
         self.operations.update(verdict.operations)
         self.struck.update(verdict.struck)
-        self.workloads[verdict.plan.workload] += 1
+        at_level = "" if verdict.plan.level == QUORUM else f" at {verdict.plan.level}"
+        self.workloads[verdict.plan.workload + at_level] += 1
         self.virtual_seconds += verdict.virtual_seconds
         one = f"{verdict.plan.seed} {verdict.trace}".encode()
         self._traces ^= int.from_bytes(hashlib.blake2b(one, digest_size=8).digest(), "big")

@@ -3,6 +3,8 @@
     with cluster(nodes=3) as ring:
         problems = play(ring, SetWorkload, seconds=5, clients=4, seed=1)
 
+With ``keeps_home`` clients keep to one data centre each, at LOCAL_QUORUM.
+
 One thread plays all scripts: what a script yields is either a statement that was sent (the script goes on when the
 driver has its outcome) or a pause. So the scripts may share variables, as they do on virtual time, and as many
 statements are in flight as there are scripts. Times in the history are this thread's: an operation is invoked before
@@ -17,13 +19,19 @@ import heapq
 import queue
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import cassandra
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, ExecutionProfile, ResponseFuture, Session
-from cassandra.policies import FallthroughRetryPolicy, RoundRobinPolicy
+from cassandra.policies import (
+    DCAwareRoundRobinPolicy,
+    FallthroughRetryPolicy,
+    LoadBalancingPolicy,
+    RoundRobinPolicy,
+)
 from cassandra.protocol import ErrorMessage, ProtocolHandler, ResultMessage
 from cassandra.query import BoundStatement, PreparedStatement, SimpleStatement, tuple_factory
 
@@ -188,17 +196,19 @@ class Player:
     """Plays scripts, all of them in the thread that asks for it.
 
     Attributes:
+        clients: one for each session.
         is_over: scripts of clients end when they see it.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, *sessions: Session) -> None:
         """
         Args:
-            session: with rows as tuples; it gives bytes from now on. It should try nothing twice.
+            sessions: with rows as tuples; they give bytes from now on. They should try nothing twice.
         """
-        session.client_protocol_handler = RawProtocol
         self._replies: queue.SimpleQueue[tuple[Sent, Reply | Page]] = queue.SimpleQueue()
-        self.client = Client(session, self._replies)
+        for session in sessions:
+            session.client_protocol_handler = RawProtocol
+        self.clients = [Client(session, self._replies) for session in sessions]
         self.is_over = False
         self._parked: list[tuple[float, int, Script[None]]] = []
         self._waiting: dict[Sent, Script[None]] = {}
@@ -256,9 +266,20 @@ class RingStage:
         history: of this workload alone.
     """
 
-    def __init__(self, player: Player, chance: Chance, replication_factor: int = 3) -> None:
+    def __init__(
+        self,
+        player: Player,
+        chance: Chance,
+        replication_factor: int = 3,
+        data_centers: Mapping[str, int] | None = None,
+    ) -> None:
+        """
+        Args:
+            data_centers: see ``Stage``; the player has a session for each, in their order. None: clients keep to none.
+        """
         self._player = player
         self.random = chance
+        self.data_centers: Mapping[str, int] = data_centers or {}
         self.history = History(time.monotonic_ns)
         self.replication_factor = replication_factor
 
@@ -271,33 +292,37 @@ class RingStage:
         self._player.is_over = is_over
 
     def client(self, number: int) -> Client:
-        """All clients share one session: which node coordinates is the driver's choice."""
-        return self._player.client
+        """Clients share sessions: which node coordinates is the driver's choice."""
+        return self._player.clients[number % len(self._player.clients)]
 
     def sleep(self, seconds: float) -> Pause:
         return Pause(seconds)
 
 
 def play(
-    ring: Ring, make: Callable[[Stage], Workload], *, seconds: float, clients: int, seed: int
+    ring: Ring,
+    make: Callable[[Stage], Workload],
+    *,
+    seconds: float,
+    clients: int,
+    seed: int,
+    keeps_home: bool = False,
 ) -> tuple[list[str], History]:
     """Play one workload, from its tables to its last reads.
 
     Args:
         seconds: clients work so long.
         seed: of what they draw; what happens when is up to the machine.
+        keeps_home: clients keep to one data centre each; for workloads that know ``sides``.
     Returns:
         what was wrong, and what clients saw.
     """
-    profile = ExecutionProfile(
-        load_balancing_policy=RoundRobinPolicy(),
-        retry_policy=FallthroughRetryPolicy(),
-        request_timeout=REQUEST_SECONDS_MAX,
-        row_factory=tuple_factory,
-    )
-    session = ring.connect(execution_profiles={EXEC_PROFILE_DEFAULT: profile})
-    player = Player(session)
-    stage = RingStage(player, Chance.of_seed(seed), min(3, len(ring.nodes)))
+    sizes = Counter(node.plan.dc for node in ring.nodes) if keeps_home else {}
+    policies = [DCAwareRoundRobinPolicy(name) for name in sizes] or [RoundRobinPolicy()]
+    sessions = [ring.connect(execution_profiles={EXEC_PROFILE_DEFAULT: _profile(one)}) for one in policies]
+    player = Player(*sessions)
+    factors = {name: min(3, size) for name, size in sizes.items()}
+    stage = RingStage(player, Chance.of_seed(seed), min(3, len(ring.nodes)), factors)
     workload = make(stage)
 
     def end() -> Script[None]:
@@ -309,5 +334,15 @@ def play(
         player.play([*(workload.run_client(number) for number in range(clients)), end()])
         player.play([workload.finish()])
     finally:
-        session.cluster.shutdown()
+        for session in sessions:
+            session.cluster.shutdown()
     return workload.problems(), stage.history
+
+
+def _profile(policy: LoadBalancingPolicy) -> ExecutionProfile:
+    return ExecutionProfile(
+        load_balancing_policy=policy,
+        retry_policy=FallthroughRetryPolicy(),
+        request_timeout=REQUEST_SECONDS_MAX,
+        row_factory=tuple_factory,
+    )

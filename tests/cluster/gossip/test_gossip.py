@@ -133,6 +133,40 @@ def test_nodes_that_refuse_are_asked_again_each_round() -> None:
     assert pair.one.tick(2_000).changes == [(node, False) for node in refusing[1:]]
 
 
+def test_nobody_is_taken_for_dead_unasked() -> None:
+    pair = Pair(30)
+    pair.all_speak()
+    asked: list[NodeId] = []
+    for now_ms in range(1_000, 6_000, 1_000):
+        output = pair.one.tick(now_ms)
+        if output.changes:
+            break
+        asked = [node for node, _ in output.sends]
+    assert output.changes == [(node, False) for node in pair.members[1:]]
+    assert sorted(asked) == pair.members[1:], "in the round before"
+    assert now_ms <= 4_000, "the question delays no conviction"
+
+
+def test_who_answers_is_not_dead_whatever_phi_says() -> None:
+    """A node that stood still, but too shortly to know it, finds all others silent for too long at once."""
+    pair = Pair(30)
+    pair.all_speak()
+    asked = [node for node, _ in pair.one.tick(2_000).sends]
+    output = pair.one.tick(4_000)
+    assert max(pair.one.phi(node, 4_000) for node in pair.members[1:]) > PHI_DOWN
+    assert output.changes == [(node, False) for node in sorted(asked)], "they had two seconds to answer"
+    questioned = [node for node in pair.members[1:] if node not in asked]
+    answering = questioned[::2]
+    for node in questioned:
+        message = decode(to(output, node)[0])
+        assert isinstance(message, Syn)
+        if node in answering:
+            own = Delta(node, START_S, 1, 0, 1, {"stopping": (1, 0)})
+            pair.one.receive(4_001, node, encode(Ack(node, message.asked_ms, own, NOBODY, [], NOBODY)))
+    # An answer proves that the node lived when it was asked, even if it says nothing new.
+    assert pair.one.tick(5_000).changes == [(node, False) for node in questioned if node not in answering]
+
+
 def test_a_node_that_is_down_but_speaks_is_asked_first() -> None:
     nodes = [NodeId(node) for node in range(1, 4 * GOSSIP_PROBES_PER_ROUND)]
     gossip = Gossip(ONE, START_S, 0, Draw(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ourodb.cluster.gossip.phi import ArrivalWindow, expected_silence_ms
-from ourodb.limits import PHI_DOWN, PHI_MAX, PHI_SILENCES_MAX
+from ourodb.limits import PHI_DOWN, PHI_MAX, PHI_SILENCES_MAX, PHI_SUSPECT
 
 ROUND_MS = 1_000
 
@@ -21,8 +21,12 @@ def fed(intervals_ms: list[int], *, late_ms: int = 0) -> tuple[ArrivalWindow, in
     return window, now_ms
 
 
+def is_down(window: ArrivalWindow, now_ms: int) -> bool:
+    return window.suspicion(now_ms) > PHI_DOWN
+
+
 def down_after_ms(window: ArrivalWindow, now_ms: int) -> int:
-    return next(ms for ms in range(0, 60_000, 10) if window.is_down(now_ms + ms))
+    return next(ms for ms in range(0, 60_000, 10) if is_down(window, now_ms + ms))
 
 
 def test_phi_grows_with_silence_and_never_past_its_bound() -> None:
@@ -49,11 +53,20 @@ def test_irregular_heartbeats_are_given_more_time() -> None:
 
 
 @pytest.mark.parametrize("interval_ms", [10, 3_000, 60_000])
-def test_down_is_where_phi_passes_its_threshold(interval_ms: int) -> None:
-    """``is_down`` takes a short cut; it must not be another rule."""
+def test_suspicion_is_phi_past_its_threshold(interval_ms: int) -> None:
+    """It takes a short cut; it must not be another rule."""
     window, now_ms = fed([interval_ms, interval_ms * 2] * 10)
     for ms in range(0, 30_000, 50):
-        assert window.is_down(now_ms + ms) == (window.phi(now_ms + ms) > PHI_DOWN)
+        phi = window.phi(now_ms + ms)
+        assert window.suspicion(now_ms + ms) == (phi if phi >= PHI_SUSPECT else 0)
+
+
+@pytest.mark.parametrize("intervals_ms", [[], [ROUND_MS] * 100, [200, 1_800, 3_000] * 34])
+def test_a_suspect_has_a_round_in_which_it_can_answer(intervals_ms: list[int]) -> None:
+    """Else the question that comes before each conviction would put it off."""
+    window, now_ms = fed(intervals_ms)
+    suspect_ms = next(ms for ms in range(0, 60_000, 10) if window.suspicion(now_ms + ms))
+    assert down_after_ms(window, now_ms) >= suspect_ms + ROUND_MS
 
 
 def test_other_messages_do_not_make_the_detector_nervous() -> None:
@@ -96,11 +109,11 @@ def test_the_quickest_way_of_long_ago_is_forgotten() -> None:
 def test_a_pause_of_our_own_is_not_silence() -> None:
     window, now_ms = fed([ROUND_MS] * 100)
     later_ms = now_ms + 30_000
-    assert window.is_down(later_ms)
+    assert is_down(window, later_ms)
     window.excuse(later_ms, 29_000)
     assert window.phi(later_ms) == pytest.approx(window.phi(later_ms - 0), abs=0)
-    assert not window.is_down(later_ms)
-    assert window.is_down(later_ms + 3_000)
+    assert not is_down(window, later_ms)
+    assert is_down(window, later_ms + 3_000)
 
 
 def test_a_clock_that_stood_still_counts_anew_after_its_return() -> None:

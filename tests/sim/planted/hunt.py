@@ -71,6 +71,7 @@ def hunt(
             _prepare(patch, workload, circumstances)
             right = run(planned, build, look)
         assert right.is_ok, f"not clean without the mistake: {_shown(right)}"
+        print(f"found by seed {seed}, {seed + 1} tried: {mistake.__name__}, {name}")
         return seed
     pytest.fail("the mistake wasn't found")
 

@@ -8,8 +8,9 @@ rumours of them refused.
 
 **Who lives** is told in ``liveness``. It comes UP only when it is heard directly, so whoever hears a rumour
 that something new is known of a node that is DOWN asks it at once. Nodes that are DOWN are asked in turn each
-round, too, with a SYN so small that it may cost nothing; a node that starts, or comes back from a pause,
-speaks to many at once. At its start a node holds all others to be DOWN.
+round, too, with a SYN so small that it may cost nothing, and so is whoever has been silent for suspiciously
+long, before it is taken for dead; a node that starts, or comes back from a pause, speaks to many at once. At
+its start a node holds all others to be DOWN.
 
 **Lies and accidents.** Refused and counted: messages of nodes that aren't members or that say another sender
 than their link's, rumours of nodes that aren't members, generations from the future, leaps of beats and
@@ -49,6 +50,7 @@ from ourodb.limits import (
     GOSSIP_BURST_MAX,
     GOSSIP_DELTA_BYTES_MAX,
     GOSSIP_DIGEST_NODES_MAX,
+    GOSSIP_DOUBTED_PER_ROUND,
     GOSSIP_ENTRIES_PER_ROUND,
     GOSSIP_LEAP_MAX,
     GOSSIP_PEERS_MAX,
@@ -207,15 +209,15 @@ class Gossip:
         self._beat(now_ms)
         expected_s = max(self._born_s + (now_ms - self._born_ms) // 1_000, wall_us // 1_000_000)
         self._generation_max = expected_s + GENERATION_AHEAD_SECONDS_MAX
-        self._liveness.judge(now_ms, output.changes)
+        doubted = self._liveness.judge(now_ms, output.changes)
         live = [peer for peer in self._liveness.peers.values() if peer.is_up]
         if self._is_burst_due:
             self._is_burst_due = False
             self._burst(now_ms, live, output)
         else:
             self._exchange(now_ms, self._draw(live, self._peers_per_round(len(self._states))), output)
-        for peer in live:
-            if peer.refused_ms is not None:
+        for peer in doubted[:GOSSIP_DOUBTED_PER_ROUND]:
+            if peer.asked_ms != now_ms:
                 self._ask(now_ms, peer, output)
         self._ask_down(now_ms, output)
         return output

@@ -2,11 +2,21 @@
 
 A peer goes DOWN
 
-- when phi passes ``PHI_DOWN``: after three to four rounds of silence where heartbeats are regular;
+- when phi passes ``PHI_DOWN`` and it doesn't answer: after three to four rounds of silence where heartbeats are
+  regular;
 - when the transport says that its connections are refused or reset and it doesn't speak to us within a round
   although it is asked: meanwhile rumours don't vouch for it;
 - when it says that it stops in order;
 - when it is heard to have a new generation: its old process is gone.
+
+**Nobody is taken for dead unasked.** In a large ring news of a node come by rumour, some rounds late. A death is
+certain only after ten rounds among a thousand nodes, and news that one lives after all takes rounds, too: whoever
+went by rumours alone would take a node for dead that has just woken from a pause of such a length. So from
+``PHI_SUSPECT`` on a silent node is asked itself, each round, and it is DOWN only when it was asked and has not
+answered for half a round. Questions wait in front of a process that stands still; when it wakes it answers all who
+had begun to doubt, and for those who doubt later an answer takes no longer than a message. There is a round between
+the two thresholds at least, so the question delays no conviction, and where rounds are too irregular for that, by
+one round. It costs a few hundred bytes for each node that is doubted.
 
 It comes UP only when it is heard *directly*: by a message that says something new, or by an answer to a SYN
 that was sent after it went down. So a rumour that lags behind can't bring a dead node back for a moment, and
@@ -15,7 +25,8 @@ a node that others hear but we can't reach doesn't flap.
 **A pause of our own** (a stopped process, a busy machine) looks from here as if everybody else had been
 silent. It shows in the time between two events, which is no more than a round. What is more is not counted as
 silence, and for one round nobody goes DOWN, since the messages of meanwhile may still wait to be read; but
-not again and again, or a node that is always slow would never see a death.
+not again and again, or a node that is always slow would never see a death. What else is overdue by then is
+asked for, as always.
 """
 
 from __future__ import annotations
@@ -25,7 +36,7 @@ from typing import Final
 
 from ourodb.cluster.gossip.phi import ArrivalWindow, expected_silence_ms
 from ourodb.cluster.gossip.state import NodeState
-from ourodb.limits import GOSSIP_BEAT_MS, LOCAL_GRACE_ROUNDS, LOCAL_PAUSE_ROUNDS, PHI_MAX
+from ourodb.limits import GOSSIP_BEAT_MS, LOCAL_GRACE_ROUNDS, LOCAL_PAUSE_ROUNDS, PHI_DOWN, PHI_MAX
 from ourodb.ports import NodeId
 
 NEVER_MS: Final = -(1 << 62)
@@ -108,16 +119,28 @@ class Liveness:
             self._no_grace_until_ms = now_ms + LOCAL_GRACE_ROUNDS * self._round_ms
         return True
 
-    def judge(self, now_ms: int, changes: Changes) -> None:
-        """Once a round: who is DOWN by now?"""
-        if now_ms < self._grace_until_ms:
-            return
+    def judge(self, now_ms: int, changes: Changes) -> list[Peer]:
+        """Once a round: who is DOWN by now?
+
+        Returns:
+            Those who are UP, and to be asked whether they live; those first who have waited longest.
+        """
+        is_grace = now_ms < self._grace_until_ms
+        asked_until_ms = now_ms - self._round_ms // 2
+        doubted = []
         for peer in self.peers.values():
             if not peer.is_up:
                 continue
-            is_refused = peer.refused_ms is not None and now_ms - peer.refused_ms >= self._round_ms
-            if is_refused or peer.window.is_down(now_ms):
+            suspicion = peer.window.suspicion(now_ms)
+            is_down = suspicion > PHI_DOWN and peer.window.alive_ms < peer.asked_ms <= asked_until_ms
+            if peer.refused_ms is not None:
+                is_down = is_down or now_ms - peer.refused_ms >= self._round_ms
+            if is_down and not is_grace:
                 self.went_down(now_ms, peer, changes)
+            elif suspicion or peer.refused_ms is not None:
+                doubted.append(peer)
+        doubted.sort(key=lambda peer: peer.asked_ms)
+        return doubted
 
     def has_new_process(self, now_ms: int, peer: Peer, changes: Changes) -> None:
         """Its state is of a new generation: the process that we knew is gone."""

@@ -6,10 +6,11 @@ one is judged by them:
     phi(t) = -log10(P(a silence that the node survives is longer than t))
 
 with P taken from a normal distribution of the remembered mean and deviation. phi 1 means that the node speaks
-again after one in ten such silences, phi 8 after one in 10^8; there it is held to be DOWN. Cassandra takes an
-exponential distribution instead, which needs only the mean but has so long a tail that it waits for 18
-intervals; the normal distribution is the paper's own and tells a death after three or four. The deviation has
-a floor, of 2/5 of a round: a busy machine's hiccup must not pass for a death.
+again after one in ten such silences, phi 8 after one in 10^8; there it is held to be DOWN, unless it answers when
+it is asked, as it is from phi 3 on (``liveness``). Cassandra takes an exponential distribution instead, which
+needs only the mean but has so long a tail that it waits for 18 intervals; the normal distribution is the
+paper's own and tells a death after three or four. The deviation has a floor, of 2/5 of a round: a busy machine's
+hiccup must not pass for a death.
 
 **What a silence is.** Most heartbeats come by rumour, from whoever had them first, so one may arrive long
 after it was made, and news of a dead node goes on arriving for a while. So silence is counted from when a
@@ -35,13 +36,13 @@ from __future__ import annotations
 import math
 from array import array
 
-from ourodb.limits import PHI_DEVIATION_MS_MIN, PHI_DOWN, PHI_MAX, PHI_SILENCES_MAX
+from ourodb.limits import PHI_DEVIATION_MS_MIN, PHI_MAX, PHI_SILENCES_MAX, PHI_SUSPECT
 
 DEVIATION_ROUNDS_MIN = 0.4
 SILENCE_ROUNDS_MAX = 4
 """A silence that is longer than expected by more is remembered as this: it was a fault, not the rhythm."""
-DEVIATIONS_DOWN_MIN = 5
-assert -math.log10(0.5 * math.erfc(DEVIATIONS_DOWN_MIN / math.sqrt(2.0))) < PHI_DOWN
+DEVIATIONS_SUSPECT_MIN = 3
+assert -math.log10(0.5 * math.erfc(DEVIATIONS_SUSPECT_MIN / math.sqrt(2.0))) < PHI_SUSPECT
 PRIOR_PAIRS = 4
 """What is assumed before anything is known: so many times half a round less and half a round more than expected."""
 ROOT_2 = math.sqrt(2.0)
@@ -147,12 +148,14 @@ class ArrivalWindow:
         self._beat_ms = min(now_ms, self._beat_ms + pause_ms)
         self.alive_ms = min(now_ms, self.alive_ms + pause_ms)
 
-    def is_down(self, now_ms: int) -> bool:
-        """Whether phi is past ``PHI_DOWN``."""
-        # Most are heard of in time: phi is below 7 until it is later than the mean by five deviations.
-        late_ms = now_ms - self.alive_ms - DEVIATIONS_DOWN_MIN * self._deviation_ms_min
-        is_late = late_ms * len(self._silences) > self._sum
-        return is_late and self.phi(now_ms) > PHI_DOWN
+    def suspicion(self, now_ms: int) -> float:
+        """``phi`` where it is at least ``PHI_SUSPECT``; 0 where it is less."""
+        # Most are heard of in time: phi is below that until it is later than the mean by three deviations.
+        late_ms = now_ms - self.alive_ms - DEVIATIONS_SUSPECT_MIN * self._deviation_ms_min
+        if late_ms * len(self._silences) <= self._sum:
+            return 0.0
+        phi = self.phi(now_ms)
+        return phi if phi >= PHI_SUSPECT else 0.0
 
     def phi(self, now_ms: int) -> float:
         """Suspicion that the node is down, in [0, PHI_MAX]; higher is more certain."""

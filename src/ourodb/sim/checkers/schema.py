@@ -1,12 +1,13 @@
-"""Tables that come and go: a name is a register of what table it names, and rows belong to their table.
+"""Tables and keyspaces that come and go: a name is a register of what it names, and rows belong to their table.
 
 Three things are demanded of a history:
 
 1. **One order of changes.** For each name, the changes that were acknowledged, and any of those that are in doubt, can
    be put in an order that fits their times, in which each CREATE finds nothing and everything else finds a table; and
    what nodes show of it once all is healed is what that order leads to: whether there is a table, and which columns
-   were added to it. Just in time, as ``linearizability`` does it: the set of all states that the name may be in, after
-   each completion. Changes in doubt of one kind are alike, so only their number counts.
+   were added to it. The same for keyspaces: what is added to one are tables, and settings ("factor=3"), each of which
+   takes the place of the one before. Just in time, as ``linearizability`` does it: the set of all states that the name
+   may be in, after each completion. Changes in doubt of one kind are alike, so only their number counts.
 2. **No row of another life.** A row that was acknowledged before a DROP or TRUNCATE began isn't seen, once all is
    healed, by reads that begin after that was acknowledged, whatever was created since. Before, a side of a partition
    without a majority of the metadata log's voters may go on with the table that it knows.
@@ -41,6 +42,15 @@ Table = Columns | None
 
 _CHANGES: Final = ("create", "drop", "alter", "truncate")
 
+_ALIKE: Final = {
+    "create keyspace": "create",
+    "drop keyspace": "drop",
+    "alter keyspace": "alter",
+    "fill keyspace": "alter",
+    "look at keyspace": "look",
+}
+"""What is done to a keyspace, and what it would be with a table."""
+
 
 def check_schema(history: Iterable[Operation]) -> tuple[list[str], list[str]]:
     """
@@ -48,18 +58,20 @@ def check_schema(history: Iterable[Operation]) -> tuple[list[str], list[str]]:
         history: "create", "drop", "truncate", "alter" (its argument a column that no other adds), "look" (its result a
             ``Table``), "insert" (its argument (row, column), no two with one row), "read" (its argument a row) and
             "scan", whose results are the columns with a value by row. The key is the table's name. The result of
-            what didn't fit the schema, and changed nothing, says why.
+            what didn't fit the schema, and changed nothing, says why. And of keyspaces, whose names are their own:
+            "create keyspace", "drop keyspace", "alter keyspace" (its argument a setting), "fill keyspace" (its argument
+            a table that no other makes), "look at keyspace" (as "look").
     Returns:
         what was wrong; answers that were stale.
     Raises:
         TooTangled: it can't be told.
     """
-    by_key: dict[int, list[Operation]] = {}
+    by_name: dict[tuple[bool, int], list[Operation]] = {}
     for operation in history:
-        by_key.setdefault(operation.key, []).append(operation)
+        by_name.setdefault((operation.kind in _ALIKE, operation.key), []).append(operation)
     problems: list[str] = []
     stale: list[str] = []
-    for operations in by_key.values():
+    for operations in by_name.values():
         _check_changes(operations, problems, stale)
         _check_rows(operations, problems, stale)
     return problems, stale
@@ -102,7 +114,10 @@ class _InDoubt:
 
 def _check_changes(operations: list[Operation], problems: list[str], stale: list[str]) -> None:
     shown = {
-        column for one in operations if one.kind == "look" and one.result is not None for column in one.result
+        column
+        for one in operations
+        if _kind(one) == "look" and one.result is not None
+        for column in one.result
     }
     relevant = [one for one in operations if _matters(one, shown)]
     events: list[tuple[int, int, int]] = []
@@ -122,7 +137,7 @@ def _check_changes(operations: list[Operation], problems: list[str], stale: list
             if after and not _is_misfit(operation):
                 states = after
                 continue
-            if not after and operation.kind in (*_CHANGES, "look") and not _is_misfit(operation):
+            if not after and _kind(operation) in (*_CHANGES, "look") and not _is_misfit(operation):
                 problems.append(_unexplained(operation, states, relevant))
                 return
             if not after:
@@ -131,11 +146,15 @@ def _check_changes(operations: list[Operation], problems: list[str], stale: list
             states = {_without(state, 1 << number): None for state in states}
         elif operation.completed_ns < NEVER:
             pending[number] = operation
-        elif operation.kind == "alter":
+        elif _kind(operation) == "alter":
             in_doubt.alters[len(in_doubt.alters)] = operation.argument
         else:
-            in_doubt.creates += operation.kind == "create"
-            in_doubt.drops += operation.kind == "drop"
+            in_doubt.creates += _kind(operation) == "create"
+            in_doubt.drops += _kind(operation) == "drop"
+
+
+def _kind(operation: Operation) -> str:
+    return _ALIKE.get(operation.kind, operation.kind)
 
 
 def _is_misfit(operation: Operation) -> bool:
@@ -146,7 +165,9 @@ def _matters(operation: Operation, shown: set[str]) -> bool:
     if operation.outcome is not Outcome.UNKNOWN:
         return operation.outcome is Outcome.DONE
     # A change in doubt that nobody can have seen needs no explanation and gives none.
-    return operation.kind in ("create", "drop") or (operation.kind == "alter" and operation.argument in shown)
+    return _kind(operation) in ("create", "drop") or (
+        _kind(operation) == "alter" and operation.argument in shown
+    )
 
 
 def _without(state: _State, bit: int) -> _State:
@@ -205,12 +226,14 @@ def _steps(state: _State, pending: dict[int, Operation], in_doubt: _InDoubt) -> 
         yield _State(None, done, state.creates, state.drops + 1, state.alters)
     for bit, column in in_doubt.alters.items():
         if not state.alters >> bit & 1:
-            yield _State(table | {column}, done, state.creates, state.drops, state.alters | 1 << bit)
+            yield _State(_added(table, column), done, state.creates, state.drops, state.alters | 1 << bit)
 
 
 def _added(table: Table, column: str) -> Table:
     assert table is not None
-    return table | {column}
+    setting, is_setting, _ = column.partition("=")
+    replaced = {other for other in table if is_setting and other.startswith(f"{setting}=")}
+    return (table - replaced) | {column}
 
 
 _CHANGED: Final[dict[str, Callable[[Table, str], Table]]] = {
@@ -222,7 +245,7 @@ _CHANGED: Final[dict[str, Callable[[Table, str], Table]]] = {
 
 def _change_of(operation: Operation) -> Callable[[Table, str], Table] | None:
     """What it does to the table; None: it only looks, as what doesn't fit does, and TRUNCATE."""
-    return None if _is_misfit(operation) else _CHANGED.get(operation.kind)
+    return None if _is_misfit(operation) else _CHANGED.get(_kind(operation))
 
 
 def _fits(operation: Operation, table: Table) -> bool:
@@ -233,13 +256,13 @@ def _fits(operation: Operation, table: Table) -> bool:
     if _is_misfit(operation):
         is_there: bool = operation.result == EXISTS
         return is_there == (table is not None)
-    if operation.kind == "look":
+    if _kind(operation) == "look":
         shown: Table = operation.result
         return shown == table
-    if operation.kind == "insert":
+    if _kind(operation) == "insert":
         column: str = operation.argument[1]
         return table is not None and (column == "value" or column in table)
-    return (table is None) == (operation.kind == "create")
+    return (table is None) == (_kind(operation) == "create")
 
 
 def _without_dominated(states: dict[_State, None]) -> dict[_State, None]:
@@ -260,20 +283,21 @@ def _uses_less(one: _State, other: _State) -> bool:
 
 
 def _unexplained(operation: Operation, states: Iterable[_State], relevant: list[Operation]) -> str:
-    held = sorted({_shown(state.table) for state in states})
+    what = "keyspace" if operation.kind in _ALIKE else "table"
+    held = sorted({_shown(state.table, what) for state in states})
     around = [
         str(other)
         for other in relevant
-        if other.kind in _CHANGES and other is not operation and other.invoked_ns <= operation.completed_ns
+        if _kind(other) in _CHANGES and other is not operation and other.invoked_ns <= operation.completed_ns
     ]
     return (
-        f"the changes of table {operation.key} have no order: {operation}, when there can only be"
+        f"the changes of {what} {operation.key} have no order: {operation}, when there can only be"
         f" {' or '.join(held)}; changes before: {'; '.join(around[-12:])}"
     )
 
 
-def _shown(table: Table) -> str:
-    return "no table" if table is None else f"one with the columns {sorted(table)} added"
+def _shown(table: Table, what: str) -> str:
+    return f"no {what}" if table is None else f"one with {sorted(table)} added"
 
 
 # --- Rows

@@ -1,7 +1,7 @@
 """Logged batches of rows in different partitions: each is there as a whole, or not at all.
 
 What a coordinator that died left half done is replayed by whoever keeps the batch, once it is old enough; until then
-the workload waits at the end.
+the workload waits at the end. Clients work at QUORUM, or at LOCAL_QUORUM (``sides``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Final
 
 from ourodb.cql.wire.codes import Consistency
 from ourodb.sim.checkers.batches import check_batches
+from ourodb.sim.workloads.sides import Side, final_reads, judged, level_of
 from ourodb.sim.workloads.stage import (
     KEYSPACE,
     Reply,
@@ -50,12 +51,12 @@ class BatchWorkload:
 
     def run_client(self, number: int) -> Script[None]:
         stage, history = self._stage, self._stage.history
-        client = stage.client(number)
+        client, level = stage.client(number), level_of(stage)
         while not stage.is_over:
             batch, self._next = self._next, self._next + 1
             operation = history.invoke(number, "batch", batch)
             values = [bigint(value) for part in range(PARTS) for value in (batch * PARTS + part, batch)]
-            reply: Reply = yield client.execute(BATCH, values)
+            reply: Reply = yield client.execute(BATCH, values, consistency=level)
             history.complete(operation, reply.outcome, None, reply.error_name)
             yield stage.sleep(stage.random.below(40) / 1000)
 
@@ -63,17 +64,17 @@ class BatchWorkload:
         """What was left half done is replayed when it is old enough; until then it is waited for."""
         for _ in range(REPLAY_SECONDS_MAX):
             # A scan isn't one moment: it may meet a batch that is being replayed.
-            yield from self._look("QUORUM", Consistency.QUORUM)
-            yield from self._look("ALL", Consistency.ALL)
-            if not check_batches(self._stage.history, self.found, PARTS):
+            for side, level, name in final_reads(self._stage):
+                yield from self._look(side, level, name)
+            if not self.problems():
                 break
             yield self._stage.sleep(1.0)
 
     def problems(self) -> list[str]:
-        return check_batches(self._stage.history, self.found, PARTS)
+        return judged(self._stage, lambda seen, found: check_batches(seen, found, PARTS), self.found)
 
-    def _look(self, name: str, level: Consistency) -> Script[None]:
-        _, rows = yield from read_all(self._stage, READ_ALL, consistency=level)
+    def _look(self, side: Side, level: Consistency, name: str) -> Script[None]:
+        _, rows = yield from read_all(self._stage, READ_ALL, consistency=level, number=side.number)
         counts: dict[int, int] = {}
         for row in rows:
             batch = from_bigint(row[1])

@@ -1,6 +1,6 @@
 """Counters: in the end each has everything that was acknowledged, and nothing that was never asked for.
 
-An increment that timed out may count or not, but not twice.
+An increment that timed out may count or not, but not twice. Clients add at QUORUM, or at LOCAL_QUORUM (``sides``).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Final
 
 from ourodb.cql.wire.codes import Consistency
 from ourodb.sim.checkers.counters import check_counters
+from ourodb.sim.workloads.sides import level_of
 from ourodb.sim.workloads.stage import (
     KEYSPACE,
     Reply,
@@ -44,12 +45,12 @@ class CounterWorkload:
 
     def run_client(self, number: int) -> Script[None]:
         stage, history = self._stage, self._stage.history
-        client = stage.client(number)
+        client, level = stage.client(number), level_of(stage)
         while not stage.is_over:
             key = stage.random.below(KEYS)
             delta = stage.random.below(7) - 2
             operation = history.invoke(number, "add", key, delta)
-            reply: Reply = yield client.execute(ADD, (bigint(delta), bigint(key)))
+            reply: Reply = yield client.execute(ADD, (bigint(delta), bigint(key)), consistency=level)
             history.complete(operation, reply.outcome, None, reply.error_name)
             yield stage.sleep(stage.random.below(20) / 1000)
 

@@ -1,15 +1,16 @@
 """Versions that only grow: quorum reads never go back in time.
 
 Each key has one writer, which writes the versions 1, 2, 3, ... at QUORUM with its own timestamps, whatever
-became of the one before. Everybody reads, at QUORUM, by whatever node.
+became of the one before. Everybody reads, at QUORUM, by whatever node. Or at LOCAL_QUORUM (``sides``): then the reads
+of each data centre never go back in time, those of what another one writes included.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ourodb.cql.wire.codes import Consistency
 from ourodb.sim.checkers.monotonic import check_monotonic
+from ourodb.sim.workloads.sides import final_reads, judged, level_of
 from ourodb.sim.workloads.stage import (
     KEYSPACE,
     Reply,
@@ -40,32 +41,35 @@ class MonotonicWorkload:
 
     def run_client(self, number: int) -> Script[None]:
         stage, history = self._stage, self._stage.history
-        client = stage.client(number)
+        client, level = stage.client(number), level_of(stage)
         self._versions[number] = 0
         while not stage.is_over:
             if stage.random.below(3) == 0:
                 version = self._versions[number] = self._versions[number] + 1
                 operation = history.invoke(number, "write", number, version)
-                reply: Reply = yield client.execute(WRITE, (bigint(version), bigint(version), bigint(number)))
+                values = (bigint(version), bigint(version), bigint(number))
+                reply: Reply = yield client.execute(WRITE, values, consistency=level)
                 history.complete(operation, reply.outcome, None, reply.error_name)
             else:
                 keys = sorted(self._versions)
                 key = keys[stage.random.below(len(keys))]
                 operation = history.invoke(number, "read", key)
-                reply = yield client.execute(READ, (bigint(key),))
+                reply = yield client.execute(READ, (bigint(key),), consistency=level)
                 history.complete(operation, reply.outcome, _version(reply), reply.error_name)
             yield stage.sleep(stage.random.below(20) / 1000)
 
     def finish(self) -> Script[None]:
         history = self._stage.history
         for key in sorted(self._versions):
-            for level in (Consistency.QUORUM, Consistency.ALL):
-                operation = history.invoke(0, "read", key)
-                reply = yield from insist(self._stage, READ, (bigint(key),), consistency=level)
+            for side, level, _ in final_reads(self._stage):
+                operation = history.invoke(side.number, "read", key)
+                reply = yield from insist(
+                    self._stage, READ, (bigint(key),), number=side.number, consistency=level
+                )
                 history.complete(operation, reply.outcome, _version(reply))
 
     def problems(self) -> list[str]:
-        return check_monotonic(self._stage.history)
+        return judged(self._stage, lambda seen, _: check_monotonic(seen), {})
 
 
 def _version(reply: Reply) -> int:

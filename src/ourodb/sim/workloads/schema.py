@@ -2,14 +2,17 @@
 
 Clients create, alter, truncate and drop the same few tables, conflicting on purpose, while others, and they themselves,
 write and read rows in them, through all nodes. A row is written once, into ``value`` or into a column that an ALTER
-TABLE has added. Names are left behind after a while, so that the history of each stays short enough to be checked.
+TABLE has added. Keyspaces come and go as well: every other one is altered, to a replication factor that no other
+statement names, and in the rest tables are made, which are gone with their keyspace. Names are left behind after a
+while, so that the history of each stays short enough to be checked.
 
-At the end every node that is asked shows the same tables and columns, all rows are read, and a table of its own goes
-through every kind of statement once.
+At the end every node that is asked shows the same keyspaces, tables and columns, all rows are read, and a table and
+keyspaces of its own go through every kind of statement once.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from ourodb.cql.wire.codes import Consistency
@@ -29,6 +32,7 @@ from ourodb.sim.checkers.schema import EXISTS, MISSING, NO_COLUMN, check_schema
 from ourodb.sim.history import Operation, Outcome
 from ourodb.sim.workloads.stage import (
     KEYSPACE,
+    NeverDone,
     NoAnswer,
     NotSent,
     Reply,
@@ -47,12 +51,21 @@ COLUMNS: Final = (
 CREATE_KEPT: Final = f"CREATE TABLE IF NOT EXISTS {KEYSPACE}.kept (id bigint PRIMARY KEY)"
 """A table that stays: without any, a stranger would be let into the cluster."""
 TABLES: Final = 2
-"""Under so many names tables come and go at a time."""
-CHANGES_PER_TABLE: Final = 30
+KEYSPACES: Final = 2
+"""Under so many names tables and keyspaces come and go at a time."""
+CHANGES_PER_NAME: Final = 30
 YOUNG_SECONDS: Final = 2.0
 CHANGE_SECONDS: Final = 15.0
 """A change of the schema waits for all live nodes, for ten seconds at most."""
+ALTERS: Final = ("alter", "fill")
+"""What is done to a keyspace that is there; the number of every other one is odd, and gets the second."""
+OF_KEYSPACES: Final = (
+    "create keyspace", "drop keyspace", "alter keyspace", "fill keyspace", "look at keyspace"
+)  # fmt: skip
+LOOKERS: Final = 3
+LOOK_TRIES: Final = 60
 
+_FACTOR: Final = re.compile(r"'replication_factor': '(\d+)'")
 _IN_DOUBT = (NoAnswer, WriteTimeout, ReadTimeout, WriteFailure, ReadFailure, Overloaded)
 _NOT_DONE = (NotSent, Unavailable, IsBootstrapping)
 _STORE_FAILED = ("Restart the node", "the storage engine failed")
@@ -74,6 +87,7 @@ class SchemaWorkload:
         self._rows = 0
         self._columns = 0
         self._changes = 0
+        self._keyspace_changes = 0
         self._known_columns: dict[int, list[str]] = {}
         """By table: those that an acknowledged ALTER TABLE has added, under this name at any time."""
         self._known_rows: dict[int, list[int]] = {}
@@ -88,8 +102,8 @@ class SchemaWorkload:
     def run_client(self, number: int) -> Script[None]:
         stage, random = self._stage, self._stage.random
         while not stage.is_over:
-            table = self._changes // (TABLES * CHANGES_PER_TABLE) * TABLES + random.below(TABLES)
-            drawn = random.below(20)
+            table = self._changes // (TABLES * CHANGES_PER_NAME) * TABLES + random.below(TABLES)
+            drawn = random.below(22)
             if drawn < 2:
                 yield from self._change(number, "create", table)
             elif drawn == 2:
@@ -98,16 +112,25 @@ class SchemaWorkload:
                 yield from self._change(number, "alter", table)
             elif drawn < 12:
                 yield from self._insert(number, table)
-            else:
+            elif drawn < 20:
                 yield from self._read(number, table)
+            else:
+                generation = self._keyspace_changes // (KEYSPACES * CHANGES_PER_NAME)
+                keyspace = generation * KEYSPACES + random.below(KEYSPACES)
+                kind = ("create", "create", ALTERS[keyspace % 2], ALTERS[keyspace % 2], "drop")[
+                    random.below(5)
+                ]
+                yield from self._change_keyspace(number, kind, keyspace)
             yield stage.sleep(random.below(30) / 1000)
 
     def finish(self) -> Script[None]:
         yield from self._go_through_all()
-        for table in sorted({operation.key for operation in self._stage.history}):
-            for number in range(3):
-                yield from self._look(number, table)
-            yield from self._scan(table)
+        keys = {(operation.kind in OF_KEYSPACES, operation.key) for operation in self._stage.history}
+        for is_keyspace, key in sorted(keys):
+            for number in range(LOOKERS):
+                yield from self._look_at_keyspace(number, key) if is_keyspace else self._look(number, key)
+            if not is_keyspace:
+                yield from self._scan(key)
 
     def problems(self) -> list[str]:
         problems, self.stale = check_schema(self._stage.history)
@@ -137,6 +160,25 @@ class SchemaWorkload:
         self._complete(operation, reply)
         if column is not None and operation.outcome is Outcome.DONE and operation.result is None:
             self._known_columns.setdefault(table, []).append(column)
+
+    def _change_keyspace(
+        self, number: int, kind: str, keyspace: int, *, insists: bool = False
+    ) -> Script[None]:
+        """A change of a keyspace, or of what is in it; with ``insists`` as for tables."""
+        self._keyspace_changes += 1
+        argument = None
+        if kind in ALTERS:
+            self._columns += 1
+            argument = f"factor={1 + self._columns}" if kind == "alter" else f"inside{self._columns}"
+        statement = _changes_of_keyspace(kind, keyspace, argument, idempotent=insists)
+        operation = self._stage.history.invoke(number, f"{kind} keyspace", keyspace, argument)
+        if insists:
+            reply: Reply = yield from insist(self._stage, statement, (), is_prepared=False)
+        else:
+            reply = yield self._stage.client(number).execute(
+                statement, timeout_s=CHANGE_SECONDS, is_prepared=False
+            )
+        self._complete(operation, reply)
 
     def _insert(self, number: int, table: int, *, insists: bool = False) -> Script[None]:
         """A row, into a column that was added lately, or into the one that was there from the first."""
@@ -179,6 +221,22 @@ class SchemaWorkload:
         columns = frozenset(row[0].decode() for row in reply.rows if row[0] is not None)
         self._complete(operation, reply, columns - {"id", "value"} if columns else None)
 
+    def _look_at_keyspace(self, number: int, keyspace: int) -> Script[None]:
+        """Its replication factor, if it isn't that of the beginning, and its tables, as of one moment."""
+        operation = self._stage.history.invoke(number, "look at keyspace", keyspace)
+        for _ in range(LOOK_TRIES):
+            reply: Reply = yield self._stage.client(number).execute(
+                f"DESCRIBE KEYSPACE {_keyspace(keyspace)}", is_prepared=False
+            )
+            is_missing = isinstance(reply.error, InvalidRequest) and "not found" in str(reply.error)
+            if reply.error is None or is_missing:
+                break
+            yield self._stage.sleep(0.5)
+        else:
+            raise NeverDone(f"{operation}: {reply.error_name}: {reply.error}")
+        shown = None if is_missing else _described(reply)
+        self._stage.history.complete(operation, Outcome.DONE, shown)
+
     def _scan(self, table: int) -> Script[None]:
         """All rows, once all is healed."""
         last = self._stage.history.operations[-1]
@@ -202,6 +260,10 @@ class SchemaWorkload:
         yield from self._insert(0, table, insists=True)
         yield from self._read(0, table)
         yield from self._change(0, "drop", table, insists=True)
+        for keyspace, kind in ((-1, "alter"), (-2, "fill")):
+            yield from self._change_keyspace(0, "create", keyspace, insists=True)
+            yield from self._change_keyspace(0, kind, keyspace, insists=True)
+        yield from self._change_keyspace(0, "drop", keyspace, insists=True)
 
     # --- answers
 
@@ -213,7 +275,7 @@ class SchemaWorkload:
             outcome = Outcome.DONE
         elif isinstance(error, _NOT_DONE):
             outcome, result = Outcome.REFUSED, None
-        elif isinstance(error, AlreadyExists) and operation.kind == "create":
+        elif isinstance(error, AlreadyExists) and operation.kind in ("create", "create keyspace"):
             outcome, result = Outcome.DONE, EXISTS
         elif isinstance(error, InvalidRequest) and "exist" in str(error):
             outcome, result = Outcome.DONE, MISSING
@@ -242,6 +304,38 @@ def _changes(kind: str, table: int, column: str | None, *, idempotent: bool) -> 
         "truncate": f"TRUNCATE {name}",
         "alter": f"ALTER TABLE {name} ADD{missing} {column} bigint",
     }[kind]
+
+
+def _keyspace(keyspace: int) -> str:
+    return f"k{keyspace}" if keyspace >= 0 else f"last{-keyspace}"
+
+
+def _changes_of_keyspace(kind: str, keyspace: int, argument: str | None, *, idempotent: bool) -> str:
+    """The statement of a change; with IF (NOT) EXISTS if it may be repeated."""
+    name = _keyspace(keyspace)
+    missing, there = (" IF NOT EXISTS", " IF EXISTS") if idempotent else ("", "")
+    factor = argument.partition("=")[2] if argument is not None else "1"
+    replication = f"WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': {factor}}}"
+    return {
+        "create": f"CREATE KEYSPACE{missing} {name} {replication}",
+        "drop": f"DROP KEYSPACE{there} {name}",
+        "alter": f"ALTER KEYSPACE {name} {replication}",
+        "fill": f"CREATE TABLE{missing} {name}.{argument} (id bigint PRIMARY KEY)",
+    }[kind]
+
+
+def _described(reply: Reply) -> frozenset[str]:
+    """What a DESCRIBE KEYSPACE has, in the words of the statements that made it."""
+    shown = set()
+    for number in range(len(reply.rows)):
+        kind, name, text = (
+            reply.cell(column, number) or b"" for column in ("type", "name", "create_statement")
+        )
+        if kind == b"table":
+            shown.add(name.decode())
+        elif (factor := _FACTOR.search(text.decode())) and factor[1] != "1":
+            shown.add(f"factor={factor[1]}")
+    return frozenset(shown)
 
 
 def _found(names: tuple[str, ...], rows: list[list[bytes | None]]) -> dict[int, tuple[str, ...]]:

@@ -1,16 +1,16 @@
 """A set that only grows: nothing that was acknowledged is ever missing.
 
 Clients insert unique elements at QUORUM, and now and then look for one that was acknowledged before, at QUORUM:
-it must be there at once. At the end all elements are read, at QUORUM and at ALL.
+it must be there at once. At the end all elements are read, at QUORUM and at ALL. Or at LOCAL_QUORUM (``sides``).
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from ourodb.cql.wire.codes import Consistency
 from ourodb.sim.checkers.sets import check_set
 from ourodb.sim.history import Outcome
+from ourodb.sim.workloads.sides import final_reads, judged, level_of
 from ourodb.sim.workloads.stage import (
     KEYSPACE,
     Reply,
@@ -32,7 +32,7 @@ class SetWorkload:
     """See the module.
 
     Attributes:
-        found: at the end, by the name of the consistency level.
+        found: at the end, by the name of the final read.
     """
 
     name = "set"
@@ -48,27 +48,28 @@ class SetWorkload:
 
     def run_client(self, number: int) -> Script[None]:
         stage, history = self._stage, self._stage.history
-        client = stage.client(number)
+        client, level = stage.client(number), level_of(stage)
         while not stage.is_over:
             if self._acknowledged and stage.random.below(4) == 0:
                 element = self._acknowledged[stage.random.below(len(self._acknowledged))]
                 operation = history.invoke(number, "look up", element)
-                reply: Reply = yield client.execute(LOOK_UP, (bigint(element),))
+                reply: Reply = yield client.execute(LOOK_UP, (bigint(element),), consistency=level)
                 history.complete(operation, reply.outcome, bool(reply.rows), reply.error_name)
             else:
                 element, self._next = self._next, self._next + 1
                 operation = history.invoke(number, "insert", element)
-                reply = yield client.execute(INSERT, (bigint(element), bigint(number)))
+                values = (bigint(element), bigint(number))
+                reply = yield client.execute(INSERT, values, consistency=level)
                 history.complete(operation, reply.outcome, None, reply.error_name)
                 if reply.outcome is Outcome.DONE:
                     self._acknowledged.append(element)
             yield stage.sleep(stage.random.below(20) / 1000)
 
     def finish(self) -> Script[None]:
-        for level in (Consistency.QUORUM, Consistency.ALL):
-            _, rows = yield from read_all(self._stage, READ_ALL, consistency=level)
+        for side, level, name in final_reads(self._stage):
+            _, rows = yield from read_all(self._stage, READ_ALL, consistency=level, number=side.number)
             elements = [from_bigint(row[0]) for row in rows]
-            self.found[level.name] = {element for element in elements if element is not None}
+            self.found[name] = {element for element in elements if element is not None}
 
     def problems(self) -> list[str]:
-        return check_set(self._stage.history, self.found)
+        return judged(self._stage, check_set, self.found)

@@ -7,7 +7,7 @@ itself.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
@@ -105,11 +105,14 @@ class Stage(Protocol):
         random: its draws.
         history: what it saw.
         replication_factor: for its tables.
+        data_centers: replication factors by data centre, of its tables, if clients keep to one data centre each (see
+            ``sides``); empty: they use all nodes, and ``replication_factor`` is for the cluster as a whole.
         is_over: time is up; scripts of clients end when they see it.
     """
 
     history: History
     replication_factor: int
+    data_centers: Mapping[str, int]
     is_over: bool
 
     @property
@@ -156,8 +159,11 @@ def set_up_tables(stage: Stage, tables: Sequence[str]) -> Script[None]:
     Args:
         tables: CREATE TABLE IF NOT EXISTS statements.
     """
-    replication = f"{{'class': 'SimpleStrategy', 'replication_factor': {stage.replication_factor}}}"
-    statements = [f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}", *tables]
+    replication = f"'class': 'SimpleStrategy', 'replication_factor': {stage.replication_factor}"
+    if stage.data_centers:
+        factors = ", ".join(f"'{name}': {factor}" for name, factor in stage.data_centers.items())
+        replication = f"'class': 'NetworkTopologyStrategy', {factors}"
+    statements = [f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {{{replication}}}", *tables]
     for statement in statements:
         yield from insist(stage, statement, (), is_prepared=False)
 
