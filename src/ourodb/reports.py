@@ -98,11 +98,14 @@ def moves_report(node: Node) -> dict[str, Any]:
     view = node.view
     move = view.move
     assert node.gossip is not None
-    wishes = [{"node": wish.node, "kind": wish.kind} for wish in view.wishes]
+    wishes = [
+        {"node": wish.node, "kind": wish.kind, **({"keyspace": wish.keyspace} if wish.keyspace else {})}
+        for wish in view.wishes
+    ]
     if move is None:
         return {"move": None, "wishes": wishes, "epoch": view.epoch}
     copying = {}
-    for id in view.gaining:
+    for id in view.copying:
         state = node.gossip.states.get(id)
         progress = node.copying.progress
         if id != node.peers.me:
@@ -123,6 +126,7 @@ def moves_report(node: Node) -> dict[str, Any]:
             "kind": move.kind,
             "stage": move.stage.name.lower(),
             "nodes": sorted(move.tokens),
+            "keyspace": move.keyspace or None,
             "copying": copying,
         },
         "wishes": wishes,

@@ -198,7 +198,7 @@ class Restoring:
     def _check_level(self, keyspace: Keyspace, level: int) -> None:
         """Raises what a write of any of the keyspace's partitions would now."""
         view = self._metadata.view
-        placement, after = view.placements(keyspace.replication)
+        placement, after = view.placements(keyspace)
         here = view.members[self._peers.me].data_center
         routes = KeyspaceRoutes(keyspace, placement, self._peers, here, lambda node: 0.0, after)
         try:

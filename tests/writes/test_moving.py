@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.writes.ring import HOLD, PASS, Message, Ring, as_int
+from tests.writes.ring import HOLD, LOSE, PASS, Message, Ring, as_int
 
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.ring.moves import Stage
@@ -70,7 +70,7 @@ def moving_key(ring: Ring, gaining: int) -> int:
 @pytest.mark.parametrize("stage", list(Stage))
 def test_writes_go_to_both_sets_and_reads_to_one(ring: Ring, stage: Stage) -> None:
     begin_to_leave(ring, 3, stage)
-    gaining = next(index for index in range(3) if ring.id(index) in view(ring).gaining)
+    gaining = next(index for index in range(3) if ring.id(index) in view(ring).copying)
     key = moving_key(ring, gaining)
     ring.seen.clear()
     ring.done(gaining, f"INSERT INTO ks.t (k, v) VALUES ({key}, 7)", Consistency.QUORUM)
@@ -85,7 +85,7 @@ def test_writes_go_to_both_sets_and_reads_to_one(ring: Ring, stage: Stage) -> No
 def test_a_level_is_met_in_each_set_by_itself(ring: Ring) -> None:
     """Who leaves and who stays are a quorum of those before; not of those after."""
     begin_to_leave(ring, 3, Stage.COPYING)
-    gaining = next(index for index in range(3) if ring.id(index) in view(ring).gaining)
+    gaining = next(index for index in range(3) if ring.id(index) in view(ring).copying)
     key = moving_key(ring, gaining)
     others = [index for index in range(3) if index != gaining]
     # Neither of these answers in time: one of those before, and the one that gains.
@@ -108,7 +108,7 @@ def test_a_node_that_gains_a_range_takes_no_writes_of_it_before_it_knows(ring: R
     """What it has of the range from earlier times is deleted as soon as it does, and the write would be with it."""
     ring.run_for(2)
     begin_to_leave(ring, 3, Stage.COPYING)
-    gaining = next(index for index in range(3) if ring.id(index) in view(ring).gaining)
+    gaining = next(index for index in range(3) if ring.id(index) in view(ring).copying)
     key = moving_key(ring, gaining)
     node = ring.node(gaining)
     known = node.replica.holds("ks", ring.position("t", key))
@@ -128,7 +128,7 @@ def test_a_node_that_gains_a_range_takes_no_writes_of_it_before_it_knows(ring: R
 def test_a_coordinator_that_has_missed_the_move_is_refused_and_learns(ring: Ring) -> None:
     """It writes at ONE through a replica that loses the range; the write is there when all is over."""
     begin_to_leave(ring, 3, Stage.COPYING)
-    gaining = next(index for index in range(3) if ring.id(index) in view(ring).gaining)
+    gaining = next(index for index in range(3) if ring.id(index) in view(ring).copying)
     key = moving_key(ring, gaining)
     stale = next(index for index in range(3) if index != gaining)
     coordinator = ring.node(stale).coordinator
@@ -211,3 +211,77 @@ def test_a_newcomer_that_dies_is_given_up(ring: Ring) -> None:
     assert view(ring).ring.owners == before
     assert len(view(ring).members) == 4
     ring.done(0, "INSERT INTO ks.t (k, v) VALUES (2, 9)", Consistency.ALL)
+
+
+# Other replications
+
+
+def altered(ring: Ring, factor: int) -> None:
+    """ks has so many copies, and all the rows have moved."""
+    alter = f"{{'class': 'SimpleStrategy', 'replication_factor': {factor}}}"
+    ring.done(0, f"ALTER KEYSPACE ks WITH replication = {alter}")
+    until(ring, lambda: factor_of(ring) == factor and view(ring).move is None)
+
+
+def factor_of(ring: Ring) -> int:
+    return int(view(ring).schema.keyspaces["ks"].replication.options["replication_factor"])
+
+
+@pytest.mark.parametrize("factors", [(1, 3), (2, 4), (4, 1, 3)])
+def test_all_is_there_with_another_number_of_copies(ring: Ring, factors: tuple[int, ...]) -> None:
+    ring.done(1, "INSERT INTO ks.t (k, v) VALUES (500, 1) IF NOT EXISTS")
+    for factor in factors:
+        ring.done(2, "UPDATE ks.c SET n = n + 1 WHERE k = 1", Consistency.QUORUM)
+        altered(ring, factor)
+        assert as_int(
+            ring.done(0, "SELECT n FROM ks.c WHERE k = 1", Consistency.ONE).cell("n")
+        ) == 1 + factors.index(factor)
+        refused = ring.done(0, "INSERT INTO ks.t (k, v) VALUES (500, 2) IF NOT EXISTS")
+        assert refused.rows[0][0] == b"\x00"
+        for level in (Consistency.ONE, Consistency.QUORUM, Consistency.ALL):
+            rows = ring.done(0, "SELECT k, v FROM ks.t", level).rows
+            assert {as_int(row[0]) for row in rows} == {*KEYS, 500}
+        # As many nodes hold each row as there are copies.
+        ring.run_for(6)
+        table = view(ring).schema.table("ks", "t")
+        nodes = [machine.program.node for machine in ring.machines]
+        for key in KEYS:
+            position = ring.position("t", key)
+            assert sum(bool(list(node.rows.of(table).read(position, 0))) for node in nodes) == factor
+
+
+def test_the_copy_that_stays_gets_what_it_missed(ring: Ring) -> None:
+    """A quorum of three had the write; of one, nobody would."""
+    key = 7
+    placement = view(ring).ring.placement(view(ring).schema.keyspaces["ks"].replication)
+    stays = placement.replicas_of(ring.position("t", key)).nodes[0]
+    machine = next(index for index in range(4) if ring.id(index) == stays)
+
+    def fate(message: Message) -> str:
+        return LOSE if message.receiver == machine and message.verb in (Verb.WRITE, Verb.HINT) else PASS
+
+    ring.fate = fate
+    ring.done((machine + 1) % 4, f"INSERT INTO ks.t (k, v) VALUES ({key}, 70)", Consistency.QUORUM)
+    table = view(ring).schema.table("ks", "t")
+    alter = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+    ring.done(0, f"ALTER KEYSPACE ks WITH replication = {alter}")
+    until(ring, lambda: factor_of(ring) == 1 and view(ring).move is None)
+    assert table is not None
+    assert as_int(ring.done(machine, f"SELECT v FROM ks.t WHERE k = {key}", Consistency.ONE).cell("v")) == 70
+
+
+def test_while_copies_are_made_a_level_is_met_among_the_old_and_among_the_new(ring: Ring) -> None:
+    altered(ring, 1)
+    ring.done(0, "ALTER KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}")
+    until(ring, lambda: all(is_at(machine.program.node.view, Stage.COPYING) for machine in ring.machines))
+    route = ring.node(0).coordinator.route_of("ks", ring.position("t", 7))
+    need = route.write_need(Consistency.QUORUM)
+    assert need.both is not None
+    assert [one.required for one in need.both] == [1, 2]
+    assert [one.required for one in route.electorates()] == [1, 2]
+    until(ring, lambda: all(is_at(machine.program.node.view, Stage.SWITCHED) for machine in ring.machines))
+    route = ring.node(0).coordinator.route_of("ks", ring.position("t", 7))
+    need = route.write_need(Consistency.QUORUM)
+    assert need.both is not None
+    assert [one.required for one in need.both] == [2, 1]
+    assert len(route.read_nodes(Consistency.QUORUM)) == 2

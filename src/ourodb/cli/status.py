@@ -59,14 +59,20 @@ def rendered(report: Mapping[str, Any], width: int) -> RenderableType:
 
 def told(move: Mapping[str, Any]) -> str:
     """A move in one line: who, and how far."""
-    what = {"join": "joining", "leave": "leaving", "remove": "being removed", "replace": "being replaced"}[
-        move["kind"]
-    ]
+    what = {
+        "join": "joining",
+        "leave": "leaving",
+        "remove": "being removed",
+        "replace": "being replaced",
+    }.get(move["kind"])
     nodes = ", ".join(map(str, move["nodes"]))
     copying = move["copying"].values()
     done, ranges = (sum(one[name] for one in copying) for name in ("ranges_done", "ranges"))
     rows, bytes_ = (sum(one[name] for one in copying) for name in ("rows", "bytes"))
-    who = f"node {nodes} is {what}" if len(move["nodes"]) == 1 else f"nodes {nodes} are {what}"
+    if move["keyspace"] is not None:
+        who = f"keyspace {move['keyspace']} gets another replication"
+    else:
+        who = f"node {nodes} is {what}" if len(move["nodes"]) == 1 else f"nodes {nodes} are {what}"
     waits = next((one["waits"] for one in copying if one["waits"] and not one["is_over"]), "")
     if move["stage"] != "copying":
         return f"{who}: all is copied, reads go to the new replicas"

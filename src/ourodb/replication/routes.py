@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from ourodb.cluster.ring.moves import overlaid
 from ourodb.cluster.ring.placement import Placement, ReplicaSet
@@ -25,6 +26,7 @@ from ourodb.replication.consistency import (
     LOCAL_LEVELS,
     knows_data_centers,
     misuse,
+    quorum,
     quorums,
     replicas,
     required,
@@ -79,13 +81,27 @@ class Need:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Electorate:
+    """Who votes on conditional statements.
+
+    Attributes:
+        live: replicas that are up, nearest first.
+        required: a quorum of all that there should be, up or not.
+    """
+
+    live: Sequence[NodeId]
+    required: int
+
+
 class Route:
     """How to reach one replica set, or the two of a range that changes hands.
 
     Attributes:
         replicas: the set that reads go to.
         other: the one that writes go to besides; None as a rule.
-        keyspace: whose.
+        other_keyspace: the keyspace as it is for that one.
+        keyspace: whose, as it is for reads.
         local: this node is in one of them.
         reads_here: this node is in the one that reads go to: it has all there is.
         alone: this node is all of them.
@@ -104,6 +120,7 @@ class Route:
         "keyspace",
         "local",
         "other",
+        "other_keyspace",
         "reads_here",
         "remote",
         "replicas",
@@ -113,6 +130,7 @@ class Route:
         peers, me = routes.peers, routes.peers.me
         self._routes = routes
         self.keyspace = routes.keyspace
+        self.other_keyspace = routes.other_keyspace
         self.replicas = replicas
         self.other = other
         nodes = replicas.nodes
@@ -143,14 +161,20 @@ class Route:
         """
         return self._live(self.replicas, local_only)
 
-    def electorates(self, local_only: bool = False) -> tuple[list[NodeId], ...]:
-        """Live replicas of the set that reads go to, and of the other one if there is one: each decides by a quorum.
+    def electorates(self, local_only: bool = False) -> tuple[Electorate, ...]:
+        """Those of the set that reads go to, and of the other one if there is one: each decides by itself.
 
         Args:
             local_only: of this node's data centre.
         """
-        first = self._live(self.replicas, local_only)
-        return (first,) if self.other is None else (first, self._live(self.other, local_only))
+        first = self._electorate(self.replicas, self.keyspace, local_only)
+        if self.other is None:
+            return (first,)
+        return first, self._electorate(self.other, self.other_keyspace, local_only)
+
+    def _electorate(self, set_: ReplicaSet, keyspace: Keyspace, local_only: bool) -> Electorate:
+        factor = replicas(keyspace, self._routes.data_center if local_only else None)
+        return Electorate(self._live(set_, local_only), quorum(factor))
 
     def _live(self, replicas: ReplicaSet, local_only: bool) -> list[NodeId]:
         me = self._routes.peers.me
@@ -160,14 +184,6 @@ class Route:
             here = self._routes.data_center
             nodes = [node for node in nodes if self.data_centers[node] == here]
         return nodes
-
-    def electorate(self, local_only: bool = False) -> int:
-        """How many replicas there should be, up or not: a quorum of them decides.
-
-        Args:
-            local_only: of this node's data centre.
-        """
-        return replicas(self.keyspace, self._routes.data_center if local_only else None)
 
     def reads_as(self, other: Route) -> bool:
         """Whether reads of the other one go to the same nodes."""
@@ -202,19 +218,19 @@ class Route:
         raise nodes
 
     def _need(self, level: int) -> Need | RequestError:
-        first = self._need_of(self.replicas, level)
+        first = self._need_of(self.replicas, self.keyspace, level)
         if self.other is None or not isinstance(first, Need) or level == Consistency.ANY:
             return first
-        second = self._need_of(self.other, level)
+        second = self._need_of(self.other, self.other_keyspace, level)
         return Need(level, first.required, both=(first, second)) if isinstance(second, Need) else second
 
-    def _need_of(self, replicas: ReplicaSet, level: int) -> Need | RequestError:
+    def _need_of(self, replicas: ReplicaSet, keyspace: Keyspace, level: int) -> Need | RequestError:
         here = self._routes.data_center
-        wanted = required(level, self.keyspace, here)
+        wanted = required(level, keyspace, here)
         if level == Consistency.ANY:
             return Need(level, wanted)
-        if level == Consistency.EACH_QUORUM and knows_data_centers(self.keyspace):
-            each = quorums(self.keyspace)
+        if level == Consistency.EACH_QUORUM and knows_data_centers(keyspace):
+            each = quorums(keyspace)
             for name, count in each.items():
                 alive = sum(self.data_centers[node] == name for node in self._live(replicas, False))
                 if alive < count:
@@ -252,6 +268,7 @@ class KeyspaceRoutes:
         "data_center",
         "distance",
         "keyspace",
+        "other_keyspace",
         "peers",
     )
 
@@ -263,6 +280,7 @@ class KeyspaceRoutes:
         data_center: str,
         distance: Distance,
         after: Placement | None = None,
+        keyspace_after: Keyspace | None = None,
         *,
         reads_after: bool = False,
     ) -> None:
@@ -270,9 +288,11 @@ class KeyspaceRoutes:
         Args:
             data_center: of this node.
             after: where everything will be when the move that is under way is over.
+            keyspace_after: the keyspace as it will be then; None: as it is.
             reads_after: reads go there already.
         """
-        self.keyspace = keyspace
+        pair = keyspace, keyspace_after or keyspace
+        self.keyspace, self.other_keyspace = pair[::-1] if reads_after else pair
         self.peers = peers
         self.data_center = data_center
         self.distance = distance

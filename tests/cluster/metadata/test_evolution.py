@@ -157,7 +157,7 @@ def test_with_tables_who_joins_owns_nothing_until_it_has_copied() -> None:
     assert move is not None
     assert (move.id, move.stage, move.copied, begun.wishes) == (begun.epoch, Stage.COPYING, (), ())
     assert list(move.tokens) == [4, 5]
-    assert begun.gaining == (4, 5)
+    assert begun.copying == (4, 5)
     assert begun.members[NodeId(4)].tokens == ()
     # Nobody has copied yet.
     refused(begun, AdvanceMove(move.id, Stage.COPYING), "haven't copied")
@@ -196,7 +196,7 @@ def test_with_tables_who_leaves_is_a_member_until_others_have_copied(command: ty
     begun = grown(waiting, BeginMove())
     assert begun.move is not None
     refused(begun, command(newcomer(4).host_id), "joining or leaving already")
-    copied = grown(begun, *(NodeCopied(begun.move.id, node) for node in begun.gaining))
+    copied = grown(begun, *(NodeCopied(begun.move.id, node) for node in begun.copying))
     after = grown(copied, AdvanceMove(begun.move.id, 1), AdvanceMove(begun.move.id, 2))
     assert list(after.members) == [1, 2, 3]
     refused(after, AddMember(newcomer(4)), "wipe its data folder")
@@ -232,17 +232,58 @@ def test_the_only_voter_and_the_last_member_stay() -> None:
     refused(ring_of(2), RemoveMember(UUID(int=9)), "no member has the host id")
 
 
-def test_replication_of_a_keyspace_with_tables_changes_on_a_node_alone_only() -> None:
-    """On a ring the copies that the new factor promises wouldn't be there."""
+def test_replication_changes_at_once_where_no_rows_have_to_move() -> None:
     alter = schema_change(AlterKeyspace("app", SIMPLE, {"replication_factor": "3"}))
     same = schema_change(AlterKeyspace("app", SIMPLE, {"replication_factor": "1"}, durable_writes=False))
-    grown(with_table(founded()), alter)
+    traces = schema_change(AlterKeyspace("system_traces", SIMPLE, {"replication_factor": "3"}))
     ring = ring_of(2)
-    refused(with_table(ring), alter, "changing the replication of keyspace app")
-    grown(with_table(ring), same)
-    grown(ring, schema_change(keyspace("app")), alter)
-    traces = AlterKeyspace("system_traces", SIMPLE, {"replication_factor": "3"})
-    grown(ring, schema_change(traces))
+    for view in (
+        grown(with_table(founded()), alter),
+        grown(with_table(ring), same),
+        grown(ring, schema_change(keyspace("app")), alter),
+        grown(ring, traces),
+    ):
+        assert (view.wishes, view.move) == ((), None)
+
+
+def test_another_replication_shows_when_the_rows_have_moved() -> None:
+    """Before, the copies that the new factor promises aren't there."""
+    alter = schema_change(AlterKeyspace("app", SIMPLE, {"replication_factor": "3"}, durable_writes=False))
+    view = grown(with_table(ring_of(4)), alter)
+    assert factor_of(view) == "1"
+    assert not view.schema.keyspaces["app"].durable_writes
+    refused(view, alter, "getting another replication already")
+    view = grown(view, BeginMove())
+    assert view.move is not None
+    assert decode_view(encode_view(view)) == view
+    assert view.next_ring is not None
+    refused(view, alter, "getting another replication already")
+    refused(view, AdvanceMove(view.move.id, Stage.COPYING), "haven't copied")
+    for node in view.copying:
+        view = grown(view, NodeCopied(view.move.id, node))
+    view = grown(view, AdvanceMove(view.move.id, Stage.COPYING))
+    assert factor_of(view) == "1"
+    view, outcome = applied(view, AdvanceMove(view.move.id, Stage.SWITCHED))
+    assert factor_of(view) == "3"
+    assert [event.change for event in outcome.events] == ["UPDATED"]
+    assert (view.move, view.moved) == (None, view.epoch)
+
+
+def test_another_replication_can_be_undone_and_dies_with_its_keyspace() -> None:
+    alter = schema_change(AlterKeyspace("app", SIMPLE, {"replication_factor": "3"}))
+    begun = grown(with_table(ring_of(4)), alter, BeginMove())
+    undone = grown(begun, AbortMove(begun.move.id, "no reason"))
+    assert (factor_of(undone), undone.move, undone.members) == ("1", None, begun.members)
+    again = grown(begun, schema_change(DropKeyspace("app")), schema_change(keyspace("app")))
+    assert again.copying == ()
+    done = grown(again, AdvanceMove(begun.move.id, Stage.COPYING), AdvanceMove(begun.move.id, Stage.SWITCHED))
+    assert (factor_of(done), done.move) == ("1", None)
+    waiting = grown(with_table(ring_of(4)), alter, schema_change(DropKeyspace("app")))
+    assert waiting.wishes == ()
+
+
+def factor_of(view: ClusterView) -> str:
+    return view.schema.keyspaces["app"].replication.options["replication_factor"]
 
 
 def test_bounds_of_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:

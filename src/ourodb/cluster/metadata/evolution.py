@@ -9,8 +9,8 @@ epoch and, in ``ClusterView.recent``, the refusal.
 
 As long as there are no user tables, nodes come and go at once. Then rows have to move: a node that joins is a member
 without tokens at first, and *wishes* to have some; ``BeginMove`` grants wishes, ``NodeCopied`` and ``AdvanceMove``
-carry the move through its stages (``cluster.ring.moves``), ``AbortMove`` undoes it. One move is under way at a time. On
-a ring of several members another replication of a keyspace that has tables is still refused.
+carry the move through its stages (``cluster.ring.moves``), ``AbortMove`` undoes it. One move is under way at a time.
+Another replication of a keyspace that has tables is a wish, too: the schema shows it when its move is over.
 """
 
 from __future__ import annotations
@@ -43,15 +43,26 @@ from ourodb.cluster.metadata.view import ClusterView, by_id
 from ourodb.cluster.raft.messages import Entry, EntryKind, decode_voters
 from ourodb.cluster.ring.allocation import choose_tokens
 from ourodb.cluster.ring.model import Member
-from ourodb.cluster.ring.moves import JOIN, LEAVE, REMOVE, REPLACE, Move, Stage, Wish, ring_after
-from ourodb.cluster.ring.placement import Ring
+from ourodb.cluster.ring.moves import (
+    ALTER,
+    JOIN,
+    LEAVE,
+    REMOVE,
+    REPLACE,
+    Move,
+    Stage,
+    Wish,
+    moved_ranges,
+    ring_after,
+)
+from ourodb.cluster.ring.placement import NOBODY, Ring
 from ourodb.cluster.ring.strategies import copies
 from ourodb.errors import InvalidRequest, Overloaded, ProtocolError, RequestError, StoreDamaged
 from ourodb.ports import Address, NodeId
-from ourodb.schema.changes import Change, SchemaChangeEvent, decode_change
+from ourodb.schema.changes import AlterKeyspace, Change, SchemaChangeEvent, decode_change
 from ourodb.schema.evolution import apply as apply_change
 from ourodb.schema.keyspaces import NETWORK_TOPOLOGY, SIMPLE
-from ourodb.schema.model import Replication, Schema
+from ourodb.schema.model import Keyspace, Replication, Schema
 from ourodb.schema.names import is_system_keyspace
 from ourodb.schema.snapshot import decode_schema
 
@@ -123,9 +134,14 @@ def check_change(view: ClusterView, change: Change) -> tuple[ClusterView, tuple[
     schema, events = apply_change(view.schema, change)
     if schema is view.schema:
         return view, ()
-    if len(view.members) > 1:
-        _check_replication(view.schema, schema)
-    return replace(view, schema=schema), events
+    schema, new_wishes = _put_off(view, schema)
+    move = view.move
+    if move is not None and move.keyspace and move.keyspace not in schema.keyspaces:
+        move = replace(move, keyspace="", replication=None)
+    wishes = tuple(
+        wish for wish in (*view.wishes, *new_wishes) if not wish.keyspace or wish.keyspace in schema.keyspaces
+    )
+    return replace(view, schema=schema, wishes=wishes, move=move), events
 
 
 def schema_events(before: Schema, after: Schema) -> tuple[SchemaChangeEvent, ...]:
@@ -320,6 +336,8 @@ def _begin(view: ClusterView, command: BeginMove) -> _Step:
     tokens: dict[NodeId, tuple[int, ...]] = {}
     members = dict(view.members)
     for wish in granted:
+        if kind == ALTER:
+            break
         member = members[wish.node]
         if kind == JOIN:
             others = tuple(members.values())
@@ -332,7 +350,15 @@ def _begin(view: ClusterView, command: BeginMove) -> _Step:
         else:
             tokens[wish.node] = ()
     index = view.epoch + 1
-    move = Move(index, kind, MappingProxyType(tokens), Stage.COPYING, index)
+    move = Move(
+        index,
+        kind,
+        MappingProxyType(tokens),
+        Stage.COPYING,
+        index,
+        keyspace=granted[0].keyspace,
+        replication=granted[0].replication,
+    )
     wishes = tuple(wish for wish in view.wishes if wish not in granted)
     return replace(view, wishes=wishes, move=move, next_ring=ring_after(view.members, move)), ()
 
@@ -349,9 +375,9 @@ def _advance(view: ClusterView, command: AdvanceMove) -> _Step:
     if move is None or move.id != command.move or move.stage != command.stage:
         return view, ()
     if move.stage is Stage.COPYING:
-        lacking = [node for node in view.gaining if node not in move.copied]
+        lacking = [node for node in view.copying if node not in move.copied]
         if lacking:
-            raise InvalidRequest(f"nodes {lacking} haven't copied what they gain")
+            raise InvalidRequest(f"nodes {lacking} haven't copied what they are to hold")
         return replace(view, move=replace(move, stage=Stage.SWITCHED, since=index)), ()
     moved = {
         node: replace(member, tokens=move.tokens.get(node, member.tokens))
@@ -361,7 +387,11 @@ def _advance(view: ClusterView, command: AdvanceMove) -> _Step:
     for node, tokens in move.tokens.items():
         if not tokens:
             after = _without_member(after, after.members[node])
-    return after, ()
+    if move.replication is None:
+        return after, ()
+    altered = AlterKeyspace(move.keyspace, move.replication.strategy, dict(move.replication.options))
+    schema, events = apply_change(view.schema, altered)
+    return replace(after, schema=schema), events
 
 
 def _abort(view: ClusterView, command: AbortMove) -> _Step:
@@ -402,17 +432,38 @@ _CARRIERS: dict[type[Command], Callable[[ClusterView, Any], _Step]] = {
 }
 
 
-def _check_replication(before: Schema, after: Schema) -> None:
-    """Refuse a change of copies that exist."""
-    for name, keyspace in before.keyspaces.items():
-        altered = after.keyspaces.get(name)
-        if altered is None or altered is keyspace or not keyspace.tables or is_system_keyspace(name):
+def _put_off(view: ClusterView, schema: Schema) -> tuple[Schema, list[Wish]]:
+    """The schema but for changes of copies that exist; those become wishes.
+
+    Raises:
+        InvalidRequest: the copies of a keyspace are being changed already.
+    """
+    wishes = []
+    for name, keyspace in view.schema.keyspaces.items():
+        altered = schema.keyspaces.get(name)
+        if altered is None or altered.replication == keyspace.replication or not _must_move(view, altered):
             continue
-        if altered.replication != keyspace.replication:
+        if any(name == one.keyspace for one in (view.move, *view.wishes) if one is not None):
             raise InvalidRequest(
-                f"changing the replication of keyspace {name} isn't possible yet: it has tables, whose rows would"
-                " have to move; create a keyspace with the replication that you want"
+                f"keyspace {name} is getting another replication already; ouro status shows when that is over"
             )
+        wishes.append(Wish(NOBODY, ALTER, keyspace=name, replication=altered.replication))
+        kept = replace(altered, replication=keyspace.replication)
+        if kept == keyspace:
+            return view.schema, wishes
+        schema = replace(schema, keyspaces=MappingProxyType({**schema.keyspaces, name: kept}))
+    return schema, wishes
+
+
+def _must_move(view: ClusterView, altered: Keyspace) -> bool:
+    """Whether rows of a keyspace would be elsewhere."""
+    keyspace = view.schema.keyspaces[altered.name]
+    if not keyspace.tables or is_system_keyspace(keyspace.name) or len(view.members) == 1:
+        return False
+    if view.move is not None or view.wishes:
+        return True
+    before, after = (view.ring.placement(one.replication) for one in (keyspace, altered))
+    return bool(moved_ranges(before, after))
 
 
 def _check_addresses(view: ClusterView, host_id: UUID, peer: Address, native: Address) -> None:

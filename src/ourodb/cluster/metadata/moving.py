@@ -90,7 +90,7 @@ class MoveUpkeep:
             self._submit(AbortMove(move.id, gone))
             return
         if move.stage is Stage.COPYING and any(
-            node not in move.copied or not self._is_live(node) for node in view.gaining
+            node not in move.copied or not self._is_live(node) for node in view.copying
         ):
             # Nothing is read from one that isn't there.
             self._known_since_ms = None
@@ -112,7 +112,7 @@ class MoveUpkeep:
         """Why the move is to be undone."""
         if move.stage is not Stage.COPYING:
             return None
-        down = [node for node in view.gaining if not self._is_live(node)]
+        down = [node for node in view.copying if not self._is_live(node)]
         self._down_since_ms = {node: self._down_since_ms.get(node, now_ms) for node in down}
         for node in down:
             if now_ms - self._down_since_ms[node] >= limits.MOVE_DOWN_MS:

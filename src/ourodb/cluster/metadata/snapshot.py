@@ -20,6 +20,7 @@ from ourodb.cluster.ring.moves import Move, Stage, Wish, ring_after
 from ourodb.cluster.ring.placement import Ring
 from ourodb.errors import StoreDamaged
 from ourodb.ports import Address, NodeId
+from ourodb.schema.model import Replication
 from ourodb.schema.snapshot import decode_schema, encode_schema
 
 VERSION: Final = 1
@@ -36,11 +37,18 @@ class _Member(msgspec.Struct, frozen=True):
     tokens: tuple[int, ...]
 
 
+class _Replication(msgspec.Struct, frozen=True):
+    strategy: str
+    options: dict[str, str]
+
+
 class _Wish(msgspec.Struct, frozen=True):
     node: int
     kind: str
     token_count: int = 0
     replaces: int = 0
+    keyspace: str = ""
+    replication: _Replication | None = None
 
 
 class _Move(msgspec.Struct, frozen=True):
@@ -50,6 +58,8 @@ class _Move(msgspec.Struct, frozen=True):
     stage: int
     since: int
     copied: list[int]
+    keyspace: str = ""
+    replication: _Replication | None = None
 
 
 class _View(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -99,7 +109,17 @@ def encode_view(view: ClusterView) -> bytes:
         list(view.recent.items()),
         view.recoveries,
         None if view.move is None else _written_move(view.move),
-        [_Wish(wish.node, wish.kind, wish.token_count, wish.replaces) for wish in view.wishes],
+        [
+            _Wish(
+                wish.node,
+                wish.kind,
+                wish.token_count,
+                wish.replaces,
+                wish.keyspace,
+                _written_replication(wish.replication),
+            )
+            for wish in view.wishes
+        ],
         view.moved,
     )
     return bytes([VERSION]) + zlib.compress(_encoder.encode(written), 1)
@@ -107,14 +127,40 @@ def encode_view(view: ClusterView) -> bytes:
 
 def _written_move(move: Move) -> _Move:
     return _Move(
-        move.id, move.kind, sorted(move.tokens.items()), int(move.stage), move.since, list(move.copied)
+        move.id,
+        move.kind,
+        sorted(move.tokens.items()),
+        int(move.stage),
+        move.since,
+        list(move.copied),
+        move.keyspace,
+        _written_replication(move.replication),
     )
+
+
+def _written_replication(replication: Replication | None) -> _Replication | None:
+    return None if replication is None else _Replication(replication.strategy, dict(replication.options))
+
+
+def _read_replication(replication: _Replication | None) -> Replication | None:
+    if replication is None:
+        return None
+    return Replication(replication.strategy, MappingProxyType(replication.options))
 
 
 def _read_move(move: _Move) -> Move:
     tokens = {NodeId(node): tokens for node, tokens in move.tokens}
     copied = tuple(NodeId(node) for node in move.copied)
-    return Move(move.id, move.kind, MappingProxyType(tokens), Stage(move.stage), move.since, copied)
+    return Move(
+        move.id,
+        move.kind,
+        MappingProxyType(tokens),
+        Stage(move.stage),
+        move.since,
+        copied,
+        move.keyspace,
+        _read_replication(move.replication),
+    )
 
 
 def decode_view(encoded: bytes) -> ClusterView:
@@ -169,7 +215,14 @@ def decode_view(encoded: bytes) -> ClusterView:
         ring=Ring(tuple(members.values())),
         move=move,
         wishes=tuple(
-            Wish(NodeId(wish.node), wish.kind, wish.token_count, NodeId(wish.replaces))
+            Wish(
+                NodeId(wish.node),
+                wish.kind,
+                wish.token_count,
+                NodeId(wish.replaces),
+                wish.keyspace,
+                _read_replication(wish.replication),
+            )
             for wish in read.wishes
         ),
         moved=read.moved,

@@ -22,7 +22,7 @@ from ourodb.cluster.ring.moves import Move, MovedRange, Wish, moved_ranges
 from ourodb.cluster.ring.placement import Placement, Ring
 from ourodb.ports import NodeId
 from ourodb.schema.keyspaces import LOCAL
-from ourodb.schema.model import Keyspace, Replication, Schema
+from ourodb.schema.model import Keyspace, Schema
 from ourodb.schema.names import is_system_keyspace
 from ourodb.schema.node_info import NodeInfo
 from ourodb.schema.system import initial_schema
@@ -73,28 +73,30 @@ class ClusterView:
         """The member with this host id."""
         return next((member for member in self.members.values() if member.host_id == host_id), None)
 
-    def placements(self, replication: Replication) -> tuple[Placement, Placement | None]:
-        """Who holds what now, and after the move that is under way."""
-        after = None if self.next_ring is None else self.next_ring.placement(replication)
-        return self.ring.placement(replication), after
+    def placements(self, keyspace: Keyspace) -> tuple[Placement, Placement | None]:
+        """Who holds what of a keyspace now, and after the move that is under way."""
+        before = self.ring.placement(keyspace.replication)
+        if self.move is None or self.next_ring is None:
+            return before, None
+        return before, self.next_ring.placement(self.move.replication_after(keyspace))
 
     def moved_ranges(self, keyspace: Keyspace) -> tuple[MovedRange, ...]:
         """What changes hands of a keyspace in the move that is under way."""
         if keyspace.replication.strategy == LOCAL:
             return ()
-        before, after = self.placements(keyspace.replication)
+        before, after = self.placements(keyspace)
         return () if after is None else moved_ranges(before, after)
 
     @property
-    def gaining(self) -> tuple[NodeId, ...]:
-        """The nodes that gain ranges in the move that is under way, ascending."""
-        gaining = {
+    def copying(self) -> tuple[NodeId, ...]:
+        """The nodes that gain or merge ranges in the move that is under way, ascending."""
+        copying = {
             node
             for keyspace in self.schema.keyspaces.values()
             for one in self.moved_ranges(keyspace)
-            for node in one.gaining
+            for node in (*one.gaining, *one.merging)
         }
-        return tuple(sorted(gaining))
+        return tuple(sorted(copying))
 
     @property
     def has_user_tables(self) -> bool:

@@ -1,8 +1,9 @@
 """How rows change hands: a *move* leads from the ring as it is to the ring as it will be.
 
-Nodes that join, leave, replace others, or are removed, change who holds which positions. For each range where that
-differs there are the replicas *before* and the replicas *after*; who is only among the latter *gains* the range, who is
-only among the former *loses* it. A move has two stages, between which the whole ring steps at once:
+Nodes that join, leave, replace others, or are removed, change who holds which positions, and so does another
+replication of a keyspace. For each range where that differs there are the replicas *before* and the replicas *after*;
+who is only among the latter *gains* the range, who is only among the former *loses* it. A move has two stages, between
+which the whole ring steps at once:
 
 =========  ==========================  ========  ===================================================
 stage      writes go to                reads go  ends when
@@ -17,7 +18,8 @@ replicas before and among those after. So whatever was acknowledged is where the
 **From whom to copy.** The n-th node that gains a range takes the place of the n-th that loses it, and copies from that
 one: then it holds whatever that one held, and every quorum after has as many copies of each write as a quorum before
 had. Where nobody loses the range, or that node is down, it merges what a quorum's complement and one more of those
-before hold, one of whom has each write that a quorum acknowledged.
+before hold, one of whom has each write that a quorum acknowledged. So does, when a keyspace gets fewer copies, each
+that stays (it *merges*): of three copies a quorum may have missed the very one that is kept.
 
 Source: DESIGN of transactional metadata in Cassandra (CEP-21), ``MovementMap``, ``UniformRangePlacement``.
 """
@@ -34,11 +36,13 @@ from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.placement import NOBODY, Placement, ReplicaSet, Ring
 from ourodb.cluster.ring.tokens import FIRST_BOUND
 from ourodb.ports import NodeId
+from ourodb.schema.model import Keyspace, Replication
 
 JOIN: Final = "join"
 LEAVE: Final = "leave"
 REMOVE: Final = "remove"
 REPLACE: Final = "replace"
+ALTER: Final = "alter"
 
 
 class Stage(IntEnum):
@@ -50,18 +54,23 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A node that is to come or to go as soon as no other move is under way.
+    """A node that is to come or to go, or a keyspace to get another replication, as soon as no other move is under
+    way.
 
     Attributes:
-        kind: JOIN, LEAVE, REMOVE or REPLACE.
+        node: NOBODY for a keyspace.
+        kind: JOIN, LEAVE, REMOVE, REPLACE or ALTER.
         token_count: for one that joins.
         replaces: whose tokens one gets that replaces another.
+        keyspace, replication: which one, and what it gets; for ALTER.
     """
 
     node: NodeId
     kind: str
     token_count: int = 0
     replaces: NodeId = NOBODY
+    keyspace: str = ""
+    replication: Replication | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +79,11 @@ class Move:
 
     Attributes:
         id: index of the log's entry that began it.
-        kind: JOIN, LEAVE, REMOVE or REPLACE.
+        kind: JOIN, LEAVE, REMOVE, REPLACE or ALTER.
         tokens: of the nodes that come or go, as they will be.
         stage, since: the stage, and the index of the entry that began it.
-        copied: nodes that have copied all that they gain, ascending.
+        copied: nodes that have copied all that they gain or merge, ascending.
+        keyspace, replication: which one gets another replication, and that one.
     """
 
     id: int
@@ -82,6 +92,14 @@ class Move:
     stage: Stage
     since: int
     copied: tuple[NodeId, ...] = ()
+    keyspace: str = ""
+    replication: Replication | None = None
+
+    def replication_after(self, keyspace: Keyspace) -> Replication:
+        """How a keyspace is replicated when the move is over."""
+        return (
+            self.replication if self.replication and self.keyspace == keyspace.name else keyspace.replication
+        )
 
 
 def ring_after(members: Mapping[NodeId, Member], move: Move) -> Ring:
@@ -110,18 +128,31 @@ class MovedRange:
     def losing(self) -> tuple[NodeId, ...]:
         return tuple(node for node in self.before.nodes if node not in self.after.nodes)
 
+    @property
+    def merging(self) -> tuple[NodeId, ...]:
+        """Who keeps the range and has to merge what others hold: a quorum before may have missed one after."""
+        before, after = len(self.before.nodes), len(self.after.nodes)
+        missed = before - (before // 2 + 1)
+        if after >= before or missed < after // 2 + 1:
+            return ()
+        return tuple(node for node in self.after.nodes if node in self.before.nodes)
+
     def sources(self, node: NodeId, live: Collection[NodeId]) -> tuple[NodeId, ...] | None:
-        """Whom a node that gains the range copies it from: all of these; None when too few of them are live.
+        """Whom a node copies the range from that gains or merges it: all of these; None when too few of them are live.
 
         Nobody at all when nobody holds the range yet.
         """
         before = self.before.nodes
-        number = self.gaining.index(node)
-        losing = self.losing
-        if number < len(losing) and losing[number] in live:
-            return (losing[number],)
         wanted = len(before) - (len(before) // 2 + 1) + 1 if before else 0
-        found = [other for other in before if other in live]
+        if node in before:
+            # It is one of them itself.
+            wanted -= 1
+        else:
+            number = self.gaining.index(node)
+            losing = self.losing
+            if number < len(losing) and losing[number] in live and len(self.after.nodes) >= len(before):
+                return (losing[number],)
+        found = [other for other in before if other in live and other != node]
         return tuple(found[:wanted]) if len(found) >= wanted else None
 
 

@@ -8,6 +8,7 @@ aren't replicated (LocalStrategy) are this node's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.ring.moves import Stage
@@ -86,7 +87,7 @@ class Coordinator:
             if found.replication.strategy == LOCAL:
                 placement = view.ring.local(me)
             else:
-                placement, after = view.placements(found.replication)
+                placement, after = view.placements(found)
             member = view.members[me]
             routes = self._routes[keyspace] = KeyspaceRoutes(
                 found,
@@ -95,6 +96,7 @@ class Coordinator:
                 member.data_center,
                 self._distance,
                 after,
+                None if view.move is None else replace(found, replication=view.move.replication_after(found)),
                 reads_after=view.move is not None and view.move.stage is Stage.SWITCHED,
             )
         return routes

@@ -55,7 +55,7 @@ from ourodb.errors import (
 )
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, NodeId, Random, Scheduler
-from ourodb.replication.consistency import quorum, unavailable
+from ourodb.replication.consistency import unavailable
 from ourodb.replication.coordinator.write import WriteContext, WriteOperation
 from ourodb.replication.messages import Reason, client_code, decode_failure, reason_of
 from ourodb.replication.paxos.acceptor import Acceptor
@@ -304,16 +304,14 @@ class Proposer:
         """
         local = self._serial_level == Consistency.LOCAL_SERIAL
         self._electorates = self._route.electorates(local_only=local)
-        self._required = quorum(self._route.electorate(local_only=local))
-        for live in self._electorates:
-            if len(live) < self._required:
-                raise unavailable(self._serial_level, self._required, len(live))
-        first = self._electorates[0]
-        others = [node for live in self._electorates[1:] for node in live if node not in first]
-        self._nodes = [*first, *others]
+        self._required = self._electorates[0].required
+        for one in self._electorates:
+            if len(one.live) < one.required:
+                raise unavailable(self._serial_level, one.required, len(one.live))
+        self._nodes = list(dict.fromkeys(node for one in self._electorates for node in one.live))
 
     def _is_quorum(self, nodes: Sequence[NodeId]) -> bool:
-        return all(sum([node in live for node in nodes]) >= self._required for live in self._electorates)
+        return all(sum([node in one.live for node in nodes]) >= one.required for one in self._electorates)
 
     # Phases
 

@@ -1,6 +1,6 @@
 """The side that gains ranges: copies them while a move is in its first stage, and says when all is here.
 
-For each table and each range that this node gains there is one *task* for each of the range's sources
+For each table and each range that this node gains, or merges, there is one *task* for each of the range's sources
 (``cluster.ring.moves``): states of conditional statements first, then records, chunk by chunk. Chunks are applied as
 repairs are: timestamps and the age of deletions stay, and whatever was written here meanwhile is merged with. A few
 tasks run at a time, each with one question under way and one chunk being written, so memory is bounded and the source
@@ -176,11 +176,10 @@ class Copying:
         if session is not None and session.move == move.id:
             return
         tasks = list(self._tasks(view))
-        gains = self._peers.me in view.gaining
-        if not gains or self._peers.me in move.copied:
+        if self._peers.me not in view.copying or self._peers.me in move.copied:
             self._session = None
             return
-        self._empty(move.id, tasks)
+        self._empty(move.id, [task for task in tasks if self._peers.me in task.moved.gaining])
         self._session = _Session(move.id, tasks)
         self.progress = Progress(move.id, len(tasks))
         self._scheduler.soon(self._go_on)
@@ -189,7 +188,7 @@ class Copying:
         me = self._peers.me
         tasks = []
         for keyspace in view.schema.keyspaces.values():
-            moved = [one for one in view.moved_ranges(keyspace) if me in one.gaining]
+            moved = [one for one in view.moved_ranges(keyspace) if me in (*one.gaining, *one.merging)]
             for table in keyspace.tables.values():
                 if table.virtual:
                     continue
@@ -199,11 +198,16 @@ class Copying:
         return tasks
 
     def _empty(self, move: int, tasks: list[_Task]) -> None:
-        """Delete what may be left here of ranges that are gained; once for a move."""
+        """Delete what may be left here of ranges that are gained; once for a move.
+
+        Args:
+            tasks: of these ranges.
+        """
         mark = MARK + move.to_bytes(8, "big")
         if next(self._store.scan(METADATA, mark, mark + b"\x00"), None) is not None:
             return
-        self._begun()
+        if tasks:
+            self._begun()
         for task in tasks:
             drop_range(self._rows, self._store, self._acceptor, task.table, task.moved.start, task.moved.end)
         stale = [(METADATA, key, None) for key, _ in self._store.scan(METADATA, MARK, MARK + b"\xff" * 9)]
@@ -444,7 +448,7 @@ class Cleaning:
                 if keyspace.replication.strategy == LOCAL:
                     continue
                 tables = [table for table in keyspace.tables.values() if not table.virtual]
-                for start, end, replicas in view.placements(keyspace.replication)[0].ranges():
+                for start, end, replicas in view.placements(keyspace)[0].ranges():
                     if me in replicas.nodes:
                         continue
                     for table in tables:
