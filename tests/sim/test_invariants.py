@@ -34,7 +34,7 @@ from ourodb.sim.client import CqlClient
 from ourodb.sim.faults import FAULTS, between
 from ourodb.sim.invariants import InvariantBroken
 from ourodb.sim.machine import Machine
-from ourodb.sim.ouro import build_node, build_unwatched, inspect
+from ourodb.sim.ouro import build_node, build_unwatched, disagreements, inspect
 from ourodb.sim.process import Program
 from ourodb.sim.run import Plan, SimStage, run
 from ourodb.sim.workloads.stage import KEYSPACE, insist
@@ -427,3 +427,17 @@ def test_a_world_without_production_nodes_has_no_witness() -> None:
     world.add_machines(2, build_unwatched)
     world.start(world.machines)
     assert all(machine.witness is None for machine in world.machines)
+
+
+def test_a_healed_cluster_with_two_schemas_at_one_epoch_is_told() -> None:
+    """That is what is looked for where no invariants are."""
+    world = World(1)
+    world.start(world.add_machines(3, build_unwatched))
+    statement = f"CREATE KEYSPACE {KEYSPACE} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 3}}"
+    world.carry_out(insist(SimStage(world), statement, (), is_prepared=False), 60)
+    world.run_for(3)
+    assert disagreements(world) == []
+    consensus = world.machines[1].program.node.metadata._consensus
+    schema = replace(consensus.view.schema, keyspaces=MappingProxyType({}))
+    consensus.view = replace(consensus.view, schema=schema)
+    assert [problem for problem in disagreements(world) if "have different schemas" in problem]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import MappingProxyType
@@ -264,6 +265,21 @@ def test_scan_between_positions() -> None:
     assert [row.partition.position for row in live(stream)] == positions[2:5]
     stream = rows.scan(NOW, next_position(positions[6]), None)
     assert [row.partition.position for row in live(stream)] == positions[7:]
+
+
+@pytest.mark.parametrize("token_byte", [0x00, 0x7F, 0x80, 0xFE, 0xFF])
+def test_scan_begins_with_whatever_token_comes_first(token_byte: int) -> None:
+    """In a table of few rows that may be any, up to the greatest."""
+    rows = opened(PLAIN)
+    keys = (INT.encode(number) for number in itertools.count())
+    found = itertools.islice((key for key in keys if rows.keys.position([key])[0] == token_byte), 3)
+    written = sorted(found, key=lambda key: rows.keys.position([key]))
+    for key in written:
+        rows.apply(insert(rows, key, ONE), NOW)
+    scanned = live(rows.scan(NOW))
+    assert [(row.partition.values, row.clustering) for row in scanned] == [
+        ((key,), (ONE,)) for key in written
+    ]
 
 
 def test_long_reads_pause() -> None:

@@ -232,9 +232,13 @@ def tables(world: World) -> list[Table]:
 def disagreements(world: World) -> list[str]:
     """Nodes that see another cluster than the others, or take one that is up for down."""
     problems = []
-    views = {node.view.epoch: node.view.schema.version for node in nodes(world).values()}
-    if len(views) > 1:
-        problems.append(f"nodes don't know the same epoch: {views}")
+    views = {me: node.view for me, node in nodes(world).items()}
+    first = next(iter(views.values()))
+    epochs = {me: view.epoch for me, view in views.items()}
+    if len(set(epochs.values())) > 1:
+        problems.append(f"nodes don't know the same epoch: {epochs}")
+    elif any(view.schema.keyspaces != first.schema.keyspaces for view in views.values()):
+        problems.append(f"at epoch {first.epoch} nodes have different schemas")
     for me, node in nodes(world).items():
         down = [other for other, is_up in node.peers.up.items() if not is_up]
         if down:

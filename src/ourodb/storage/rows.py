@@ -512,7 +512,8 @@ class TableRows:
         """Scan keys of which each is a row; returns the key to seek to, None at the end."""
         keys = self.keys
         known = self._known
-        prefix = first + b"\xff"
+        # No key that comes begins with it.
+        prefix = keys.end
         size = 0
         pause_in = pause_every
         skipped = 0
