@@ -41,6 +41,7 @@ Script = Generator[Promise[Any], Any, None]
 
 MACHINES_MIN: Final = 3
 MACHINES_MAX: Final = 7
+MACHINES_FOR_MORE_COPIES: Final = 5
 """Machines leave only while there are more, and join only while there are fewer."""
 
 MOVE_SECONDS_MAX: Final = 150
@@ -387,6 +388,20 @@ class Nemesis:
         if is_dead:
             self._release(victim)
 
+    def copies(self) -> Script:
+        """There are to be more copies of each row, and then as many as before."""
+        usual = next((mover.copies for mover in self._movers()), 0)
+        if not usual or len(self._world.machines) < MACHINES_FOR_MORE_COPIES:
+            return
+        for count in (usual + 1 + self._chance.below(2), usual):
+            for _ in range(MOVE_SECONDS_MAX):
+                movers = self._movers()
+                if any(mover.copies == count and not mover.is_moving for mover in movers):
+                    break
+                if movers and not movers[0].is_moving:
+                    movers[0].set_copies(count)
+                yield self._wait(500, 1_000)
+
     def _movers(self, apart: Machine | None = None) -> list[Mover]:
         """The programs of machines that run.
 
@@ -607,6 +622,7 @@ FAULTS: Final[dict[str, Callable[[Nemesis], Script]]] = {
     "stranger": Nemesis.stranger,
     "join": Nemesis.join,
     "leave": Nemesis.leave,
+    "copies": Nemesis.copies,
     "pause": Nemesis.pause,
     "partition": Nemesis.partition,
     "one-way": Nemesis.one_way,

@@ -18,6 +18,9 @@ from ourodb.cql.wire.connection import ServerConnection
 from ourodb.errors import InvalidRequest, OuroError
 from ourodb.node import Node
 from ourodb.ports import Address, Link, NodeId, Ports
+from ourodb.replication.consistency import replicas
+from ourodb.schema.changes import AlterKeyspace
+from ourodb.schema.keyspaces import SIMPLE
 from ourodb.schema.model import Table
 from ourodb.session.session import Session
 from ourodb.sim.checkers.convergence import check_convergence
@@ -101,6 +104,17 @@ class OuroProgram:
         except InvalidRequest:
             return False
         return True
+
+    @property
+    def copies(self) -> int:
+        keyspace = self.node.view.schema.keyspaces.get(KEYSPACE)
+        if keyspace is None or keyspace.replication.strategy != SIMPLE:
+            return 0
+        return replicas(keyspace)
+
+    def set_copies(self, count: int) -> None:
+        altered = AlterKeyspace(KEYSPACE, SIMPLE, {"replication_factor": str(count)})
+        self.node.metadata.submit(altered, lambda outcome: None)
 
     def _refused(self, error: OuroError) -> None:
         if self._machine.may_be_refused:

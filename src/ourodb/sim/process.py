@@ -106,6 +106,15 @@ class Mover(Protocol):
         """Begin to have a node leave; False when it can't now."""
         ...
 
+    @property
+    def copies(self) -> int:
+        """How many copies there are of each row of the workload's tables; 0 when it can't be changed."""
+        ...
+
+    def set_copies(self, count: int) -> None:
+        """Begin to have so many, if that can be now."""
+        ...
+
 
 class SimTimer:
     """Implements ``ports.Timer``."""
