@@ -54,6 +54,9 @@ class Config:
     join: str = _option(
         "", "Nodes of the cluster to join, as host or host:peer-port with commas between.", empty=True
     )
+    replace: int = _option(
+        0, "Number of a node that is gone for good, in whose place this one joins; 0 for none.", least=0
+    )
     secret: str = _option(
         "",
         "What the nodes of a cluster prove to each other that they know; @FILE reads it. A new cluster makes one and"

@@ -37,8 +37,8 @@ from ourodb.net.peers import PeerTransport
 from ourodb.node import Node
 from ourodb.observe.log import configure_logging
 from ourodb.peer.handshake import PeerIdentity
-from ourodb.ports import Address, Ports
-from ourodb.reports import gossip_report, metadata_report, ring_report, status_report
+from ourodb.ports import Address, NodeId, Ports
+from ourodb.reports import gossip_report, metadata_report, moves_report, ring_report, status_report
 from ourodb.restoring import Done as RestoreDone
 from ourodb.restoring import Outcome as RestoreOutcome
 from ourodb.restoring import Restoring
@@ -106,6 +106,9 @@ class Daemon:
                 ("GET", "/gossip"): lambda body: gossip_report(self.node),
                 ("GET", "/metadata"): lambda body: metadata_report(self.node),
                 ("POST", "/metadata/recover"): self._recover_metadata,
+                ("GET", "/moves"): lambda body: moves_report(self.node),
+                ("POST", "/decommission"): lambda body: self._send_away(body, is_dead=False),
+                ("POST", "/remove"): lambda body: self._send_away(body, is_dead=True),
                 ("POST", "/snapshot"): self._snapshot,
                 ("GET", "/snapshots"): self._snapshots,
                 **({("POST", "/faults"): self._make_faults} if config.faults == "on" else {}),
@@ -271,6 +274,14 @@ class Daemon:
 
     def _recover_metadata(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return self.node.recover_metadata(confirmed=body.get("confirm") is True)
+
+    def _send_away(self, body: Mapping[str, Any], *, is_dead: bool) -> dict[str, Any]:
+        """``{"node": ID}``; without it, this node."""
+        node = body.get("node", self.node.peers.me)
+        if not isinstance(node, int):
+            raise InvalidRequest("a node is named by its number; ouro status shows all")
+        self.node.send_away(NodeId(node), is_dead=is_dead)
+        return {"node": node}
 
     def _make_faults(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """For tests and demonstrations: ``{"cut": ["ADDRESS:PEER-PORT", ...]}`` parts this node from those alone."""

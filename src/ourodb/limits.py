@@ -568,6 +568,9 @@ METADATA_PULL_GRACE_MS: Final = 600
 METADATA_INQUIRY_MS: Final = 1_000
 """How long a statement that names what this node doesn't know waits for what the voters know."""
 
+METADATA_MOVES_MS: Final = 250
+"""How often the leader looks after a move."""
+
 METADATA_TICK_MS: Final = 50
 """How often deadlines are looked at while something waits."""
 
@@ -670,3 +673,48 @@ BATCH_LOG_GRACE_MS: Final = 60_000
 
 assert BATCH_LOG_GRACE_MS >= 4 * BATCH_LOG_REPLAY_MS
 assert PEER_MESSAGE_BYTES_MAX[1] > CAS_READ_BYTES_MAX
+
+
+# Rows on the move
+
+FENCED_STAGES_MAX: Final = 8
+"""Stages of moves whose ranges a replica remembers; who hasn't heard of those before is refused altogether."""
+
+BEHIND_MS_MAX: Final = 1_000
+"""How long a coordinator that was told that it is behind waits for the metadata log before it tries again anyway."""
+
+BEHIND_TRIES_MAX: Final = 6
+"""How often a request is sent, as its range moves on."""
+
+STREAM_CHUNK_ROWS_MAX: Final = 2_000
+STREAM_CHUNK_BYTES_MAX: Final = 512 * KIB
+"""Rows, and bytes, in one message of a stream; a message ends with the row that reaches either."""
+
+STREAMS_AT_ONCE_MAX: Final = 4
+"""Ranges that a node copies at the same time, of one or of several sources."""
+
+STREAM_STATES_MAX: Final = 1_000
+"""States of conditional statements in one message of a stream."""
+
+STREAM_RETRY_MS: Final = 500
+"""A range whose source failed is asked for again after this, of another source if need be."""
+
+STREAM_TIMEOUT_MS: Final = 10_000
+"""How long one message of a stream may take."""
+
+MOVE_GATHER_MS: Final = 1_000
+"""Nodes that wish to join within this time of each other join together."""
+
+MOVE_DRAIN_MS: Final = 2_500
+"""So long after all live nodes know of a stage the requests from before it are over."""
+
+MOVE_HINTS_MS: Final = 30_000
+"""So long at most a node that leaves is kept for the sake of hints that it hasn't delivered."""
+
+MOVE_DOWN_MS: Final = 30_000
+"""A move is undone when a node that gains ranges was down for so long while it copied."""
+
+MOVE_CLEAN_MS: Final = 5_000
+"""After a move a node keeps for so long what it has lost."""
+
+assert MOVE_DRAIN_MS > WRITE_TIMEOUT_MS

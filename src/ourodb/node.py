@@ -24,11 +24,13 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from ourodb import limits
 from ourodb.cluster.gossip.gossip import Gossip
 from ourodb.cluster.gossip.gossip import Output as GossipOutput
 from ourodb.cluster.gossip.skew import Skews
-from ourodb.cluster.identity import load_identity, mark_clean_stop
-from ourodb.cluster.metadata.commands import NewMember, UpdateMember
+from ourodb.cluster.gossip.state import COPYING
+from ourodb.cluster.identity import load_identity, mark_clean_stop, renew_counter_incarnation
+from ourodb.cluster.metadata.commands import Leave, NewMember, NodeCopied, RemoveMember, UpdateMember
 from ourodb.cluster.metadata.metadata import VERBS as METADATA_VERBS
 from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.cluster.metadata.view import ClusterView, node_info
@@ -48,8 +50,11 @@ from ourodb.replication.latency import Latencies
 from ourodb.replication.paxos.acceptor import Acceptor
 from ourodb.replication.paxos.proposer import PaxosContext
 from ourodb.replication.peers import Peers
+from ourodb.replication.replica.fence import Fence
 from ourodb.replication.replica.replica import Handler, Replica
 from ourodb.replication.replica.writes import Writes
+from ourodb.replication.streaming.copying import Cleaning, Copying
+from ourodb.replication.streaming.source import StreamSource
 from ourodb.replication.timestamps import Timestamps
 from ourodb.schema.changes import SchemaChangeEvent
 from ourodb.schema.model import Schema, Table
@@ -147,6 +152,7 @@ class Node:
             rack=config.rack,
             host=config.host_id,
             token_count=config.num_tokens,
+            replaces=config.replace,
         )
         view = self.metadata.recover()
         if self.metadata.is_removed:
@@ -331,6 +337,33 @@ class Node:
         self.metadata.recover_majority()
         return {"epoch": self.metadata.epoch, "voters": list(self.metadata.voters)}
 
+    def send_away(self, node: NodeId, *, is_dead: bool) -> None:
+        """Begin to have a member give its ranges to others; it is none any more when that is over.
+
+        Args:
+            is_dead: it is down for good, and its ranges are copied from others.
+        Raises:
+            InvalidRequest: there is no such member, it is (not) down, or too few would remain.
+        """
+        member = self.view.members.get(node)
+        if member is None:
+            raise InvalidRequest(f"there is no node {node}; ouro status shows all")
+        if is_dead and self.peers.up.get(node):
+            raise InvalidRequest(
+                f"node {node} is up: let it leave (ouro decommission {node}), or stop it first"
+            )
+        if not is_dead and not self.peers.up.get(node):
+            raise InvalidRequest(
+                f"node {node} is down: start it, or remove it if it is gone for good (ouro remove)"
+            )
+        command = RemoveMember(member.host_id) if is_dead else Leave(member.host_id)
+        self.metadata.check_member(command)
+        self.metadata.submit_member(command, self._told_of_leaving)
+
+    def _told_of_leaving(self, outcome: object) -> None:
+        if isinstance(outcome, OuroError):
+            log.error("a node can't leave", reason=str(outcome))
+
     def _joined(self, outcome: ClusterView | OuroError) -> None:
         if isinstance(outcome, OuroError):
             self.on_refused(outcome)
@@ -353,10 +386,12 @@ class Node:
         self._sweep({table.incarnation for table in tables}, view.schema.next_incarnation)
         self.writes = Writes(self.rows, store, group=config.durability == "group", arm=ports.arm)
         self.replica = Replica(self.rows, store, self.writes, peers, clock)
+        self.fence = self.replica.fence = Fence(view)
         self.hints = Hints(store, peers, clock, ports.arm)
         self.hints.recover()
         self.latencies = Latencies()
         self.coordinator = Coordinator(view, peers, store, self.writes, self.hints, clock, self.latencies)
+        self.replica.holds = lambda keyspace, position: self.coordinator.route_of(keyspace, position).local
         self.acceptor = Acceptor(self.rows, store, self.writes, peers, clock, self.replica)
         self.paxos = PaxosContext(
             peers,
@@ -368,6 +403,19 @@ class Node:
             self.timestamps,
             self.generation,
         )
+        self.stream_source = StreamSource(lambda: self.view, self.rows, store, self.acceptor, peers, clock)
+        self.copying = Copying(
+            self.rows,
+            store,
+            self.writes,
+            self.acceptor,
+            peers,
+            clock,
+            scheduler,
+            lambda: shards.renew(renew_counter_incarnation(store)),
+            self._tell_copied,
+        )
+        self.cleaning = Cleaning(self.rows, store, self.acceptor, peers, scheduler)
         shards = Shards(self.rows, clock, self.identity.host_id.bytes, self.identity.counter_incarnation)
         self.counters = Counters(
             shards, self.coordinator.writing, self.rows, self.replica, self.coordinator.route_of
@@ -416,13 +464,15 @@ class Node:
             self.native,
             self.infos,
         )
-        for part in (self.replica, self.acceptor, self.counters, self.batches):
+        for part in (self.replica, self.acceptor, self.counters, self.batches, self.stream_source):
             self._handlers.update(part.handlers())
         self.upkeep = Upkeep(self._purge, lambda: self.check_disk(), scheduler, clock)
         self.upkeep.start()
         self.gossip = Gossip(me.id, self.generation, peers.now_ms(), random, round_ms=config.gossip_ms)
+        self.metadata.follow_moves(self._applied_epoch, self._hints_of)
         self.is_member = True
         self._follow_members(view)
+        self._follow_moves(view)
         self.on_member()
 
     def _on_view(self, view: ClusterView, events: Sequence[SchemaChangeEvent]) -> None:
@@ -430,6 +480,9 @@ class Node:
         if not self.is_member:
             return
         self.peers.epoch = view.epoch
+        if not self.metadata.is_removed:
+            # Before anything is read or written by the new view.
+            self.fence.view_changed(view)
         if self.metadata.is_removed:
             log.error("this node was removed from the cluster")
             self.on_refused(
@@ -443,6 +496,7 @@ class Node:
         self.processor.view_changed(view, events)
         if members_changed:
             self._follow_members(view)
+        self._follow_moves(view)
         assert self.gossip is not None
         self.gossip.update(epoch=view.epoch)
         self.replica.epoch_applied(view.epoch)
@@ -474,7 +528,10 @@ class Node:
                 self._nodes[member.peer] = node
                 peers.links[node] = transport.link(member.peer)
                 peers.up.setdefault(node, False)
-                if before and node not in before:
+            if before and node != peers.me and member.tokens:
+                was = before.get(node)
+                if was is None or not was.tokens:
+                    # One that doesn't own anything yet is nobody's business.
                     self.processor.tell_topology("NEW_NODE", member)
         self.coordinator.view_changed(view)
         assert self.gossip is not None
@@ -483,6 +540,34 @@ class Node:
         self._gossiped(self.gossip.set_members(peers.now_ms(), list(view.members)))
         if len(view.members) > 1 and self._rounds is None:
             self._rounds = self.ports.scheduler.after(self.config.gossip_ms, self._round)
+
+    # Moves
+
+    def _follow_moves(self, view: ClusterView) -> None:
+        try:
+            self.copying.view_changed(view)
+            self.cleaning.view_changed(view)
+        except OuroError as error:
+            log.error("rows can't move to this node", reason=str(error))
+
+    def _applied_epoch(self, node: NodeId) -> int:
+        state = None if self.gossip is None else self.gossip.states.get(node)
+        return 0 if state is None else state.epoch
+
+    def _hints_of(self, node: NodeId) -> int:
+        if node == self.peers.me:
+            return self.hints.total
+        state = None if self.gossip is None else self.gossip.states.get(node)
+        return 0 if state is None else state.hints
+
+    def _tell_copied(self, move: int) -> None:
+        def done(outcome: object) -> None:
+            current = self.view.move
+            if isinstance(outcome, OuroError) and current is not None and current.id == move:
+                self.ports.scheduler.after(limits.STREAM_RETRY_MS, lambda: self._tell_copied(move))
+
+        if not self._stopped:
+            self.metadata.submit_member(NodeCopied(move, self.peers.me), done)
 
     # Rounds
 
@@ -497,6 +582,8 @@ class Node:
         peers.epoch = self.metadata.epoch
         self.replica.epoch_applied(peers.epoch)
         gossip.update(epoch=peers.epoch, hints=self.hints.total, load_bytes=self.load_bytes())
+        if self.copying.progress.move or gossip.states[peers.me].text(COPYING):
+            gossip.update(**{COPYING: self.copying.progress.text()})
         self._tell_who_leads(gossip)
         self._gossiped(gossip.tick(peers.now_ms(), self.ports.clock.wall_us()))
         self.coordinator.reachability_changed()
@@ -605,6 +692,7 @@ class Node:
         infos = {
             node: node_info(view, member, generation=self._generation_of(node), listen=member.peer)
             for node, member in view.members.items()
+            if member.tokens or node == self.peers.me
         }
         return infos.pop(self.peers.me), list(infos.values())
 

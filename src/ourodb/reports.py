@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ourodb.cluster.gossip.state import COPYING
 from ourodb.cluster.ring.model import Member
+from ourodb.cluster.ring.moves import JOIN, REPLACE
 from ourodb.cluster.ring.placement import TokenRange
 from ourodb.errors import InvalidRequest
 from ourodb.limits import CLOCK_SKEW_WARNING_MS
 from ourodb.node import Node
 from ourodb.ports import NodeId
 from ourodb.replication.consistency import quorum, replicas
+from ourodb.replication.streaming.copying import Progress
 from ourodb.schema.keyspaces import LOCAL, SIMPLE
 from ourodb.schema.model import Keyspace, Replication, Table
 from ourodb.schema.names import is_system_keyspace
@@ -54,6 +57,7 @@ def status_report(
                 "id": id,
                 "host_id": str(member.host_id),
                 "state": "UP" if node.peers.up.get(id) else "DOWN",
+                "movement": _movement(node, id),
                 "is_this_node": id == node.peers.me,
                 "cql": f"{member.native[0]}:{member.native[1]}",
                 "tokens": len(member.tokens),
@@ -78,6 +82,7 @@ def status_report(
         "schema_version": str(view.schema.version),
         "leader": node.metadata.leader,
         "keyspace": name,
+        "move": moves_report(node)["move"],
         "members": members,
         "warnings": [
             *([f"this node is read-only: {read_only}"] if read_only else []),
@@ -86,6 +91,55 @@ def status_report(
             *_warnings_of_keyspaces(node),
         ],
     }
+
+
+def moves_report(node: Node) -> dict[str, Any]:
+    """The move that is under way, how far each node that gains rows has come in it, and who is next."""
+    view = node.view
+    move = view.move
+    assert node.gossip is not None
+    wishes = [
+        {"node": wish.node, "kind": wish.kind, **({"keyspace": wish.keyspace} if wish.keyspace else {})}
+        for wish in view.wishes
+    ]
+    if move is None:
+        return {"move": None, "wishes": wishes, "epoch": view.epoch}
+    copying = {}
+    for id in view.copying:
+        state = node.gossip.states.get(id)
+        progress = node.copying.progress
+        if id != node.peers.me:
+            found = None if state is None else Progress.of_text(state.text(COPYING))
+            progress = found or Progress()
+        is_over = id in move.copied
+        copying[str(id)] = {
+            "is_over": is_over,
+            "ranges": progress.ranges,
+            "ranges_done": progress.ranges if is_over else progress.ranges_done,
+            "rows": progress.rows,
+            "bytes": progress.bytes,
+            "waits": progress.waits,
+        }
+    return {
+        "move": {
+            "id": move.id,
+            "kind": move.kind,
+            "stage": move.stage.name.lower(),
+            "nodes": sorted(move.tokens),
+            "keyspace": move.keyspace or None,
+            "copying": copying,
+        },
+        "wishes": wishes,
+        "epoch": view.epoch,
+    }
+
+
+def _movement(node: Node, id: NodeId) -> str | None:
+    """Whether a member is about to come or to go: "join", "leave", "remove" or "replace"."""
+    move = node.view.move
+    if move is not None and id in move.tokens:
+        return JOIN if move.tokens[id] and move.kind == REPLACE else move.kind
+    return next((wish.kind for wish in node.view.wishes if wish.node == id), None)
 
 
 def _hints_kept(node: Node, id: NodeId) -> int | None:

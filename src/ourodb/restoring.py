@@ -198,12 +198,12 @@ class Restoring:
     def _check_level(self, keyspace: Keyspace, level: int) -> None:
         """Raises what a write of any of the keyspace's partitions would now."""
         view = self._metadata.view
-        placement = view.ring.placement(keyspace.replication)
+        placement, after = view.placements(keyspace)
         here = view.members[self._peers.me].data_center
-        routes = KeyspaceRoutes(keyspace, placement, self._peers, here, lambda node: 0.0)
+        routes = KeyspaceRoutes(keyspace, placement, self._peers, here, lambda node: 0.0, after)
         try:
-            for replicas in placement.sets:
-                routes.of(replicas).write_need(level)
+            for route in routes.all():
+                route.write_need(level)
         except Unavailable as error:
             raise InvalidRequest(
                 f"keyspace {keyspace.name}: {error.message}, {error.alive} of {error.required} replicas are up; start"

@@ -55,7 +55,7 @@ def test_a_range_needs_its_own_nodes_only() -> None:
     world = ring.world
     nodes = {machine.program.node.peers.me: machine for machine in world.machines}
     here = world.machines[0].program.node
-    ring_of = here.coordinator.routes("ks").placement
+    ring_of = here.view.ring.placement(here.view.schema.keyspaces["ks"].replication)
     gone = max(nodes)
     nodes[gone].kill()
     assert world.run_until(lambda: not here.peers.up[gone], 30)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from ourodb.replication.paxos import proposer
+from ourodb.replication import routes
 from ourodb.sim.__main__ import main, told
 from ourodb.sim.chance import Chance
 from ourodb.sim.faults import FAULTS
@@ -73,7 +73,7 @@ def test_what_is_no_option_is_refused(options: str, told: str, capsys: pytest.Ca
 def test_a_violation_is_told_made_smaller_and_can_be_had_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(proposer, "quorum", lambda electorate: max(1, electorate // 2))
+    monkeypatch.setattr(routes, "quorum", lambda factor: max(1, factor // 2))
     monkeypatch.setattr("ourodb.sim.__main__.TRIES_MAX", 6)
     options = [
         "--workload",

@@ -29,6 +29,8 @@ from ourodb.sim.workloads.stage import NoAnswer, NotSent, bigint, from_bigint
 log = structlog.get_logger()
 
 ALL = tuple(FAULTS)
+MOVES = ("join", "leave", "copies")
+"""Toys can't."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -91,14 +93,14 @@ def test_a_cluster_that_is_right_passes_under_all_faults(workload: str, seed: in
     assert sum(verdict.done.values()) > 300
 
 
-@pytest.mark.parametrize("fault", ALL)
+@pytest.mark.parametrize("fault", [fault for fault in ALL if fault not in MOVES])
 def test_each_fault_alone_strikes_and_heals(fault: str) -> None:
     verdict = run(short(7, "register", (fault,)), build_toy(3))
     assert verdict.is_ok, shown(verdict)
     assert verdict.struck[fault] > 0
 
 
-@pytest.mark.parametrize("fault", HARMLESS_TO_UNSYNCED)
+@pytest.mark.parametrize("fault", [fault for fault in HARMLESS_TO_UNSYNCED if fault not in MOVES])
 def test_faults_that_are_called_harmless_lose_nothing_that_is_not_synced(fault: str) -> None:
     """Each of these toys acknowledges at once and syncs every three seconds."""
     for seed in range(2):
@@ -116,8 +118,8 @@ def test_two_data_centres() -> None:
 def test_the_nemesis_heals_all() -> None:
     world = toy_world(11, 5)
     nemesis = Nemesis(world, ALL)
-    task = world.spawn(nemesis.run(world.loop.now_ns + 120 * S))
-    assert world.run_until(lambda: task.is_kept, 300)
+    task = world.spawn(nemesis.run(world.loop.now_ns + 300 * S))
+    assert world.run_until(lambda: task.is_kept, 600)
     assert len(nemesis.struck) > len(ALL) // 2
     for machine in world.machines:
         assert machine.is_powered

@@ -268,6 +268,30 @@ def test_what_waits_in_memory_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> No
     assert bench.hints.total + bench.hints.dropped == 100
 
 
+# Ranges that change hands
+
+
+def test_a_hint_that_is_handed_on_and_kept_again_waits_for_the_next_run() -> None:
+    """The node whom it was for may be among those who get it now, and not take it."""
+    bench = Bench()
+    handed_on = []
+
+    def hand_on(mutation, written_at_us, over):  # type: ignore[no-untyped-def]
+        handed_on.append(mutation.encode())
+        assert len(handed_on) < 10, "for ever"
+        bench.hints.add(TWO, mutation, written_at_us)
+        over(True)
+
+    bench.hints.hand_on = hand_on
+    bench.hints.is_for = lambda node, mutation: False
+    bench.hints.add(TWO, bench.mutation(1, 1))
+    bench.settle()
+    for runs in (1, 2):
+        bench.hints.deliver()
+        bench.settle()
+        assert (len(handed_on), stored(bench)) == (runs, 1)
+
+
 # Who has left
 
 

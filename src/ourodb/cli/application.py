@@ -126,6 +126,39 @@ def gossip(admin: Admin = None, data: Data = None, json: AsJson = False) -> None
     _asking(admin, data, lambda addresses: show(addresses, as_json=json))
 
 
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Until it is over.")]
+
+
+@application.command()
+def decommission(
+    node: Annotated[
+        int | None, typer.Argument(help="Its number; the one that is asked if none is given.")
+    ] = None,
+    admin: Admin = None,
+    data: Data = None,
+    wait: Wait = True,
+    json: AsJson = False,
+) -> None:
+    """Have a node give its rows to others, and leave the cluster."""
+    from ourodb.cli.leaving import leave
+
+    _asking(admin, data, lambda addresses: leave(addresses, node, is_dead=False, wait=wait, as_json=json))
+
+
+@application.command()
+def remove(
+    node: Annotated[int, typer.Argument(help="The number of a node that is down.")],
+    admin: Admin = None,
+    data: Data = None,
+    wait: Wait = True,
+    json: AsJson = False,
+) -> None:
+    """Remove a node that is gone for good; its rows are copied from the replicas that remain."""
+    from ourodb.cli.leaving import leave
+
+    _asking(admin, data, lambda addresses: leave(addresses, node, is_dead=True, wait=wait, as_json=json))
+
+
 metadata_commands = typer.Typer(help="Show who decides on schema and members, and what was decided last.")
 application.add_typer(metadata_commands, name="metadata", invoke_without_command=True)
 

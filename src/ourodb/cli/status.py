@@ -14,6 +14,8 @@ from rich.text import Text
 from ourodb.cli.admin import ask
 from ourodb.cli.console import console, known, plain_table, size
 
+MOVEMENTS: Final = {"join": "joining", "leave": "leaving", "remove": "removed", "replace": "replaced"}
+
 LESS_NEEDED: Final = ("host", "tokens", "rack", "metadata", "epoch", "load", "data centre")
 """Columns that a narrow terminal does without, in this order."""
 
@@ -51,7 +53,31 @@ def rendered(report: Mapping[str, Any], width: int) -> RenderableType:
     )
     warnings = [Text.assemble(("! ", "bold yellow"), warning) for warning in report["warnings"]]
     table = _table(report, width)
-    return Group(head, Text(""), table, *([Text(""), *warnings] if warnings else []))
+    move = [Text(""), Text(told(report["move"]))] if report.get("move") else []
+    return Group(head, Text(""), table, *move, *([Text(""), *warnings] if warnings else []))
+
+
+def told(move: Mapping[str, Any]) -> str:
+    """A move in one line: who, and how far."""
+    what = {
+        "join": "joining",
+        "leave": "leaving",
+        "remove": "being removed",
+        "replace": "being replaced",
+    }.get(move["kind"])
+    nodes = ", ".join(map(str, move["nodes"]))
+    copying = move["copying"].values()
+    done, ranges = (sum(one[name] for one in copying) for name in ("ranges_done", "ranges"))
+    rows, bytes_ = (sum(one[name] for one in copying) for name in ("rows", "bytes"))
+    if move["keyspace"] is not None:
+        who = f"keyspace {move['keyspace']} gets another replication"
+    else:
+        who = f"node {nodes} is {what}" if len(move["nodes"]) == 1 else f"nodes {nodes} are {what}"
+    waits = next((one["waits"] for one in copying if one["waits"] and not one["is_over"]), "")
+    if move["stage"] != "copying":
+        return f"{who}: all is copied, reads go to the new replicas"
+    told = f"{who}: {done} of {ranges} ranges, {rows:,} rows, {size(bytes_)} copied"
+    return f"{told}; waits: {waits}" if waits else told
 
 
 def _table(report: Mapping[str, Any], width: int) -> Table:
@@ -73,7 +99,12 @@ def _row(member: Mapping[str, Any], owns: str) -> dict[str, Text]:
     hints = member["hints_waiting"]
     return {
         "id": Text(str(member["id"])),
-        "state": Text(member["state"], style="green" if is_up else "bold red"),
+        "state": Text(
+            f"{member['state']} {MOVEMENTS[member['movement']]}"
+            if member.get("movement")
+            else member["state"],
+            style="green" if is_up else "bold red",
+        ),
         "address": Text(member["cql"]),
         "data centre": Text(member["dc"]),
         "rack": Text(member["rack"]),

@@ -77,6 +77,20 @@ def load_identity(store: Store, random: Random) -> Identity:
     )
 
 
+def renew_counter_incarnation(store: Store) -> int:
+    """The next counter incarnation of this node, in force with the writes of this pass.
+
+    Raises:
+        StoreError: it can't be written.
+    """
+    encoded = _read(store, KEY)
+    assert encoded is not None
+    stored = msgspec.msgpack.decode(encoded, type=_Stored)
+    stored.counter_incarnation += 1
+    store.apply(((METADATA, KEY, msgspec.msgpack.encode(stored)),))
+    return stored.counter_incarnation
+
+
 def mark_clean_stop(store: Store) -> None:
     """The last write of a run that ends in order."""
     store.apply(((METADATA, CLEAN_KEY, b"\x01"),))

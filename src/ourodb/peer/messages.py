@@ -48,6 +48,9 @@ class Verb(IntEnum):
     REPAIR = 13
     """As WRITE_ALL; but what was deleted is as old as the sender's record says, not as old as its arrival here."""
 
+    STREAM = 14
+    """What of a range that moves: rows, or what is known of conditional statements."""
+
     # The control plane
     GOSSIP = 32
     RAFT = 33

@@ -7,7 +7,9 @@ replicas, and answers when as many have it as the consistency level asks for. Wh
 leader doesn't know whether its disk has the increment, the client is told that nobody knows: never OVERLOADED, which
 drivers take for leave to repeat it, unless certainly nothing was done.
 
-A node leads only partitions that it is a replica of: its shard must be where reads find it.
+A node leads only partitions that it is a replica of, and has wholly: its shard must be where reads find it, and it must
+know the last value that it gave that shard. So a node that gains ranges begins new shards: what it led of them in an
+earlier time may be known to others better than to whom it copies them from.
 
 Source: ``storage.counter``; Cassandra's ``CounterMutation``, CASSANDRA-6504.
 """
@@ -20,6 +22,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import structlog
 
+from ourodb import limits
 from ourodb.cql.plan.modification import CounterDelta
 from ourodb.errors import OuroError, Overloaded, RequestError, WriteFailure, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
@@ -60,6 +63,10 @@ class Shards:
         self._rows = rows
         self._clock = clock
         self._node = node
+        self._incarnation = incarnation
+
+    def renew(self, incarnation: int) -> None:
+        """Add to new shards from now on."""
         self._incarnation = incarnation
 
     def add(
@@ -203,7 +210,7 @@ class Counters:
         done: Done,
     ) -> None:
         """Increments of one partition of one table."""
-        if route.local:
+        if route.reads_here:
             self._lead(deltas, route, level, timestamp, now_s, done)
             return
         body = _encode(
@@ -218,7 +225,20 @@ class Counters:
                 ],
             )
         )
-        _Led(self._context, route, level, done).start(body)
+
+        begun_ms = self._context.peers.now_ms()
+
+        def again() -> None:
+            if self._context.peers.now_ms() - begun_ms > limits.COUNTER_TIMEOUT_MS:
+                done(Overloaded("this node doesn't learn who holds the counter now"))
+                return
+            try:
+                now = self._find_route(keyspace, deltas[0].position)
+                self._add(keyspace, deltas, now, level, timestamp, now_s, done)
+            except OuroError as error:
+                done(as_request_error(error))
+
+        _Led(self._context, route, level, done, again).start(body)
 
     def _lead(
         self,
@@ -265,7 +285,7 @@ class Counters:
         increments = _decode(body)
         deltas = []
         for one in increments.deltas:
-            if not self._replica.knows(one.incarnation, epoch, again, done):
+            if not self._replica.knows(one.incarnation, epoch, again, done, increments.position):
                 return
             keys = self._rows.known(one.incarnation).keys
             column = keys.table.by_id.get(one.column)
@@ -276,7 +296,7 @@ class Counters:
         now_s = self._context.clock.wall_us() // MICROS
         try:
             route = self._find_route(increments.keyspace, increments.position)
-            if not route.local:
+            if not route.reads_here:
                 done(OuroError("the leader of a counter must be one of its replicas"))
                 return
             self._lead(deltas, route, increments.level, increments.timestamp, now_s, done)
@@ -290,16 +310,24 @@ class _Led:
     The nearest replica leads to which they can be sent. One whose link takes nothing hasn't got them, so the next may.
     """
 
-    __slots__ = ("_context", "_done", "_leader", "_level", "_replicas", "_required", "started_ms")
+    __slots__ = ("_again", "_context", "_done", "_leader", "_level", "_replicas", "_required", "started_ms")
 
-    def __init__(self, context: WriteContext, route: Route, level: int, done: Done) -> None:
+    def __init__(
+        self, context: WriteContext, route: Route, level: int, done: Done, again: Callable[[], None]
+    ) -> None:
+        """
+        Args:
+            again: begins anew, once this node has learnt that the range has moved.
+        """
         self.started_ms = 0
+        self._again = again
         self._context = context
         self._level = level
         self._done = done
         self._required = route.write_need(level).required
-        self._replicas = route.remote
-        self._leader = route.remote[0][0]
+        holding = route.replicas.nodes
+        self._replicas = tuple(remote for remote in route.remote if remote[0] in holding)
+        self._leader = self._replicas[0][0]
 
     def start(self, body: bytes) -> None:
         peers = self._context.peers
@@ -320,6 +348,10 @@ class _Led:
         if reason == Reason.TIMEOUT:
             received = _TIMED_OUT.unpack_from(body)[1] if len(body) >= _TIMED_OUT.size else 0
             self._done(WriteTimeout(self._level, received, self._required, "COUNTER"))
+            return True
+        if reason == Reason.COORDINATOR_BEHIND:
+            # It has done nothing.
+            self._context.peers.when_caught_up(self._again)
             return True
         if reason in (Reason.OVERLOADED, Reason.READ_ONLY):
             self._done(Overloaded(text))

@@ -88,7 +88,9 @@ class Hints:
         dropped: for want of room or for their age, counted since the start.
         delivered: acknowledged, or handed on, counted since the start.
         bytes: kept on disk now.
-        hand_on: writes what a node missed that is no member any more; set by the coordinator.
+        hand_on: writes what a node missed to those who hold it now; set by the coordinator.
+        is_for: whether a hint's node alone is to have it: the node holds its partition, which isn't about to change
+            hands; set by the coordinator. May raise OuroError.
     """
 
     def __init__(self, store: Store, peers: Peers, clock: Clock, arm: Callable[[], None]) -> None:
@@ -96,6 +98,7 @@ class Hints:
         self.delivered = 0
         self.bytes = 0
         self.hand_on: HandOn | None = None
+        self.is_for: Callable[[NodeId, Mutation], bool] | None = None
         self.peers = peers
         self._store = store
         self._clock = clock
@@ -254,20 +257,28 @@ class Hints:
 
     # For those who run through them
 
-    def next(self, node: NodeId, after: int) -> tuple[list[Hint], int]:
+    @property
+    def last(self) -> int:
+        """The sequence of the newest hint. A run ends there: what is kept meanwhile, perhaps by this very run, is for
+        the next.
+        """
+        return self._sequence
+
+    def next(self, node: NodeId, after: int, last: int) -> tuple[list[Hint], int]:
         """The next hints of a node, and the last sequence looked at; those that are too old are dropped.
 
         Args:
             after: a sequence.
+            last: no hint behind this sequence.
         """
         now_us = self._clock.wall_us()
         hints: list[Hint] = []
         outdated: list[Hint] = []
         size = 0
-        last = after
-        for key, value in self._store.scan(HINTS, _KEY.pack(node, after + 1), _NODE.pack(node + 1)):
-            _, last = _KEY.unpack(key)
-            hint = Hint(last, value)
+        looked_at = after
+        for key, value in self._store.scan(HINTS, _KEY.pack(node, after + 1), _KEY.pack(node, last + 1)):
+            _, looked_at = _KEY.unpack(key)
+            hint = Hint(looked_at, value)
             (outdated if self._is_outdated(hint, now_us) else hints).append(hint)
             size += len(value)
             if (
@@ -276,7 +287,7 @@ class Hints:
             ):
                 break
         self._drop(node, outdated)
-        return hints, last
+        return hints, looked_at
 
     def delete(self, node: NodeId, hints: Sequence[Hint]) -> bool:
         writes: list[Write] = [(HINTS, _KEY.pack(node, hint.sequence), None) for hint in hints]
@@ -297,12 +308,13 @@ class Hints:
 class _Delivery:
     """A run through the hints of one node that is up."""
 
-    __slots__ = ("_after", "_batches", "_failed", "_hints", "_is_complete", "node")
+    __slots__ = ("_after", "_batches", "_failed", "_hints", "_is_complete", "_last", "node")
 
     def __init__(self, hints: Hints, node: NodeId) -> None:
         self.node = node
         self._hints = hints
         self._after = 0
+        self._last = hints.last
         self._batches = 0
         self._is_complete = False
         self._failed = False
@@ -312,11 +324,12 @@ class _Delivery:
         hints = self._hints
         peers = hints.peers
         while not self._is_complete and not self._failed and self._batches < limits.HINTS_IN_FLIGHT_MAX:
-            found, last = hints.next(self.node, self._after)
+            found, last = hints.next(self.node, self._after, self._last)
             if last == self._after:
                 self._is_complete = True
                 break
             self._after = last
+            found = self._still_for_it(found)
             if not found:
                 # All were too old; others wait for the loop, too.
                 peers.later(self.go_on)
@@ -331,6 +344,31 @@ class _Delivery:
                 self._failed = True
         if not self._batches and (self._is_complete or self._failed):
             hints.ended(self.node, self)
+
+    def _still_for_it(self, found: list[Hint]) -> list[Hint]:
+        """Those whose partitions the node holds, and will hold; the others are handed on to all who do."""
+        hints = self._hints
+        if hints.is_for is None or hints.hand_on is None:
+            return found
+        kept = []
+        for hint in found:
+            try:
+                mutation, _ = decode_mutation(hint.mutation)
+                if hints.is_for(self.node, mutation):
+                    kept.append(hint)
+                    continue
+                hints.hand_on(mutation, hint.written_at_us, partial(self._handed_on, hint))
+            except UnknownIncarnation:
+                # The receiver knows whether its table is gone.
+                kept.append(hint)
+            except OuroError as error:
+                log.warning("a hint can't be handed on", node=self.node, reason=str(error))
+        return kept
+
+    def _handed_on(self, hint: Hint, is_over: bool) -> None:
+        if is_over:
+            self._hints.delete(self.node, [hint])
+            self._hints.delivered += 1
 
     def answered(self, batch: Sequence[Hint], *, delivered: bool) -> None:
         hints = self._hints
@@ -373,18 +411,19 @@ class _Batch:
 class _HandingOn:
     """A run through the hints of a node that has left: each goes to those who own its partition now."""
 
-    __slots__ = ("_after", "_hints", "_waiting", "node")
+    __slots__ = ("_after", "_hints", "_last", "_waiting", "node")
 
     def __init__(self, hints: Hints, node: NodeId) -> None:
         self.node = node
         self._hints = hints
         self._after = 0
+        self._last = hints.last
         self._waiting = 0
 
     def go_on(self) -> None:
         """Write the next ones, and go on when all of them are written."""
         hints = self._hints
-        found, last = hints.next(self.node, self._after)
+        found, last = hints.next(self.node, self._after, self._last)
         if last == self._after or hints.hand_on is None:
             hints.ended(self.node, self)
             return

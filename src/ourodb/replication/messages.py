@@ -50,8 +50,14 @@ class OversizedRow(OuroError):
     """A row is too large to travel."""
 
 
+class CoordinatorBehind(OuroError):
+    """The sender of a request doesn't know yet that what it is about has other replicas now."""
+
+
 def reason_of(error: Exception) -> Reason:
     """The reason of a failure."""
+    if isinstance(error, CoordinatorBehind):
+        return Reason.COORDINATOR_BEHIND
     if isinstance(error, StoreReadOnly):
         return Reason.READ_ONLY
     if isinstance(error, Overloaded):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from functools import partial
 from ipaddress import ip_address
 from typing import Final, Protocol
 
@@ -38,6 +39,7 @@ class RequestClass(IntEnum):
     COUNTER = 4
     CONTROL = 5
     BATCH = 6
+    STREAM = 7
 
 
 TIMEOUTS_MS: Final[Mapping[RequestClass, int]] = {
@@ -48,6 +50,7 @@ TIMEOUTS_MS: Final[Mapping[RequestClass, int]] = {
     RequestClass.COUNTER: limits.COUNTER_TIMEOUT_MS,
     RequestClass.CONTROL: limits.CONTROL_TIMEOUT_MS,
     RequestClass.BATCH: limits.WRITE_TIMEOUT_MS,
+    RequestClass.STREAM: limits.STREAM_TIMEOUT_MS,
 }
 
 
@@ -109,6 +112,8 @@ class Peers:
         # A reply to a request of this node's life before must not be taken for one of this life.
         self._number = int.from_bytes(ports.random.bytes(4), "big") & ~(STEP - 1)
         self._timer: Timer | None = None
+        self._behind: dict[int, Callable[[], None]] = {}
+        self._behind_count = 0
 
     @property
     def in_flight(self) -> int:
@@ -135,6 +140,25 @@ class Peers:
     def later(self, callback: Callable[[], None]) -> None:
         """Run after the present pass: for what must not happen in the midst of a call."""
         self._scheduler.soon(callback)
+
+    def when_caught_up(self, callback: Callable[[], None]) -> None:
+        """A peer has said that this node is behind: run once it has applied more of the metadata log, or a little later
+        anyway.
+        """
+        self._behind_count += 1
+        number = self._behind_count
+        self._behind[number] = callback
+        self._scheduler.after(limits.BEHIND_MS_MAX, lambda: self._caught_up(number))
+
+    def caught_up(self) -> None:
+        """This node has applied more of the metadata log."""
+        for number in list(self._behind):
+            self._scheduler.soon(partial(self._caught_up, number))
+
+    def _caught_up(self, number: int) -> None:
+        callback = self._behind.pop(number, None)
+        if callback is not None:
+            callback()
 
     def packed_address(self, node: NodeId) -> bytes:
         """The node's address in 4 or 16 bytes, as the reasons of a failure name it."""

@@ -6,13 +6,18 @@ whenever something they rest on moves: the ring, a keyspace, who is up, who is n
 counts the living.
 
 The coordinator asks the nearest first: itself, then its own data centre by observed latency, then the others.
+
+While rows change hands (``cluster.ring.moves``) the route of a range that does has two sets: one that reads go to, and
+another one that writes go to as well. A write then needs its level in each of them by itself.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+from ourodb.cluster.ring.moves import overlaid
 from ourodb.cluster.ring.placement import Placement, ReplicaSet
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import RequestError
@@ -21,6 +26,7 @@ from ourodb.replication.consistency import (
     LOCAL_LEVELS,
     knows_data_centers,
     misuse,
+    quorum,
     quorums,
     replicas,
     required,
@@ -41,9 +47,10 @@ class Need:
         required: acknowledgements.
         counted: only these nodes' count (LOCAL_*); None: everybody's.
         each: acknowledgements per data centre (EACH_QUORUM), else None.
+        both: what it asks of each of the two sets of a range that changes hands; None for others.
     """
 
-    __slots__ = ("counted", "each", "level", "required")
+    __slots__ = ("both", "counted", "each", "level", "required")
 
     def __init__(
         self,
@@ -51,24 +58,56 @@ class Need:
         required: int,
         counted: frozenset[NodeId] | None = None,
         each: Mapping[str, int] | None = None,
+        both: tuple[Need, Need] | None = None,
     ) -> None:
         self.level = level
         self.required = required
         self.counted = counted
         self.each = each
+        self.both = both
+
+    def counts(self, node: NodeId) -> bool:
+        """Whether the node's acknowledgement counts."""
+        return self.counted is None or node in self.counted
+
+    def is_met(self, acked: Sequence[NodeId], data_centers: Mapping[NodeId, str]) -> bool:
+        """Whether acknowledgements of these nodes are enough."""
+        counted = [node for node in acked if self.counts(node)]
+        if self.each is None:
+            return len(counted) >= self.required
+        return all(
+            sum(data_centers[node] == name for node in counted) >= wanted
+            for name, wanted in self.each.items()
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Electorate:
+    """Who votes on conditional statements.
+
+    Attributes:
+        live: replicas that are up, nearest first.
+        required: a quorum of all that there should be, up or not.
+    """
+
+    live: Sequence[NodeId]
+    required: int
 
 
 class Route:
-    """How to reach one replica set.
+    """How to reach one replica set, or the two of a range that changes hands.
 
     Attributes:
-        replicas: the set.
-        keyspace: whose.
-        local: this node is in it.
-        alone: this node is all of it.
-        remote: live replicas other than this node with their links, nearest first.
-        down: replicas that the failure detector takes for down.
-        data_centers: of each node of the set.
+        replicas: the set that reads go to.
+        other: the one that writes go to besides; None as a rule.
+        other_keyspace: the keyspace as it is for that one.
+        keyspace: whose, as it is for reads.
+        local: this node is in one of them.
+        reads_here: this node is in the one that reads go to: it has all there is.
+        alone: this node is all of them.
+        remote: live replicas of both other than this node with their links, nearest first.
+        down: replicas of both that the failure detector takes for down.
+        data_centers: of each node of both.
     """
 
     __slots__ = (
@@ -80,23 +119,33 @@ class Route:
         "down",
         "keyspace",
         "local",
+        "other",
+        "other_keyspace",
+        "reads_here",
         "remote",
         "replicas",
     )
 
-    def __init__(self, routes: KeyspaceRoutes, replicas: ReplicaSet) -> None:
+    def __init__(self, routes: KeyspaceRoutes, replicas: ReplicaSet, other: ReplicaSet | None = None) -> None:
         peers, me = routes.peers, routes.peers.me
         self._routes = routes
         self.keyspace = routes.keyspace
+        self.other_keyspace = routes.other_keyspace
         self.replicas = replicas
-        self.local = me in replicas.nodes
-        self.alone = replicas.nodes == (me,)
-        self.data_centers = {node: name for name, nodes in replicas.by_dc.items() for node in nodes}
+        self.other = other
+        nodes = replicas.nodes
+        self.data_centers = {node: name for name, held in replicas.by_dc.items() for node in held}
+        if other is not None:
+            nodes = (*nodes, *(node for node in other.nodes if node not in nodes))
+            self.data_centers |= {node: name for name, held in other.by_dc.items() for node in held}
+        self.local = me in nodes
+        self.reads_here = me in replicas.nodes
+        self.alone = nodes == (me,)
         up, links = peers.up, peers.links
-        live = [node for node in replicas.nodes if node != me and up.get(node) and node in links]
+        live = [node for node in nodes if node != me and up.get(node) and node in links]
         live.sort(key=routes.distance)
         self.remote: tuple[tuple[NodeId, Link], ...] = tuple((node, links[node]) for node in live)
-        self.down = tuple(node for node in replicas.nodes if node != me and node not in live)
+        self.down = tuple(node for node in nodes if node != me and node not in live)
         self._needs: dict[int, Need | RequestError] = {}
         self._reads: dict[int, tuple[NodeId, ...] | RequestError] = {}
 
@@ -105,25 +154,42 @@ class Route:
         return len(self.remote) + self.local
 
     def live_nodes(self, local_only: bool = False) -> list[NodeId]:
-        """Live replicas, nearest first.
+        """Live replicas that reads go to, nearest first.
 
         Args:
             local_only: of this node's data centre.
         """
-        nodes = [self._routes.peers.me] if self.local else []
-        nodes += [node for node, _ in self.remote]
+        return self._live(self.replicas, local_only)
+
+    def electorates(self, local_only: bool = False) -> tuple[Electorate, ...]:
+        """Those of the set that reads go to, and of the other one if there is one: each decides by itself.
+
+        Args:
+            local_only: of this node's data centre.
+        """
+        first = self._electorate(self.replicas, self.keyspace, local_only)
+        if self.other is None:
+            return (first,)
+        return first, self._electorate(self.other, self.other_keyspace, local_only)
+
+    def _electorate(self, set_: ReplicaSet, keyspace: Keyspace, local_only: bool) -> Electorate:
+        factor = replicas(keyspace, self._routes.data_center if local_only else None)
+        return Electorate(self._live(set_, local_only), quorum(factor))
+
+    def _live(self, replicas: ReplicaSet, local_only: bool) -> list[NodeId]:
+        me = self._routes.peers.me
+        nodes = [me] if me in replicas.nodes else []
+        nodes += [node for node, _ in self.remote if self.other is None or node in replicas.nodes]
         if local_only:
             here = self._routes.data_center
             nodes = [node for node in nodes if self.data_centers[node] == here]
         return nodes
 
-    def electorate(self, local_only: bool = False) -> int:
-        """How many replicas there should be, up or not: a quorum of them decides.
-
-        Args:
-            local_only: of this node's data centre.
-        """
-        return replicas(self.keyspace, self._routes.data_center if local_only else None)
+    def reads_as(self, other: Route) -> bool:
+        """Whether reads of the other one go to the same nodes."""
+        return self.other is other.other is None and sorted(self.replicas.nodes) == sorted(
+            other.replicas.nodes
+        )
 
     def write_need(self, level: int) -> Need:
         """What a write at this level waits for.
@@ -152,25 +218,35 @@ class Route:
         raise nodes
 
     def _need(self, level: int) -> Need | RequestError:
+        first = self._need_of(self.replicas, self.keyspace, level)
+        if self.other is None or not isinstance(first, Need) or level == Consistency.ANY:
+            return first
+        second = self._need_of(self.other, self.other_keyspace, level)
+        return Need(level, first.required, both=(first, second)) if isinstance(second, Need) else second
+
+    def _need_of(self, replicas: ReplicaSet, keyspace: Keyspace, level: int) -> Need | RequestError:
         here = self._routes.data_center
-        wanted = required(level, self.keyspace, here)
+        wanted = required(level, keyspace, here)
         if level == Consistency.ANY:
             return Need(level, wanted)
-        if level == Consistency.EACH_QUORUM and knows_data_centers(self.keyspace):
-            each = quorums(self.keyspace)
+        if level == Consistency.EACH_QUORUM and knows_data_centers(keyspace):
+            each = quorums(keyspace)
             for name, count in each.items():
-                alive = sum(self.data_centers[node] == name for node in self.live_nodes())
+                alive = sum(self.data_centers[node] == name for node in self._live(replicas, False))
                 if alive < count:
                     return unavailable(level, count, alive, name)
-            return Need(level, wanted, each=each)
+            return Need(level, wanted, None if self.other is None else frozenset(replicas.nodes), each=each)
         local = level in LOCAL_LEVELS
-        live = self.live_nodes(local_only=local)
+        live = self._live(replicas, local)
         if len(live) < wanted:
             return unavailable(level, wanted, len(live))
-        if not local:
+        if not local and self.other is None:
             return Need(level, wanted)
-        counted = frozenset(node for node, name in self.data_centers.items() if name == here)
-        return Need(level, wanted, counted)
+        return Need(
+            level,
+            wanted,
+            frozenset(node for node in replicas.nodes if not local or self.data_centers[node] == here),
+        )
 
     def _read_nodes(self, level: int) -> tuple[NodeId, ...] | RequestError:
         wanted = required(level, self.keyspace, self._routes.data_center)
@@ -186,53 +262,73 @@ class KeyspaceRoutes:
     __slots__ = (
         "_bounds",
         "_made",
+        "_others",
         "_routes",
         "_sets",
         "data_center",
         "distance",
         "keyspace",
+        "other_keyspace",
         "peers",
-        "placement",
     )
 
     def __init__(
-        self, keyspace: Keyspace, placement: Placement, peers: Peers, data_center: str, distance: Distance
+        self,
+        keyspace: Keyspace,
+        placement: Placement,
+        peers: Peers,
+        data_center: str,
+        distance: Distance,
+        after: Placement | None = None,
+        keyspace_after: Keyspace | None = None,
+        *,
+        reads_after: bool = False,
     ) -> None:
         """
         Args:
             data_center: of this node.
+            after: where everything will be when the move that is under way is over.
+            keyspace_after: the keyspace as it will be then; None: as it is.
+            reads_after: reads go there already.
         """
-        self.keyspace = keyspace
-        self.placement = placement
+        pair = keyspace, keyspace_after or keyspace
+        self.keyspace, self.other_keyspace = pair[::-1] if reads_after else pair
         self.peers = peers
         self.data_center = data_center
         self.distance = distance
         self._bounds = placement.bounds
         self._sets = placement.sets
-        self._routes: list[Route | None] = [None] * len(placement.sets)
-        self._made: dict[ReplicaSet, Route] = {}
+        self._others: list[ReplicaSet | None] | None = None
+        if after is not None:
+            self._overlay(placement, after, reads_after=reads_after)
+        self._routes: list[Route | None] = [None] * len(self._sets)
+        self._made: dict[tuple[ReplicaSet, ReplicaSet | None], Route] = {}
+
+    def _overlay(self, placement: Placement, after: Placement, *, reads_after: bool) -> None:
+        self._bounds, self._sets, self._others = [], [], []
+        for start, _, old, new in overlaid(placement, after):
+            if start:
+                self._bounds.append(start)
+            read, other = (new, old) if reads_after else (old, new)
+            self._sets.append(read)
+            self._others.append(None if sorted(old.nodes) == sorted(new.nodes) else other)
 
     def find(self, position: bytes) -> Route:
         """The route of a position; the hot path of every request."""
         index = bisect_right(self._bounds, position)
         route = self._routes[index]
-        if route is None:
-            route = self._routes[index] = self.of(self._sets[index])
-        return route
+        return self._at(index) if route is None else route
 
-    def of(self, replicas: ReplicaSet) -> Route:
-        """The route of a replica set of the placement."""
-        route = self._made.get(replicas)
-        if route is None:
-            route = self._made[replicas] = Route(self, replicas)
-        return route
+    def all(self) -> Iterator[Route]:
+        """The routes of all ranges."""
+        for index in range(len(self._sets)):
+            yield self._at(index)
 
     def between(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes | None, Route]]:
         """The token ranges of [start, end) with their routes, in order; neighbours with the same nodes are one."""
         pending: tuple[bytes, bytes | None, Route] | None = None
-        for low, high, nodes in self.placement.ranges_between(start, end):
-            route = self.of(nodes)
-            if pending is not None and sorted(pending[2].replicas.nodes) == sorted(nodes.nodes):
+        for low, high, route in self._ranges(start, end):
+            if pending is not None and pending[2].reads_as(route):
                 pending = (pending[0], high, pending[2])
                 continue
             if pending is not None:
@@ -240,3 +336,24 @@ class KeyspaceRoutes:
             pending = (low, high, route)
         if pending is not None:
             yield pending
+
+    def _ranges(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes | None, Route]]:
+        index = bisect_right(self._bounds, start)
+        while end is None or start < end:
+            bound = self._bounds[index] if index < len(self._bounds) else None
+            if bound is None or (end is not None and end <= bound):
+                yield start, end, self._at(index)
+                return
+            yield start, bound, self._at(index)
+            start = bound
+            index += 1
+
+    def _at(self, index: int) -> Route:
+        route = self._routes[index]
+        if route is None:
+            key = self._sets[index], None if self._others is None else self._others[index]
+            route = self._made.get(key)
+            if route is None:
+                route = self._made[key] = Route(self, *key)
+            self._routes[index] = route
+        return route

@@ -20,7 +20,7 @@ from ourodb.cql.wire.columns import RowsMetadata, encode_row
 from ourodb.errors import CasWriteUnknown, InvalidRequest, OuroError, RequestError, WriteTimeout
 from ourodb.ports import Clock
 from ourodb.replication.batches import Batches
-from ourodb.replication.consistency import misuse_of_commit, misuse_of_counter, quorum, unavailable
+from ourodb.replication.consistency import misuse_of_commit, misuse_of_counter, unavailable
 from ourodb.replication.coordinator.cas import Bound, CasResult, ConditionalWrites, RowsOf
 from ourodb.replication.coordinator.coordinator import Coordinator, read_level_of
 from ourodb.replication.counters import Counters
@@ -272,7 +272,7 @@ class Modifications:
         if misuse is not None:
             raise misuse
         if route.alone:
-            required = quorum(route.electorate(local_only=serial == Consistency.LOCAL_SERIAL))
+            required = route.electorates(local_only=serial == Consistency.LOCAL_SERIAL)[0].required
             if required > 1:
                 raise unavailable(serial, required, 1)
             route.write_need(options.consistency)

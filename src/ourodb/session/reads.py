@@ -20,7 +20,7 @@ from ourodb.cql.wire.columns import RowsMetadata, encode_row
 from ourodb.cql.wire.primitives import Value
 from ourodb.errors import InvalidRequest, OuroError, ProtocolError
 from ourodb.ports import Scheduler, Store
-from ourodb.replication.consistency import misuse, quorum, unavailable
+from ourodb.replication.consistency import misuse, unavailable
 from ourodb.replication.coordinator.coordinator import Coordinator
 from ourodb.replication.coordinator.fetch import Fetch
 from ourodb.replication.coordinator.paging import INVALID, PagingSeal
@@ -202,7 +202,7 @@ class Reads:
         route = coordinator.route_of(rows.table.keyspace, positions[0])
         local = level == Consistency.LOCAL_SERIAL
         if route.alone:
-            required = quorum(route.electorate(local_only=local))
+            required = route.electorates(local_only=local)[0].required
             if required > 1:
                 raise unavailable(level, required, 1)
             return rows

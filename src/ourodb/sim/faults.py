@@ -33,10 +33,19 @@ from ourodb.sim.chance import Chance
 from ourodb.sim.disk import Conditions
 from ourodb.sim.machine import Machine
 from ourodb.sim.network import CLIENTS, Impairment, Latency, Path
+from ourodb.sim.process import Mover
 from ourodb.sim.tasks import Promise, Task, gather, sleep
 from ourodb.sim.world import World
 
 Script = Generator[Promise[Any], Any, None]
+
+MACHINES_MIN: Final = 3
+MACHINES_MAX: Final = 7
+MACHINES_FOR_MORE_COPIES: Final = 5
+"""Machines leave only while there are more, and join only while there are fewer."""
+
+MOVE_SECONDS_MAX: Final = 150
+"""A machine that joins or leaves does so within this time, or is found not to."""
 
 CLOCK_JUMP_US: Final = 60_000_000
 """A clock is set by at most so much, forward or back."""
@@ -317,13 +326,98 @@ class Nemesis:
         self._release(victim)
 
     def stranger(self) -> Script:
-        """A new machine wants to join, and may not, as there is data that can't move yet; then it is gone."""
+        """A new machine joins, and is gone before it is done; the cluster forgets it."""
         members = self._world.machines
+        if any(mover.is_moving for mover in self._movers()):
+            # Two that die are more than a quorum of their ranges can miss.
+            return
         (guest,) = self._world.add_machines(1, members[0].build, apart=True)
         guest.may_be_refused = True
         guest.start()
         yield self._wait(500, 6_000)
         self._world.remove(guest)
+        for _ in range(MOVE_SECONDS_MAX):
+            yield self._wait(1_000, 1_000)
+            movers = self._movers()
+            if movers and not any(mover.knows(guest.address) for mover in movers):
+                return
+            if movers and not movers[0].is_moving:
+                # It had joined before it died: somebody has to say that it is gone for good.
+                movers[0].send_away(guest.address, is_dead=True)
+
+    def join(self) -> Script:
+        """A new machine joins, and gets its part of the data."""
+        machines, chance = self._world.machines, self._chance
+        if len(machines) >= MACHINES_MAX or not self._movers():
+            return
+        like = chance.choice(machines)
+        (newcomer,) = self._world.add_machines(1, like.build, sync_period_ms=like.sync_period_ms)
+        newcomer.data_center, newcomer.rack = like.data_center, like.rack
+        newcomer.start()
+        yield from self._until(lambda mover: mover.knows(newcomer.address) and not mover.is_moving)
+
+    def leave(self) -> Script:
+        """A machine gives its data to others and is taken away; sometimes it is dead already."""
+        staying = [machine for machine in self._world.machines if not machine.may_be_refused]
+        if len(staying) <= MACHINES_MIN:
+            return
+        is_dead = self._chance.one_in(3)
+        if is_dead:
+            dying = self._take_victim()
+            if dying is None:
+                return
+            victim = dying
+            victim.lose_power()
+        else:
+            # It lives, so whatever strikes others may strike it, too.
+            victim = self._chance.choice(staying)
+        has_left = False
+        for _ in range(MOVE_SECONDS_MAX):
+            yield self._wait(500, 1_000)
+            movers = self._movers(apart=victim)
+            has_left = any(not mover.knows(victim.address) for mover in movers)
+            if has_left:
+                break
+            if movers and movers[0].send_away(victim.address, is_dead=is_dead):
+                # From now on the cluster may refuse it; it isn't known whether what was asked for is decided.
+                victim.may_be_refused = True
+        if has_left:
+            self._world.remove(victim)
+        elif is_dead:
+            victim.start()
+        if is_dead:
+            self._release(victim)
+
+    def copies(self) -> Script:
+        """There are to be more copies of each row, and then as many as before."""
+        usual = next((mover.copies for mover in self._movers()), 0)
+        if not usual or len(self._world.machines) < MACHINES_FOR_MORE_COPIES:
+            return
+        for count in (usual + 1 + self._chance.below(2), usual):
+            for _ in range(MOVE_SECONDS_MAX):
+                movers = self._movers()
+                if any(mover.copies == count and not mover.is_moving for mover in movers):
+                    break
+                if movers and not movers[0].is_moving:
+                    movers[0].set_copies(count)
+                yield self._wait(500, 1_000)
+
+    def _movers(self, apart: Machine | None = None) -> list[Mover]:
+        """The programs of machines that run.
+
+        Args:
+            apart: of all but this one.
+        """
+        machines = self._world.machines
+        running = [machine.program for machine in machines if machine is not apart and machine.is_ready]
+        return [program for program in running if isinstance(program, Mover)]
+
+    def _until(self, happened: Callable[[Mover], bool]) -> Script:
+        """Wait until some program says so, but not for ever: what doesn't come to an end is found at the end."""
+        for _ in range(MOVE_SECONDS_MAX):
+            if any(happened(mover) for mover in self._movers()):
+                return
+            yield self._wait(1_000, 1_000)
 
     def pause(self) -> Script:
         """A process stands still for a while."""
@@ -526,6 +620,9 @@ FAULTS: Final[dict[str, Callable[[Nemesis], Script]]] = {
     "restart": Nemesis.restart,
     "new-disk": Nemesis.new_disk,
     "stranger": Nemesis.stranger,
+    "join": Nemesis.join,
+    "leave": Nemesis.leave,
+    "copies": Nemesis.copies,
     "pause": Nemesis.pause,
     "partition": Nemesis.partition,
     "one-way": Nemesis.one_way,

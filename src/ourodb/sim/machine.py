@@ -71,6 +71,7 @@ class Machine:
         clock, disk: its own.
         process: what runs now, or None.
         is_powered: whether anything of it works.
+        is_gone: it was taken away, and never starts again.
         host: what it fails together with; itself, unless somebody says otherwise.
         build: makes its programs.
         sync_period_ms: see ``disk.SimStore``.
@@ -106,6 +107,7 @@ class Machine:
         self.disk = Disk(chance.child("disk"))
         self.process: Process | None = None
         self.is_powered = True
+        self.is_gone = False
         self.runs = 0
         self.deaths = 0
         self.witness: Witness | None = None
@@ -127,6 +129,8 @@ class Machine:
 
     def start(self) -> None:
         """Run the program on what the disk has; the power comes back if it was gone."""
+        if self.is_gone:
+            return
         assert self.process is None
         if not self.is_powered:
             self.is_powered = True
@@ -188,6 +192,9 @@ class Machine:
     def turn_away(self, reason: str) -> None:
         """The others don't take the program that runs: it says so and ends."""
         assert self.may_be_refused
+        if self.process is None:
+            # It has said so already.
+            return
         self.world.tell(self.name, f"is refused: {reason}")
         self.kill()
 

@@ -15,9 +15,12 @@ from typing import Final
 from ourodb.config import Config
 from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.connection import ServerConnection
-from ourodb.errors import OuroError
+from ourodb.errors import InvalidRequest, OuroError
 from ourodb.node import Node
 from ourodb.ports import Address, Link, NodeId, Ports
+from ourodb.replication.consistency import replicas
+from ourodb.schema.changes import AlterKeyspace
+from ourodb.schema.keyspaces import SIMPLE
 from ourodb.schema.model import Table
 from ourodb.session.session import Session
 from ourodb.sim.checkers.convergence import check_convergence
@@ -83,6 +86,36 @@ class OuroProgram:
     ) -> Session:
         return self.node.open_session(connection, peer, wake)
 
+    @property
+    def is_moving(self) -> bool:
+        view = self.node.view
+        return view.move is not None or bool(view.wishes)
+
+    def knows(self, address: Address) -> bool:
+        return any(member.peer == address for member in self.node.view.members.values())
+
+    def send_away(self, address: Address, *, is_dead: bool) -> bool:
+        members = self.node.view.members
+        leaver = next((node for node, member in members.items() if member.peer == address), None)
+        if leaver is None:
+            return False
+        try:
+            self.node.send_away(leaver, is_dead=is_dead)
+        except InvalidRequest:
+            return False
+        return True
+
+    @property
+    def copies(self) -> int:
+        keyspace = self.node.view.schema.keyspaces.get(KEYSPACE)
+        if keyspace is None or keyspace.replication.strategy != SIMPLE:
+            return 0
+        return replicas(keyspace)
+
+    def set_copies(self, count: int) -> None:
+        altered = AlterKeyspace(KEYSPACE, SIMPLE, {"replication_factor": str(count)})
+        self.node.metadata.submit(altered, lambda outcome: None)
+
     def _refused(self, error: OuroError) -> None:
         if self._machine.may_be_refused:
             self._machine.turn_away(str(error))
@@ -112,7 +145,8 @@ def build_node(machine: Machine, ports: Ports) -> Program:
     """Makes the program of a machine, and has the invariants looked at after each of its steps."""
     program = OuroProgram(machine, ports)
     machine.admits = admits
-    invariants_of(machine.world).begin(machine, program.node)
+    machine.witness = invariants_of(machine.world)
+    machine.witness.begin(machine, program.node)
     return program
 
 
@@ -185,7 +219,7 @@ def has_lost_writes(world: World) -> bool:
     witness = world.machines[0].witness
     if not isinstance(witness, Invariants) or witness.has_seen_refusals:
         return True
-    return any(machine.deaths for machine in world.machines)
+    return any(machine.deaths for machine in (*world.machines, *world.gone))
 
 
 def differences(world: World) -> list[str]:

@@ -20,7 +20,7 @@ with it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, runtime_checkable
 
 from ourodb.cql.wire.connection import Request, ServerConnection
 from ourodb.errors import OuroError
@@ -86,6 +86,33 @@ class Program(Protocol):
         self, connection: ServerConnection, peer: tuple[str, int], wake: Callable[[], None]
     ) -> Session:
         """A client has connected; ``wake`` says that there is something to write to it."""
+        ...
+
+
+@runtime_checkable
+class Mover(Protocol):
+    """A program of a cluster from which nodes may go, and to which they may come, while it holds data."""
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether data is on the move, or about to be."""
+        ...
+
+    def knows(self, address: Address) -> bool:
+        """Whether the node at this address belongs to the cluster."""
+        ...
+
+    def send_away(self, address: Address, *, is_dead: bool) -> bool:
+        """Begin to have a node leave; False when it can't now."""
+        ...
+
+    @property
+    def copies(self) -> int:
+        """How many copies there are of each row of the workload's tables; 0 when it can't be changed."""
+        ...
+
+    def set_copies(self, count: int) -> None:
+        """Begin to have so many, if that can be now."""
         ...
 
 

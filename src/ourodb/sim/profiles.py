@@ -28,8 +28,10 @@ GAPS_MS_MAX: Final = (500, 1_500, 4_000)
 SYNC_PERIOD_MS: Final = 1_000
 NODES_OF_DATA_CENTERS: Final = (4, 5, 6, 6)
 
-HARMFUL_TO_UNSYNCED: Final = ("power", "blackout", "new-disk", "fsync")
-"""Faults after which what a disk was told and hadn't synced may be gone; after a failed fsync nobody can say."""
+HARMFUL_TO_UNSYNCED: Final = ("power", "blackout", "new-disk", "fsync", "leave")
+"""Faults after which what a disk was told and hadn't synced may be gone; after a failed fsync nobody can say. A node
+that leaves may be dead, and come back if its cluster kept it.
+"""
 
 HARMLESS_TO_UNSYNCED: Final = tuple(kind for kind in FAULTS if kind not in HARMFUL_TO_UNSYNCED)
 """Faults that leave a disk what it was told, synced or not: a full or stalling disk refuses what is new, and a process

@@ -26,6 +26,7 @@ class World:
         seed: from which all chance comes.
         loop, trace, chance, network: see their modules.
         machines: those of the cluster, in order of their indexes; by index as long as none was removed.
+        gone: machines that were taken away.
         running: the process in whose pass we are, or None.
     """
 
@@ -37,6 +38,7 @@ class World:
         self.network = Network(self.loop, self.trace, self.chance.child("network"))
         self.machines: list[Machine] = []
         self.running: Process | None = None
+        self.gone: list[Machine] = []
         self._clients = 0
         self._indexes = 0
 
@@ -69,6 +71,8 @@ class World:
 
     def remove(self, machine: Machine) -> None:
         """A machine is taken away, with all that is on it."""
+        machine.is_gone = True
+        self.gone.append(machine)
         if machine.is_powered:
             machine.lose_power()
         del self.network.machines[machine.address]

@@ -26,9 +26,14 @@ from tests.cluster.metadata.changes import (
 
 from ourodb import limits
 from ourodb.cluster.metadata.commands import (
+    AbortMove,
     AddMember,
+    AdvanceMove,
+    BeginMove,
     Command,
     FoundCluster,
+    Leave,
+    NodeCopied,
     RemoveMember,
     UpdateMember,
     summary,
@@ -38,6 +43,7 @@ from ourodb.cluster.metadata.refusals import decode_refusal, encode_refusal
 from ourodb.cluster.metadata.snapshot import decode_view, encode_view
 from ourodb.cluster.metadata.view import ClusterView, node_info
 from ourodb.cluster.raft.messages import Entry, EntryKind, encode_voters
+from ourodb.cluster.ring.moves import Stage
 from ourodb.errors import (
     AlreadyExists,
     ConfigurationException,
@@ -66,8 +72,8 @@ def refused(view: ClusterView, command: Command, match: str) -> None:
     assert replace(after, epoch=view.epoch, recent=view.recent) == view
 
 
-def with_table(view: ClusterView) -> ClusterView:
-    return grown(view, schema_change(keyspace("app")), schema_change(table("t")))
+def with_table(view: ClusterView, factor: int = 1) -> ClusterView:
+    return grown(view, schema_change(keyspace("app", factor)), schema_change(table("t")))
 
 
 def test_the_founder_is_the_first_member_and_votes() -> None:
@@ -132,14 +138,92 @@ def test_a_member_may_move() -> None:
     assert after.ring.members[NodeId(2)] is moved
 
 
-def test_the_ring_stays_as_it_is_while_it_holds_tables() -> None:
-    """Until rows can move, a newcomer would be asked for rows that it doesn't have."""
-    view = with_table(ring_of(3))
-    refused(view, AddMember(newcomer(4)), "start the node before creating tables")
-    refused(view, RemoveMember(newcomer(3).host_id), "isn't possible yet")
-    emptied = grown(view, schema_change(DropKeyspace("app")))
-    grown(emptied, AddMember(newcomer(4)))
-    grown(founded(), schema_change(keyspace("app")), AddMember(newcomer(2)))
+def test_without_tables_nodes_come_and_go_at_once() -> None:
+    view = grown(
+        ring_of(3), AddMember(newcomer(4)), RemoveMember(newcomer(3).host_id), Leave(newcomer(2).host_id)
+    )
+    assert list(view.members) == [1, 4]
+    assert all(member.tokens for member in view.members.values())
+    assert (view.move, view.wishes) == (None, ())
+
+
+def test_with_tables_who_joins_owns_nothing_until_it_has_copied() -> None:
+    before = with_table(ring_of(3))
+    waiting = grown(before, AddMember(newcomer(4)), AddMember(newcomer(5)))
+    assert [waiting.members[NodeId(node)].tokens for node in (4, 5)] == [(), ()]
+    assert [wish.node for wish in waiting.wishes] == [4, 5]
+    begun = grown(waiting, BeginMove())
+    move = begun.move
+    assert move is not None
+    assert (move.id, move.stage, move.copied, begun.wishes) == (begun.epoch, Stage.COPYING, (), ())
+    assert list(move.tokens) == [4, 5]
+    assert begun.copying == (4, 5)
+    assert begun.members[NodeId(4)].tokens == ()
+    # Nobody has copied yet.
+    refused(begun, AdvanceMove(move.id, Stage.COPYING), "haven't copied")
+    copied = grown(begun, NodeCopied(move.id, 5), NodeCopied(move.id, 4), NodeCopied(move.id, 4))
+    assert copied.move is not None
+    assert copied.move.copied == (4, 5)
+    switched = grown(copied, AdvanceMove(move.id, Stage.COPYING))
+    assert switched.move is not None
+    assert (switched.move.stage, switched.move.since) == (Stage.SWITCHED, switched.epoch)
+    refused(switched, AbortMove(move.id, "why"), "can't be undone")
+    # A command that comes twice does nothing.
+    assert grown(switched, AdvanceMove(move.id, Stage.COPYING)).move == switched.move
+    after = grown(switched, AdvanceMove(move.id, Stage.SWITCHED))
+    assert (after.move, after.moved, after.next_ring) == (None, after.epoch, None)
+    assert after.members[NodeId(4)].tokens == move.tokens[NodeId(4)]
+    assert switched.next_ring is not None
+    assert after.ring.owners == switched.next_ring.owners
+
+
+def test_a_move_that_is_undone_leaves_no_trace_of_the_newcomer() -> None:
+    before = with_table(ring_of(3))
+    begun = grown(before, AddMember(newcomer(4)), BeginMove())
+    assert begun.move is not None
+    after = grown(begun, AbortMove(begun.move.id, "it is down"))
+    assert (after.move, after.next_ring, list(after.members)) == (None, None, [1, 2, 3])
+    assert after.ring.owners == before.ring.owners
+    refused(after, AddMember(newcomer(4)), "wipe its data folder")
+
+
+@pytest.mark.parametrize("command", [Leave, RemoveMember])
+def test_with_tables_who_leaves_is_a_member_until_others_have_copied(command: type[Leave]) -> None:
+    waiting = grown(with_table(ring_of(4)), command(newcomer(4).host_id))
+    assert [wish.node for wish in waiting.wishes] == [4]
+    # Asking again changes nothing.
+    assert grown(waiting, command(newcomer(4).host_id)).wishes == waiting.wishes
+    begun = grown(waiting, BeginMove())
+    assert begun.move is not None
+    refused(begun, command(newcomer(4).host_id), "joining or leaving already")
+    copied = grown(begun, *(NodeCopied(begun.move.id, node) for node in begun.copying))
+    after = grown(copied, AdvanceMove(begun.move.id, 1), AdvanceMove(begun.move.id, 2))
+    assert list(after.members) == [1, 2, 3]
+    refused(after, AddMember(newcomer(4)), "wipe its data folder")
+
+
+def test_as_many_stay_as_there_are_copies() -> None:
+    view = with_table(ring_of(3), factor=3)
+    refused(view, Leave(newcomer(3).host_id), "too few nodes for keyspace app: 3 copies, and 2 nodes")
+    four = grown(with_table(ring_of(4), factor=3), Leave(newcomer(3).host_id))
+    refused(four, Leave(newcomer(4).host_id), "too few nodes")
+
+
+def test_moves_follow_one_another() -> None:
+    view = grown(with_table(ring_of(4)), Leave(newcomer(4).host_id), AddMember(newcomer(5)), BeginMove())
+    assert view.move is not None
+    assert (view.move.kind, [wish.node for wish in view.wishes]) == ("leave", [5])
+    again = grown(view, BeginMove())
+    assert again.move == view.move
+
+
+def test_a_view_with_a_move_can_be_written_down() -> None:
+    view = grown(with_table(ring_of(4)), Leave(newcomer(4).host_id), AddMember(newcomer(5)), BeginMove())
+    read = decode_view(encode_view(view))
+    assert read == view
+    assert view.next_ring is not None
+    assert read.next_ring is not None
+    assert read.next_ring.owners == view.next_ring.owners
 
 
 def test_the_only_voter_and_the_last_member_stay() -> None:
@@ -148,17 +232,58 @@ def test_the_only_voter_and_the_last_member_stay() -> None:
     refused(ring_of(2), RemoveMember(UUID(int=9)), "no member has the host id")
 
 
-def test_replication_of_a_keyspace_with_tables_changes_on_a_node_alone_only() -> None:
-    """On a ring the copies that the new factor promises wouldn't be there."""
+def test_replication_changes_at_once_where_no_rows_have_to_move() -> None:
     alter = schema_change(AlterKeyspace("app", SIMPLE, {"replication_factor": "3"}))
     same = schema_change(AlterKeyspace("app", SIMPLE, {"replication_factor": "1"}, durable_writes=False))
-    grown(with_table(founded()), alter)
+    traces = schema_change(AlterKeyspace("system_traces", SIMPLE, {"replication_factor": "3"}))
     ring = ring_of(2)
-    refused(with_table(ring), alter, "changing the replication of keyspace app")
-    grown(with_table(ring), same)
-    grown(ring, schema_change(keyspace("app")), alter)
-    traces = AlterKeyspace("system_traces", SIMPLE, {"replication_factor": "3"})
-    grown(ring, schema_change(traces))
+    for view in (
+        grown(with_table(founded()), alter),
+        grown(with_table(ring), same),
+        grown(ring, schema_change(keyspace("app")), alter),
+        grown(ring, traces),
+    ):
+        assert (view.wishes, view.move) == ((), None)
+
+
+def test_another_replication_shows_when_the_rows_have_moved() -> None:
+    """Before, the copies that the new factor promises aren't there."""
+    alter = schema_change(AlterKeyspace("app", SIMPLE, {"replication_factor": "3"}, durable_writes=False))
+    view = grown(with_table(ring_of(4)), alter)
+    assert factor_of(view) == "1"
+    assert not view.schema.keyspaces["app"].durable_writes
+    refused(view, alter, "getting another replication already")
+    view = grown(view, BeginMove())
+    assert view.move is not None
+    assert decode_view(encode_view(view)) == view
+    assert view.next_ring is not None
+    refused(view, alter, "getting another replication already")
+    refused(view, AdvanceMove(view.move.id, Stage.COPYING), "haven't copied")
+    for node in view.copying:
+        view = grown(view, NodeCopied(view.move.id, node))
+    view = grown(view, AdvanceMove(view.move.id, Stage.COPYING))
+    assert factor_of(view) == "1"
+    view, outcome = applied(view, AdvanceMove(view.move.id, Stage.SWITCHED))
+    assert factor_of(view) == "3"
+    assert [event.change for event in outcome.events] == ["UPDATED"]
+    assert (view.move, view.moved) == (None, view.epoch)
+
+
+def test_another_replication_can_be_undone_and_dies_with_its_keyspace() -> None:
+    alter = schema_change(AlterKeyspace("app", SIMPLE, {"replication_factor": "3"}))
+    begun = grown(with_table(ring_of(4)), alter, BeginMove())
+    undone = grown(begun, AbortMove(begun.move.id, "no reason"))
+    assert (factor_of(undone), undone.move, undone.members) == ("1", None, begun.members)
+    again = grown(begun, schema_change(DropKeyspace("app")), schema_change(keyspace("app")))
+    assert again.copying == ()
+    done = grown(again, AdvanceMove(begun.move.id, Stage.COPYING), AdvanceMove(begun.move.id, Stage.SWITCHED))
+    assert (factor_of(done), done.move) == ("1", None)
+    waiting = grown(with_table(ring_of(4)), alter, schema_change(DropKeyspace("app")))
+    assert waiting.wishes == ()
+
+
+def factor_of(view: ClusterView) -> str:
+    return view.schema.keyspaces["app"].replication.options["replication_factor"]
 
 
 def test_bounds_of_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:

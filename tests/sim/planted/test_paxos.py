@@ -13,7 +13,7 @@ import pytest
 from tests.sim.planted.hunt import hunt
 
 from ourodb.errors import RequestError
-from ourodb.replication.paxos import proposer
+from ourodb.replication import routes
 from ourodb.replication.paxos.acceptor import Acceptor, Answer
 from ourodb.replication.paxos.ballots import Prepare
 from ourodb.replication.paxos.proposer import Phase, Proposer
@@ -26,7 +26,7 @@ WRITE: Final = f"UPDATE {KEYSPACE}.versions SET version = ? WHERE id = ? IF vers
 
 
 def quorum_off_by_one(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(proposer, "quorum", lambda electorate: max(1, electorate // 2))
+    patch.setattr(routes, "quorum", lambda factor: max(1, factor // 2))
 
 
 def test_a_quorum_of_paxos_that_is_one_too_small() -> None:

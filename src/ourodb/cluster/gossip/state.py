@@ -36,6 +36,8 @@ LOAD_BYTES: Final = "load_bytes"
 HINTS: Final = "hints"
 STOPPING: Final = "stopping"
 LEADS: Final = "leads"
+COPYING: Final = "copying"
+"""How far a node has come with what it gains in a move: words for display."""
 APPROXIMATE: Final = (LOAD_BYTES, HINTS)
 """For display: small changes of these are not worth telling a thousand nodes."""
 APPROXIMATE_PARTS: Final = 64

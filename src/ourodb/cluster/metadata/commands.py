@@ -27,6 +27,7 @@ class NewMember(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         token_count: how many tokens the cluster is to choose for it.
         tokens: signed 64-bit; chosen already, instead. Only for the first member.
+        replaces: number of a member that is gone for good, whose tokens it is to get; 0: nobody.
     """
 
     host_id: UUID
@@ -37,6 +38,7 @@ class NewMember(msgspec.Struct, frozen=True, omit_defaults=True):
     host: str
     token_count: int = 16
     tokens: tuple[int, ...] = ()
+    replaces: int = 0
 
 
 class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="command"):
@@ -72,13 +74,61 @@ class RemoveMember(_Command, frozen=True, tag="remove_member"):
     host_id: UUID
 
 
+class Leave(_Command, frozen=True, tag="leave"):
+    """A live member gives its ranges to others, and then is no member any more."""
+
+    host_id: UUID
+
+
+class BeginMove(_Command, frozen=True, tag="begin_move"):
+    """Nodes that wish to come or go do."""
+
+
+class NodeCopied(_Command, frozen=True, tag="node_copied"):
+    """A node has all that it gains in a move.
+
+    Attributes: move: its id.
+    """
+
+    move: int
+    node: int
+
+
+class AdvanceMove(_Command, frozen=True, tag="advance_move"):
+    """The next stage of a move, or its end.
+
+    Attributes: stage: that ends.
+    """
+
+    move: int
+    stage: int
+
+
+class AbortMove(_Command, frozen=True, tag="abort_move"):
+    """Everything stays as it was before a move. Only while nobody reads from the new replicas."""
+
+    move: int
+    reason: str
+
+
 class ChangeSchema(_Command, frozen=True, tag="change_schema"):
     """Attributes: change, encoded (``schema.changes.encode_change``)."""
 
     change: bytes
 
 
-Command: TypeAlias = FoundCluster | AddMember | UpdateMember | RemoveMember | ChangeSchema
+Command: TypeAlias = (
+    FoundCluster
+    | AddMember
+    | UpdateMember
+    | RemoveMember
+    | Leave
+    | BeginMove
+    | NodeCopied
+    | AdvanceMove
+    | AbortMove
+    | ChangeSchema
+)
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -101,11 +151,19 @@ def summary(command: Command) -> str:
         change = decode_change(command.change)
         parts = [getattr(change, name, "") for name in ("keyspace", "table", "type")]
         return f"{change.__struct_config__.tag} {'.'.join(part for part in parts if part)}"
-    tag = command.__struct_config__.tag
+    tag = str(command.__struct_config__.tag)
     if isinstance(command, FoundCluster):
         return f"{tag} {command.name}"
-    if isinstance(command, RemoveMember):
+    if isinstance(command, RemoveMember | Leave):
         return f"{tag} {command.host_id}"
+    if isinstance(command, BeginMove):
+        return tag
+    if isinstance(command, NodeCopied):
+        return f"{tag} {command.node} in move {command.move}"
+    if isinstance(command, AdvanceMove):
+        return f"{tag} {command.move} after stage {command.stage}"
+    if isinstance(command, AbortMove):
+        return f"{tag} {command.move}: {command.reason}"
     peer = command.member.peer if isinstance(command, AddMember) else command.peer
     return f"{tag} {peer[0]}:{peer[1]}"
 

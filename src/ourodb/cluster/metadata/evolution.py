@@ -7,8 +7,10 @@ that join at the same time can't get the same ones.
 A command that doesn't fit when its turn comes is refused by every node alike: the entry leaves nothing behind but its
 epoch and, in ``ClusterView.recent``, the refusal.
 
-Until rows can move, what would need them to is refused once there are user tables: another member, one member less,
-and on a ring of several members another replication of a keyspace that has tables.
+As long as there are no user tables, nodes come and go at once. Then rows have to move: a node that joins is a member
+without tokens at first, and *wishes* to have some; ``BeginMove`` grants wishes, ``NodeCopied`` and ``AdvanceMove``
+carry the move through its stages (``cluster.ring.moves``), ``AbortMove`` undoes it. One move is under way at a time.
+Another replication of a keyspace that has tables is a wish, too: the schema shows it when its move is over.
 """
 
 from __future__ import annotations
@@ -22,11 +24,16 @@ from uuid import UUID
 
 from ourodb import limits
 from ourodb.cluster.metadata.commands import (
+    AbortMove,
     AddMember,
+    AdvanceMove,
+    BeginMove,
     ChangeSchema,
     Command,
     FoundCluster,
+    Leave,
     NewMember,
+    NodeCopied,
     RemoveMember,
     UpdateMember,
     decode_proposal,
@@ -36,12 +43,26 @@ from ourodb.cluster.metadata.view import ClusterView, by_id
 from ourodb.cluster.raft.messages import Entry, EntryKind, decode_voters
 from ourodb.cluster.ring.allocation import choose_tokens
 from ourodb.cluster.ring.model import Member
-from ourodb.cluster.ring.placement import Ring
+from ourodb.cluster.ring.moves import (
+    ALTER,
+    JOIN,
+    LEAVE,
+    REMOVE,
+    REPLACE,
+    Move,
+    Stage,
+    Wish,
+    moved_ranges,
+    ring_after,
+)
+from ourodb.cluster.ring.placement import NOBODY, Ring
+from ourodb.cluster.ring.strategies import copies
 from ourodb.errors import InvalidRequest, Overloaded, ProtocolError, RequestError, StoreDamaged
 from ourodb.ports import Address, NodeId
-from ourodb.schema.changes import Change, SchemaChangeEvent, decode_change
+from ourodb.schema.changes import AlterKeyspace, Change, SchemaChangeEvent, decode_change
 from ourodb.schema.evolution import apply as apply_change
-from ourodb.schema.model import Schema
+from ourodb.schema.keyspaces import NETWORK_TOPOLOGY, SIMPLE
+from ourodb.schema.model import Keyspace, Replication, Schema
 from ourodb.schema.names import is_system_keyspace
 from ourodb.schema.snapshot import decode_schema
 
@@ -113,9 +134,14 @@ def check_change(view: ClusterView, change: Change) -> tuple[ClusterView, tuple[
     schema, events = apply_change(view.schema, change)
     if schema is view.schema:
         return view, ()
-    if len(view.members) > 1:
-        _check_replication(view.schema, schema)
-    return replace(view, schema=schema), events
+    schema, new_wishes = _put_off(view, schema)
+    move = view.move
+    if move is not None and move.keyspace and move.keyspace not in schema.keyspaces:
+        move = replace(move, keyspace="", replication=None)
+    wishes = tuple(
+        wish for wish in (*view.wishes, *new_wishes) if not wish.keyspace or wish.keyspace in schema.keyspaces
+    )
+    return replace(view, schema=schema, wishes=wishes, move=move), events
 
 
 def schema_events(before: Schema, after: Schema) -> tuple[SchemaChangeEvent, ...]:
@@ -173,11 +199,6 @@ def _add(view: ClusterView, command: AddMember) -> _Step:
             f"the node with host id {new.host_id} was removed from the cluster {view.cluster_name}, and its rows have"
             " been given to others since; wipe its data folder and join afresh"
         )
-    if view.has_user_tables:
-        raise InvalidRequest(
-            f"joining a ring that holds tables isn't possible yet: the cluster {view.cluster_name} has user tables;"
-            " start the node before creating tables"
-        )
     if len(view.members) >= limits.MEMBERS_MAX:
         raise InvalidRequest(f"a cluster can't have more than {limits.MEMBERS_MAX} members")
     if not 1 <= new.token_count <= limits.TOKENS_PER_NODE_MAX:
@@ -185,7 +206,13 @@ def _add(view: ClusterView, command: AddMember) -> _Step:
             f"a member has between 1 and {limits.TOKENS_PER_NODE_MAX} tokens, not {new.token_count}"
         )
     _check_addresses(view, new.host_id, new.peer, new.native)
-    return _with_member(view, new), ()
+    if new.replaces:
+        return _replace(view, new, NodeId(new.replaces)), ()
+    if _moves_at_once(view):
+        return _with_member(view, new), ()
+    waiting = _with_member(view, new, tokens=())
+    wish = Wish(view.next_node, JOIN, new.token_count)
+    return replace(waiting, wishes=(*view.wishes, wish)), ()
 
 
 def _update(view: ClusterView, command: UpdateMember) -> _Step:
@@ -210,13 +237,181 @@ def _remove(view: ClusterView, command: RemoveMember) -> _Step:
             f"node {member.id} alone decides on the cluster's metadata; it can't be removed before there are three"
             " members"
         )
-    if view.has_user_tables:
+    if _moves_at_once(view) or not member.tokens:
+        return _without_member(view, member), ()
+    return _wish_to_go(view, member, REMOVE), ()
+
+
+def _leave(view: ClusterView, command: Leave) -> _Step:
+    member = view.member_of_host(command.host_id)
+    if member is None:
+        raise InvalidRequest(f"no member has the host id {command.host_id}")
+    if len(view.members) == 1:
+        raise InvalidRequest("the last member of a cluster can't leave")
+    if view.voters == (member.id,):
         raise InvalidRequest(
-            "removing a member from a ring that holds tables isn't possible yet: its rows couldn't be given to others"
+            f"node {member.id} alone decides on the cluster's metadata; it can't leave before there are three members"
         )
+    if _moves_at_once(view) or not member.tokens:
+        return _without_member(view, member), ()
+    return _wish_to_go(view, member, LEAVE), ()
+
+
+def _replace(view: ClusterView, new: NewMember, gone: NodeId) -> ClusterView:
+    """
+    Raises:
+        InvalidRequest: there is nobody to replace, or where it was it stood elsewhere.
+    """
+    member = view.members.get(gone)
+    if member is None or not member.tokens:
+        raise InvalidRequest(f"there is no node {gone} to replace; ouro status shows all")
+    if (member.data_center, member.rack) != (new.data_center, new.rack):
+        raise InvalidRequest(
+            f"node {gone} was in rack {member.rack} of {member.data_center}; what replaces it must be there, too, not"
+            f" in {new.rack} of {new.data_center}"
+        )
+    if view.move is not None and gone in view.move.tokens:
+        raise InvalidRequest(f"node {gone} is joining or leaving already; wait until that is over")
+    if any(gone in (wish.node, wish.replaces) for wish in view.wishes):
+        raise InvalidRequest(f"node {gone} is being removed or replaced already")
+    if view.voters == (gone,):
+        raise InvalidRequest(
+            f"node {gone} alone decides on the cluster's metadata; ouro metadata recover lets another one decide"
+        )
+    if _moves_at_once(view):
+        return _with_member(_without_member(view, member), new, tokens=member.tokens)
+    wish = Wish(view.next_node, REPLACE, replaces=gone)
+    return replace(_with_member(view, new, tokens=()), wishes=(*view.wishes, wish))
+
+
+def _moves_at_once(view: ClusterView) -> bool:
+    """Whether there are no rows to move."""
+    return not view.has_user_tables and view.move is None and not view.wishes
+
+
+def _wish_to_go(view: ClusterView, member: Member, kind: str) -> ClusterView:
+    """
+    Raises:
+        InvalidRequest: too few would remain.
+    """
+    if any(wish.node == member.id for wish in view.wishes):
+        return view
+    if view.move is not None and member.id in view.move.tokens:
+        raise InvalidRequest(f"node {member.id} is joining or leaving already; wait until that is over")
+    going = {wish.node for wish in view.wishes if wish.kind != JOIN} | {member.id}
+    if view.move is not None:
+        going |= {node for node, tokens in view.move.tokens.items() if not tokens}
+    remaining = [other for node, other in view.members.items() if other.tokens and node not in going]
+    for keyspace in view.schema.keyspaces.values():
+        if not keyspace.tables or is_system_keyspace(keyspace.name):
+            continue
+        short = _too_few(keyspace.replication, remaining)
+        if short:
+            raise InvalidRequest(
+                f"without node {member.id} there would be too few nodes for keyspace {keyspace.name}: {short}; let"
+                " another node join first, or lower the replication factor"
+            )
+    return replace(view, wishes=(*view.wishes, Wish(member.id, kind)))
+
+
+def _too_few(replication: Replication, members: list[Member]) -> str:
+    """What is missing for all copies of a keyspace; empty when nothing is."""
+    if replication.strategy == SIMPLE:
+        wanted = copies(replication.options.get("replication_factor", "1"))
+        return "" if len(members) >= wanted else f"{wanted} copies, and {len(members)} nodes"
+    if replication.strategy == NETWORK_TOPOLOGY:
+        for name, text in replication.options.items():
+            there = sum(member.data_center == name for member in members)
+            if there < copies(text):
+                return f"{copies(text)} copies in {name}, and {there} nodes there"
+    return ""
+
+
+def _begin(view: ClusterView, command: BeginMove) -> _Step:
+    """Grant the wish that is oldest; all that wish to join do so together."""
+    if view.move is not None or not view.wishes:
+        return view, ()
+    kind = view.wishes[0].kind
+    granted = [wish for wish in view.wishes if wish.kind == kind] if kind == JOIN else [view.wishes[0]]
+    tokens: dict[NodeId, tuple[int, ...]] = {}
+    members = dict(view.members)
+    for wish in granted:
+        if kind == ALTER:
+            break
+        member = members[wish.node]
+        if kind == JOIN:
+            others = tuple(members.values())
+            chosen = choose_tokens(others, member.data_center, member.rack, member.host, wish.token_count)
+            members[wish.node] = replace(member, tokens=tuple(sorted(chosen)))
+            tokens[wish.node] = members[wish.node].tokens
+        elif kind == REPLACE:
+            tokens[wish.node] = members[wish.replaces].tokens
+            tokens[wish.replaces] = ()
+        else:
+            tokens[wish.node] = ()
+    index = view.epoch + 1
+    move = Move(
+        index,
+        kind,
+        MappingProxyType(tokens),
+        Stage.COPYING,
+        index,
+        keyspace=granted[0].keyspace,
+        replication=granted[0].replication,
+    )
+    wishes = tuple(wish for wish in view.wishes if wish not in granted)
+    return replace(view, wishes=wishes, move=move, next_ring=ring_after(view.members, move)), ()
+
+
+def _copied(view: ClusterView, command: NodeCopied) -> _Step:
+    move, node = view.move, NodeId(command.node)
+    if move is None or move.id != command.move or node in move.copied:
+        return view, ()
+    return replace(view, move=replace(move, copied=tuple(sorted((*move.copied, node))))), ()
+
+
+def _advance(view: ClusterView, command: AdvanceMove) -> _Step:
+    move, index = view.move, view.epoch + 1
+    if move is None or move.id != command.move or move.stage != command.stage:
+        return view, ()
+    if move.stage is Stage.COPYING:
+        lacking = [node for node in view.copying if node not in move.copied]
+        if lacking:
+            raise InvalidRequest(f"nodes {lacking} haven't copied what they are to hold")
+        return replace(view, move=replace(move, stage=Stage.SWITCHED, since=index)), ()
+    moved = {
+        node: replace(member, tokens=move.tokens.get(node, member.tokens))
+        for node, member in view.members.items()
+    }
+    after = replace(_with_members(view, moved), move=None, next_ring=None, moved=index)
+    for node, tokens in move.tokens.items():
+        if not tokens:
+            after = _without_member(after, after.members[node])
+    if move.replication is None:
+        return after, ()
+    altered = AlterKeyspace(move.keyspace, move.replication.strategy, dict(move.replication.options))
+    schema, events = apply_change(view.schema, altered)
+    return replace(after, schema=schema), events
+
+
+def _abort(view: ClusterView, command: AbortMove) -> _Step:
+    move = view.move
+    if move is None or move.id != command.move:
+        return view, ()
+    if move.stage is not Stage.COPYING:
+        raise InvalidRequest("a move can't be undone once reads go to the new replicas")
+    after = replace(view, move=None, next_ring=None, moved=view.epoch + 1)
+    for node in move.tokens:
+        if not after.members[node].tokens:
+            after = _without_member(after, after.members[node])
+    return after, ()
+
+
+def _without_member(view: ClusterView, member: Member) -> ClusterView:
     left = {node: other for node, other in view.members.items() if node != member.id}
     removed = (*view.removed, member.host_id)[-limits.REMOVED_HOSTS_MAX :]
-    return replace(_with_members(view, left), removed=removed), ()
+    wishes = tuple(wish for wish in view.wishes if wish.node != member.id)
+    return replace(_with_members(view, left), removed=removed, wishes=wishes)
 
 
 def _change_schema(view: ClusterView, command: ChangeSchema) -> _Step:
@@ -228,21 +423,47 @@ _CARRIERS: dict[type[Command], Callable[[ClusterView, Any], _Step]] = {
     AddMember: _add,
     UpdateMember: _update,
     RemoveMember: _remove,
+    Leave: _leave,
+    BeginMove: _begin,
+    NodeCopied: _copied,
+    AdvanceMove: _advance,
+    AbortMove: _abort,
     ChangeSchema: _change_schema,
 }
 
 
-def _check_replication(before: Schema, after: Schema) -> None:
-    """Refuse a change of copies that exist."""
-    for name, keyspace in before.keyspaces.items():
-        altered = after.keyspaces.get(name)
-        if altered is None or altered is keyspace or not keyspace.tables or is_system_keyspace(name):
+def _put_off(view: ClusterView, schema: Schema) -> tuple[Schema, list[Wish]]:
+    """The schema but for changes of copies that exist; those become wishes.
+
+    Raises:
+        InvalidRequest: the copies of a keyspace are being changed already.
+    """
+    wishes = []
+    for name, keyspace in view.schema.keyspaces.items():
+        altered = schema.keyspaces.get(name)
+        if altered is None or altered.replication == keyspace.replication or not _must_move(view, altered):
             continue
-        if altered.replication != keyspace.replication:
+        if any(name == one.keyspace for one in (view.move, *view.wishes) if one is not None):
             raise InvalidRequest(
-                f"changing the replication of keyspace {name} isn't possible yet: it has tables, whose rows would"
-                " have to move; create a keyspace with the replication that you want"
+                f"keyspace {name} is getting another replication already; ouro status shows when that is over"
             )
+        wishes.append(Wish(NOBODY, ALTER, keyspace=name, replication=altered.replication))
+        kept = replace(altered, replication=keyspace.replication)
+        if kept == keyspace:
+            return view.schema, wishes
+        schema = replace(schema, keyspaces=MappingProxyType({**schema.keyspaces, name: kept}))
+    return schema, wishes
+
+
+def _must_move(view: ClusterView, altered: Keyspace) -> bool:
+    """Whether rows of a keyspace would be elsewhere."""
+    keyspace = view.schema.keyspaces[altered.name]
+    if not keyspace.tables or is_system_keyspace(keyspace.name) or len(view.members) == 1:
+        return False
+    if view.move is not None or view.wishes:
+        return True
+    before, after = (view.ring.placement(one.replication) for one in (keyspace, altered))
+    return bool(moved_ranges(before, after))
 
 
 def _check_addresses(view: ClusterView, host_id: UUID, peer: Address, native: Address) -> None:
@@ -258,10 +479,15 @@ def _check_addresses(view: ClusterView, host_id: UUID, peer: Address, native: Ad
                 )
 
 
-def _with_member(view: ClusterView, new: NewMember) -> ClusterView:
-    tokens = new.tokens or choose_tokens(
-        tuple(view.members.values()), new.data_center, new.rack, new.host, new.token_count
-    )
+def _with_member(view: ClusterView, new: NewMember, tokens: tuple[int, ...] | None = None) -> ClusterView:
+    """
+    Args:
+        tokens: none at all for one that is to get them later; None: they are chosen now.
+    """
+    if tokens is None:
+        tokens = new.tokens or choose_tokens(
+            tuple(view.members.values()), new.data_center, new.rack, new.host, new.token_count
+        )
     member = Member(
         id=view.next_node,
         host_id=new.host_id,
@@ -278,4 +504,5 @@ def _with_member(view: ClusterView, new: NewMember) -> ClusterView:
 
 def _with_members(view: ClusterView, members: dict[NodeId, Member]) -> ClusterView:
     ordered = by_id(members)
-    return replace(view, members=ordered, ring=Ring(tuple(ordered.values())))
+    next_ring = None if view.move is None else ring_after(ordered, view.move)
+    return replace(view, members=ordered, ring=Ring(tuple(ordered.values())), next_ring=next_ring)

@@ -27,7 +27,7 @@ from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.raft.log import Stored
 from ourodb.errors import ConfigurationProblem, OuroError, Overloaded, Unavailable
 from ourodb.peer.messages import Verb
-from ourodb.ports import Address, Link, Transport
+from ourodb.ports import Address, Link, NodeId, Transport
 
 Done = Callable[[ClusterView | OuroError], None]
 Progress = Callable[[str], None]
@@ -178,6 +178,11 @@ class Admissions:
                 f" {join.cluster_name!r}"
                 + (f" (id {join.cluster_id})" if join.cluster_id is not None else "")
             )
+            self._answer(link, request, Joined(refusal=refusal))
+            return
+        replaces = NodeId(member.replaces)
+        if replaces and self._peers.is_up(replaces) and view.member_of_host(member.host_id) is None:
+            refusal = f"node {replaces} is up: only a node that is gone for good can be replaced"
             self._answer(link, request, Joined(refusal=refusal))
             return
         is_under_way = member.host_id in self._waiting

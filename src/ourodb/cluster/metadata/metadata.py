@@ -30,8 +30,11 @@ from ourodb.cluster.metadata import first_format
 from ourodb.cluster.metadata.catch_up import CatchUp, Waiters
 from ourodb.cluster.metadata.commands import (
     PROPOSAL_ID_BYTES,
+    Command,
     FoundCluster,
+    Leave,
     NewMember,
+    NodeCopied,
     Proposal,
     RemoveMember,
     UpdateMember,
@@ -40,11 +43,12 @@ from ourodb.cluster.metadata.commands import (
     summary,
 )
 from ourodb.cluster.metadata.consensus import Consensus, Listener
-from ourodb.cluster.metadata.evolution import Outcome, apply
+from ourodb.cluster.metadata.evolution import Outcome, apply, carry_out
 from ourodb.cluster.metadata.inquiries import Inquiries
 from ourodb.cluster.metadata.joining import Admissions, Joining, Progress
 from ourodb.cluster.metadata.joining import Done as JoinDone
 from ourodb.cluster.metadata.messages import AwaitEpoch, Join, decode_body
+from ourodb.cluster.metadata.moving import MoveUpkeep
 from ourodb.cluster.metadata.peers import Peers, SendMessage
 from ourodb.cluster.metadata.snapshot import encode_view
 from ourodb.cluster.metadata.submissions import Done, Proposals, Submissions
@@ -70,7 +74,7 @@ class Metadata:
 
     __slots__ = (
         "_admissions", "_catch_up", "_check_ms", "_checked", "_consensus", "_first_schema", "_inquiries", "_joining",
-        "_peers", "_ports", "_proposals", "_submissions", "_timer", "_timer_ms", "_upkeep", "_waiters",
+        "_moves", "_peers", "_ports", "_proposals", "_submissions", "_timer", "_timer_ms", "_upkeep", "_waiters",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +103,7 @@ class Metadata:
         self._upkeep = VoterUpkeep(self._consensus, self._peers)
         self._admissions = Admissions(self._consensus, self._peers, self._submissions, self._catch_up)
         self._inquiries = Inquiries(self._consensus, self._peers, ports.scheduler, self._submissions.live)
+        self._moves = MoveUpkeep(self._consensus, self._peers, self._submissions)
         self._joining = Joining(self._consensus, self._peers, ports.transport)
         self._first_schema: Schema | None = None
         self._timer: Timer | None = None
@@ -287,7 +292,25 @@ class Metadata:
         self._submissions.submit_change(change, done)
         self._arm()
 
-    def submit_member(self, command: UpdateMember | RemoveMember, done: Done) -> None:
+    def follow_moves(self, applied_epoch: Callable[[NodeId], int], hints_of: Callable[[NodeId], int]) -> None:
+        """Moves go on when all have applied their stages, and who leaves has delivered its hints.
+
+        Args:
+            applied_epoch: the last entry that a member has applied, as far as is known.
+            hints_of: how many hints a member keeps for others, as far as is known.
+        """
+        self._moves.applied_epoch = applied_epoch
+        self._moves.hints_of = hints_of
+
+    def check_member(self, command: Command) -> None:
+        """Whether a change of the ring fits now.
+
+        Raises:
+            RequestError: it doesn't.
+        """
+        carry_out(self.view, command)
+
+    def submit_member(self, command: UpdateMember | RemoveMember | Leave | NodeCopied, done: Done) -> None:
         """Change the ring; ``done`` as for ``submit``, with ``InvalidRequest`` when the change doesn't fit."""
         self._submissions.submit_command(command, done)
         self._arm()
@@ -434,6 +457,7 @@ class Metadata:
 
     def on_leader(self) -> None:
         self._upkeep.on_leader()
+        self._moves.on_leader()
         self._proposals.on_leader()
         self._submissions.on_leader()
         self._arm()
@@ -452,6 +476,7 @@ class Metadata:
         self._inquiries.tick(now_ms)
         self._catch_up.look(now_ms)
         self._joining.tick(now_ms)
+        self._moves.tick(now_ms)
         if self._upkeep.is_needed and now_ms >= self._check_ms:
             self._check_ms = now_ms + limits.VOTERS_CHECK_MS
             self._upkeep.tick(now_ms)
@@ -462,6 +487,8 @@ class Metadata:
         now_ms = self._consensus.now_ms
         if self._submissions or self._waiters or self._inquiries or self._joining or self._catch_up.is_needed:
             due_ms = now_ms + limits.METADATA_TICK_MS
+        elif self._moves.is_needed:
+            due_ms = now_ms + limits.METADATA_MOVES_MS
         elif self._upkeep.is_needed:
             due_ms = max(self._check_ms, now_ms)
         else:

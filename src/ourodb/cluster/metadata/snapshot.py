@@ -16,9 +16,11 @@ import msgspec
 from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView, by_id
 from ourodb.cluster.ring.model import Member
+from ourodb.cluster.ring.moves import Move, Stage, Wish, ring_after
 from ourodb.cluster.ring.placement import Ring
 from ourodb.errors import StoreDamaged
 from ourodb.ports import Address, NodeId
+from ourodb.schema.model import Replication
 from ourodb.schema.snapshot import decode_schema, encode_schema
 
 VERSION: Final = 1
@@ -35,7 +37,32 @@ class _Member(msgspec.Struct, frozen=True):
     tokens: tuple[int, ...]
 
 
-class _View(msgspec.Struct, frozen=True):
+class _Replication(msgspec.Struct, frozen=True):
+    strategy: str
+    options: dict[str, str]
+
+
+class _Wish(msgspec.Struct, frozen=True):
+    node: int
+    kind: str
+    token_count: int = 0
+    replaces: int = 0
+    keyspace: str = ""
+    replication: _Replication | None = None
+
+
+class _Move(msgspec.Struct, frozen=True):
+    id: int
+    kind: str
+    tokens: list[tuple[int, tuple[int, ...]]]
+    stage: int
+    since: int
+    copied: list[int]
+    keyspace: str = ""
+    replication: _Replication | None = None
+
+
+class _View(msgspec.Struct, frozen=True, omit_defaults=True):
     epoch: int
     cluster_id: UUID
     cluster_name: str
@@ -46,6 +73,9 @@ class _View(msgspec.Struct, frozen=True):
     removed: list[UUID]
     recent: list[tuple[bytes, bytes]]
     recoveries: int
+    move: _Move | None = None
+    wishes: list[_Wish] = []
+    moved: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -78,8 +108,59 @@ def encode_view(view: ClusterView) -> bytes:
         list(view.removed),
         list(view.recent.items()),
         view.recoveries,
+        None if view.move is None else _written_move(view.move),
+        [
+            _Wish(
+                wish.node,
+                wish.kind,
+                wish.token_count,
+                wish.replaces,
+                wish.keyspace,
+                _written_replication(wish.replication),
+            )
+            for wish in view.wishes
+        ],
+        view.moved,
     )
     return bytes([VERSION]) + zlib.compress(_encoder.encode(written), 1)
+
+
+def _written_move(move: Move) -> _Move:
+    return _Move(
+        move.id,
+        move.kind,
+        sorted(move.tokens.items()),
+        int(move.stage),
+        move.since,
+        list(move.copied),
+        move.keyspace,
+        _written_replication(move.replication),
+    )
+
+
+def _written_replication(replication: Replication | None) -> _Replication | None:
+    return None if replication is None else _Replication(replication.strategy, dict(replication.options))
+
+
+def _read_replication(replication: _Replication | None) -> Replication | None:
+    if replication is None:
+        return None
+    return Replication(replication.strategy, MappingProxyType(replication.options))
+
+
+def _read_move(move: _Move) -> Move:
+    tokens = {NodeId(node): tokens for node, tokens in move.tokens}
+    copied = tuple(NodeId(node) for node in move.copied)
+    return Move(
+        move.id,
+        move.kind,
+        MappingProxyType(tokens),
+        Stage(move.stage),
+        move.since,
+        copied,
+        move.keyspace,
+        _read_replication(move.replication),
+    )
 
 
 def decode_view(encoded: bytes) -> ClusterView:
@@ -119,6 +200,7 @@ def decode_view(encoded: bytes) -> ClusterView:
             for member in read.members
         }
     )
+    move = None if read.move is None else _read_move(read.move)
     return ClusterView(
         epoch=read.epoch,
         cluster_id=read.cluster_id,
@@ -131,4 +213,18 @@ def decode_view(encoded: bytes) -> ClusterView:
         recent=MappingProxyType(dict(read.recent)),
         recoveries=read.recoveries,
         ring=Ring(tuple(members.values())),
+        move=move,
+        wishes=tuple(
+            Wish(
+                NodeId(wish.node),
+                wish.kind,
+                wish.token_count,
+                NodeId(wish.replaces),
+                wish.keyspace,
+                _read_replication(wish.replication),
+            )
+            for wish in read.wishes
+        ),
+        moved=read.moved,
+        next_ring=None if move is None else ring_after(members, move),
     )

@@ -18,9 +18,11 @@ from typing import Final
 from uuid import UUID
 
 from ourodb.cluster.ring.model import Member
-from ourodb.cluster.ring.placement import Ring
+from ourodb.cluster.ring.moves import Move, MovedRange, Wish, moved_ranges
+from ourodb.cluster.ring.placement import Placement, Ring
 from ourodb.ports import NodeId
-from ourodb.schema.model import Schema
+from ourodb.schema.keyspaces import LOCAL
+from ourodb.schema.model import Keyspace, Schema
 from ourodb.schema.names import is_system_keyspace
 from ourodb.schema.node_info import NodeInfo
 from ourodb.schema.system import initial_schema
@@ -41,9 +43,14 @@ class ClusterView:
         removed: host ids of members that were removed, oldest first; they can't come back with the data they have.
         recent: the proposals settled last, oldest first: their id, and the encoded refusal or nothing. A proposal that
             is sent again after its leader was lost is carried out once.
+        move: that is under way.
+        wishes: nodes that are to come or go after it, in the order of their asking. One that is to join is a member
+            without tokens until then.
+        moved: index of the entry that ended the last move; 0: there was none.
         recoveries: how often a lost majority was given up (``ouro metadata recover``). Entries and votes from before
             mean nothing after.
         ring: placement over ``members``; one object for as long as they stay the same.
+        next_ring: as ``move`` will leave it; None without one.
     """
 
     epoch: int
@@ -57,10 +64,39 @@ class ClusterView:
     recent: Mapping[bytes, bytes]
     recoveries: int
     ring: Ring = field(compare=False, repr=False)
+    move: Move | None = None
+    wishes: tuple[Wish, ...] = ()
+    moved: int = 0
+    next_ring: Ring | None = field(default=None, compare=False, repr=False)
 
     def member_of_host(self, host_id: UUID) -> Member | None:
         """The member with this host id."""
         return next((member for member in self.members.values() if member.host_id == host_id), None)
+
+    def placements(self, keyspace: Keyspace) -> tuple[Placement, Placement | None]:
+        """Who holds what of a keyspace now, and after the move that is under way."""
+        before = self.ring.placement(keyspace.replication)
+        if self.move is None or self.next_ring is None:
+            return before, None
+        return before, self.next_ring.placement(self.move.replication_after(keyspace))
+
+    def moved_ranges(self, keyspace: Keyspace) -> tuple[MovedRange, ...]:
+        """What changes hands of a keyspace in the move that is under way."""
+        if keyspace.replication.strategy == LOCAL:
+            return ()
+        before, after = self.placements(keyspace)
+        return () if after is None else moved_ranges(before, after)
+
+    @property
+    def copying(self) -> tuple[NodeId, ...]:
+        """The nodes that gain or merge ranges in the move that is under way, ascending."""
+        copying = {
+            node
+            for keyspace in self.schema.keyspaces.values()
+            for one in self.moved_ranges(keyspace)
+            for node in (*one.gaining, *one.merging)
+        }
+        return tuple(sorted(copying))
 
     @property
     def has_user_tables(self) -> bool:

@@ -8,8 +8,10 @@ aren't replicated (LocalStrategy) are this node's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ourodb.cluster.metadata.view import ClusterView
+from ourodb.cluster.ring.moves import Stage
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import InvalidRequest
 from ourodb.ports import Clock, NodeId, Store
@@ -58,6 +60,8 @@ class Coordinator:
         self._latencies = latencies
         self._routes: dict[str, KeyspaceRoutes] = {}
         hints.hand_on = self._hand_on
+        hints.is_for = self._is_for
+        self.writing.find_route = self.fetches.find_route = self.route_of
 
     # The cluster as it is now
 
@@ -65,6 +69,7 @@ class Coordinator:
         """The metadata log moved."""
         self._view = view
         self._routes.clear()
+        self.peers.caught_up()
 
     def reachability_changed(self) -> None:
         """Somebody went up or down, or the order of nearness may be another one."""
@@ -78,13 +83,21 @@ class Coordinator:
             found = view.schema.keyspaces.get(keyspace)
             if found is None:
                 raise InvalidRequest(f"Keyspace {keyspace} does not exist")
+            after = None
             if found.replication.strategy == LOCAL:
                 placement = view.ring.local(me)
             else:
-                placement = view.ring.placement(found.replication)
+                placement, after = view.placements(found)
             member = view.members[me]
             routes = self._routes[keyspace] = KeyspaceRoutes(
-                found, placement, self.peers, member.data_center, self._distance
+                found,
+                placement,
+                self.peers,
+                member.data_center,
+                self._distance,
+                after,
+                None if view.move is None else replace(found, replication=view.move.replication_after(found)),
+                reads_after=view.move is not None and view.move.stage is Stage.SWITCHED,
             )
         return routes
 
@@ -140,6 +153,12 @@ class Coordinator:
         )
         operation.start(self._clock.wall_us() // MICROS)
 
+    def _is_for(self, node: NodeId, mutation: Mutation) -> bool:
+        """Whether a hint is for the node still: it holds the partition, and nobody else is about to."""
+        table = self._writes.rows.known(mutation.incarnation).table
+        route = self.routes(table.keyspace).find(mutation.position)
+        return route.other is None and node in route.replicas.nodes
+
     # Reads
 
     def reads_here(self, table: Table, level: int, position: bytes) -> bool:
@@ -157,7 +176,7 @@ class Coordinator:
         """Whether this node alone can answer any read of the table at this level. Raises as ``reads_here``."""
         routes = self.routes(table.keyspace)
         me = (self.peers.me,)
-        return all(routes.of(replicas).read_nodes(level) == me for replicas in routes.placement.sets)
+        return all(route.read_nodes(level) == me for route in routes.all())
 
     def fetch(self, table: Table, command: ReadCommand, position: bytes, level: int) -> Fetch:
         """Read records of one partition. Raises as ``reads_here``."""

@@ -29,7 +29,7 @@ from ourodb.replication.consistency import LOCAL_LEVELS
 from ourodb.replication.coordinator.read_repair import ReadRepair
 from ourodb.replication.messages import Reason, client_code, decode_failure, reason_of
 from ourodb.replication.peers import Peers, RequestClass
-from ourodb.replication.replica.reads import ReadCommand, true_digest
+from ourodb.replication.replica.reads import RangeCommand, ReadCommand, true_digest
 from ourodb.replication.replica.writes import Writes
 from ourodb.replication.routes import Route
 from ourodb.storage.chunk import Chunk, cut, decode_chunk, merge_partitions, shortest
@@ -50,10 +50,12 @@ class FetchContext:
         repairs: replicas that were sent what they lacked, counted.
         mismatches: fetches whose replicas differed, counted.
         speculations: replicas asked because others were slow, counted.
+        find_route: the present route of a partition, by its keyspace and position; set by the coordinator.
     """
 
     __slots__ = (
         "clock",
+        "find_route",
         "mismatches",
         "observe_us",
         "peers",
@@ -84,6 +86,7 @@ class FetchContext:
         self.clock = clock
         self.speculate_after_ms = speculate_after_ms
         self.observe_us = observe_us
+        self.find_route: Callable[[str, bytes], Route] | None = None
         self.repairs = 0
         self.mismatches = 0
         self.speculations = 0
@@ -113,6 +116,7 @@ class Fetch:
         "_context",
         "_failures",
         "_has_speculated",
+        "_is_behind",
         "_level",
         "_message",
         "_nodes",
@@ -123,6 +127,7 @@ class Fetch:
         "_required",
         "_route",
         "_spares",
+        "_tries",
         "chunk",
         "command",
         "error",
@@ -165,6 +170,9 @@ class Fetch:
         self._repair: ReadRepair | None = None
         self._request = 0
         self._has_speculated = False
+        self._is_behind = False
+        """A replica said that the range has moved; the fetch starts over."""
+        self._tries = 1
 
     def start(self) -> Fetch:
         """Ask."""
@@ -318,17 +326,51 @@ class Fetch:
             self._failures = {}
         self._failures[node] = reason
         self._message = self._message or text
+        if reason == Reason.COORDINATOR_BEHIND and self._tries < limits.BEHIND_TRIES_MAX:
+            if not self._is_behind:
+                self._is_behind = True
+                self._context.peers.when_caught_up(self._start_over)
+            return
+        if self._is_behind:
+            return
         if self._others():
             self._ask_spare()
         elif len(self._pending) + len(self._answers) < self._required:
             self._finish(None, self._failure())
+
+    def _start_over(self) -> None:
+        """This node didn't know that the range has moved, and has caught up: ask those who hold it now."""
+        command, context = self.command, self._context
+        if self.is_done or self._repair is not None:
+            return
+        if isinstance(command, RangeCommand):
+            # What was one range may be several now.
+            self._finish(None, self._timeout())
+            return
+        assert context.find_route is not None
+        try:
+            self._route = context.find_route(command.rows.table.keyspace, command.position)
+            self._nodes = self._route.read_nodes(self._level)
+        except RequestError as error:
+            self._finish(None, error)
+            return
+        if self._request:
+            context.peers.end(self._request)
+            self._request = 0
+        self._tries += 1
+        self._required = len(self._nodes)
+        self._answers.clear()
+        self._failures = None
+        self._spares = None
+        self._reconciling = self._has_speculated = self._is_behind = False
+        self.start()
 
     def _failure(self) -> RequestError:
         peers = self._context.peers
         reasons = {
             peers.packed_address(node): client_code(reason)
             for node, reason in (self._failures or {}).items()
-            if reason != Reason.NODE_DOWN
+            if reason not in (Reason.NODE_DOWN, Reason.COORDINATOR_BEHIND)
         }
         if not reasons:
             return self._timeout()
@@ -348,6 +390,9 @@ class Fetch:
     def _look(self) -> None:
         """Is that enough?"""
         if len(self._answers) < self._required or self.is_done or self._repair is not None:
+            return
+        if self._is_behind:
+            # A replica that isn't behind knows better who is to be asked.
             return
         try:
             self._weigh()

@@ -10,6 +10,9 @@ knows; it may be on some replicas all the same, and reach the others by hints. O
 hasn't happened and won't: every replica has refused it for want of room, and no hint was left. Drivers repeat such a
 request on another node without asking whether it may be repeated.
 
+Replicas whose range changes hands refuse a coordinator that doesn't know of it. It catches up, and sends the same write
+to those who hold the range now; it has its timestamp, so wherever it arrives twice it does no harm.
+
 A write of several partitions (a batch) is several such operations and one count.
 
 Source: Cassandra's ``StorageProxy.mutate``, ``AbstractWriteResponseHandler``.
@@ -20,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import Overloaded, RequestError, WriteFailure, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
@@ -29,17 +33,26 @@ from ourodb.replication.messages import Reason, client_code, decode_failure, rea
 from ourodb.replication.peers import Peers, RequestClass
 from ourodb.replication.replica.writes import Done, Writes
 from ourodb.replication.routes import Need, Route
+from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.mutation import Mutation
 
 MICROS = 1_000_000
 
 
-class WriteContext:
-    """What all writes of a node share."""
+FindRoute = Callable[[str, bytes], Route]
 
-    __slots__ = ("clock", "hints", "peers", "writes")
+
+class WriteContext:
+    """What all writes of a node share.
+
+    Attributes:
+        find_route: the present route of a partition, by its keyspace and position; set by the coordinator.
+    """
+
+    __slots__ = ("clock", "find_route", "hints", "peers", "writes")
 
     def __init__(self, peers: Peers, writes: Writes, hints: Hints, clock: Clock) -> None:
+        self.find_route: FindRoute | None = None
         self.peers = peers
         self.writes = writes
         self.hints = hints
@@ -55,14 +68,22 @@ Over = Callable[[bool], None]
 
 
 class WriteOperation:
-    """One mutation on its way to its replicas."""
+    """One mutation on its way to its replicas.
+
+    Attributes:
+        started_ms: see ``Operation``.
+        is_answered: the client knows.
+        tries: how often it was sent, as its range moved.
+    """
 
     __slots__ = (
+        "_acked",
         "_acks",
         "_context",
         "_done",
         "_each",
         "_failures",
+        "_is_behind",
         "_is_complete",
         "_is_given_up",
         "_is_hinted",
@@ -72,10 +93,12 @@ class WriteOperation:
         "_pending",
         "_request",
         "_route",
+        "_sent_as",
         "_write_type",
         "_written_at_us",
         "is_answered",
         "started_ms",
+        "tries",
     )
 
     def __init__(
@@ -96,6 +119,7 @@ class WriteOperation:
         """
         self.started_ms = 0
         self.is_answered = False
+        self.tries = 1
         self._context = context
         self._mutation = mutation
         self._route = route
@@ -105,6 +129,11 @@ class WriteOperation:
         self._over = over
         self._written_at_us = written_at_us
         self._acks = 0
+        self._sent_as: tuple[Verb, bytes, Callable[[Done], None]] | None = None
+        self._is_behind = False
+        """A replica said that its range has moved; it is sent again."""
+        self._acked: tuple[NodeId, ...] = ()
+        """Who has acknowledged; kept only where the range changes hands."""
         self._pending: dict[NodeId, None] = {}
         self._failures: dict[NodeId, int] | None = None
         self._each = None if need.each is None else dict(need.each)
@@ -132,6 +161,7 @@ class WriteOperation:
         Args:
             write_here: does on this node what the message does on others.
         """
+        self._sent_as = verb, body, write_here
         peers = self._context.peers
         route = self._route
         pending = self._pending
@@ -214,6 +244,9 @@ class WriteOperation:
 
     def _acknowledged(self, node: NodeId) -> None:
         need = self._need
+        if need.both is not None:
+            self._acknowledged_in_both(node, need.both)
+            return
         if need.counted is None or node in need.counted:
             self._acks += 1
             if self.is_answered:
@@ -236,10 +269,26 @@ class WriteOperation:
         if self._failures is not None:
             self._judge()
 
+    def _acknowledged_in_both(self, node: NodeId, both: tuple[Need, Need]) -> None:
+        """The range changes hands: the level is met when it is in each of its two sets."""
+        self._acked = (*self._acked, node)
+        self._acks = min(sum(one.counts(acked) for acked in self._acked) for one in both)
+        if self.is_answered:
+            return
+        if all(one.is_met(self._acked, self._route.data_centers) for one in both):
+            self._answer(None)
+        elif self._failures is not None:
+            self._judge()
+
     def _failed(self, node: NodeId, reason: int) -> None:
         if self._failures is None:
             self._failures = {}
         self._failures[node] = reason
+        if reason == Reason.COORDINATOR_BEHIND and self.tries < limits.BEHIND_TRIES_MAX:
+            if not self._is_behind:
+                self._is_behind = True
+                self._context.peers.when_caught_up(self._send_again)
+            return
         if node == self._context.peers.me:
             self._is_complete = False
         elif reason not in _REFUSALS and reason != Reason.INCOMPATIBLE_SCHEMA:
@@ -249,7 +298,7 @@ class WriteOperation:
     def _judge(self) -> None:
         """Tell the client if what it asked for can't be had any more."""
         need = self._need
-        if self.is_answered or need.level == Consistency.ANY or self._is_possible():
+        if self.is_answered or need.level == Consistency.ANY or self._is_behind or self._is_possible():
             return
         assert self._failures is not None
         if self._is_refused():
@@ -262,13 +311,40 @@ class WriteOperation:
         reasons = {
             peers.packed_address(failed): client_code(why)
             for failed, why in self._failures.items()
-            if why != Reason.NODE_DOWN
+            if why not in (Reason.NODE_DOWN, Reason.COORDINATOR_BEHIND)
         }
         if reasons:
             self._answer(WriteFailure(need.level, self._received(), need.required, reasons, self._write_type))
         else:
             # Nobody refused it: it may be on disk where the connection was lost.
             self._answer(self._timeout())
+
+    def _send_again(self) -> None:
+        """This node has caught up: the same write, to those who hold the range now."""
+        context, mutation = self._context, self._mutation
+        assert context.find_route is not None
+        assert self._sent_as is not None
+
+        def done(error: RequestError | None) -> None:
+            if not self.is_answered:
+                self._answer(error)
+
+        try:
+            table = context.writes.rows.known(mutation.incarnation).table
+            route = context.find_route(table.keyspace, mutation.position)
+            level = self._need.level if not self.is_answered else Consistency.ANY
+            need = route.write_need(level)
+        except RequestError as error:
+            done(error)
+        except UnknownIncarnation:
+            # Its table is gone.
+            done(self._timeout())
+        else:
+            again = WriteOperation(
+                context, mutation, route, need, self._write_type, done, None, self._written_at_us
+            )
+            again.tries = self.tries + 1
+            again.send_as(*self._sent_as)
 
     def _is_refused(self) -> bool:
         """Whether all that was heard so far is that there is no room; it must be all that the request was about."""
@@ -282,6 +358,9 @@ class WriteOperation:
 
     def _is_possible(self) -> bool:
         need = self._need
+        if need.both is not None:
+            possible = (*self._acked, *self._pending)
+            return all(one.is_met(possible, self._route.data_centers) for one in need.both)
         counted = need.counted
         if self._each is not None:
             centers = self._route.data_centers
@@ -321,8 +400,10 @@ class WriteOperation:
             for node, why in self._failures.items():
                 if why in _REFUSALS and node != self._context.peers.me:
                     self._hint(node)
-        if not self.is_answered:
+        if not self.is_answered and not self._is_behind:
             self._answer_hinted()
+        if self._is_behind:
+            self._is_complete = False
         over, self._over = self._over, None
         if over is not None:
             over(self._is_complete and not self._is_given_up)

@@ -10,13 +10,13 @@ moves with the partition's range.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from ourodb import limits
 from ourodb.errors import RequestError
 from ourodb.peer.messages import Verb
-from ourodb.ports import Clock, Link, NodeId, Store
+from ourodb.ports import Clock, Link, NodeId, Store, Write
 from ourodb.replication.messages import encode_failure
 from ourodb.replication.paxos.ballots import (
     HISTORY_MAX,
@@ -32,6 +32,7 @@ from ourodb.replication.paxos.ballots import (
     decode_propose,
     decode_state,
     encode,
+    merge_states,
 )
 from ourodb.replication.peers import Peers
 from ourodb.replication.replica.reads import SlicesCommand, decode_command
@@ -182,6 +183,33 @@ class Acceptor:
         self._store.apply(((METADATA, key, encode(state)),))
         return None
 
+    # Rows on the move
+
+    def states(self, incarnation: int, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        """(position, state) of the partitions in [start, end) of which there is any, in order; for a node that gains
+        them.
+        """
+        prefix = _key(incarnation, b"")
+        first = prefix + start
+        last = (prefix[:-4] + (incarnation + 1).to_bytes(4, "big")) if end is None else prefix + end
+        for key, value in self._store.scan(METADATA, first, last):
+            yield key[len(prefix) :], value
+
+    def take_over(self, incarnation: int, states: Sequence[tuple[bytes, bytes]]) -> None:
+        """Know what other replicas know, besides what this node was told itself. Called in a step of ``Writes.run``."""
+        writes: list[Write] = []
+        for position, value in states:
+            key = _key(incarnation, position)
+            merged = merge_states(self._load(key), decode_state(value))
+            writes.append((METADATA, key, encode(merged)))
+        self._store.apply(writes)
+
+    def forget(self, incarnation: int, start: bytes, end: bytes | None) -> None:
+        """Drop what is known of partitions that this node holds no more."""
+        prefix = _key(incarnation, b"")
+        last = (prefix[:-4] + (incarnation + 1).to_bytes(4, "big")) if end is None else prefix + end
+        self._store.delete_range(METADATA, prefix + start, last)
+
     def _run(self, step: Callable[[], Wait | None], reply: Callable[[], bytes], answer: Answer) -> None:
         self._writes.run(step, lambda error: answer(reply() if error is None else error), sync=True)
 
@@ -196,21 +224,21 @@ class Acceptor:
         prepare = decode_prepare(body)
         answer = self._answer(link, Verb.PAXOS_PREPARE, request)
         again = lambda: self._on_prepare(link, node, request, epoch, body)  # noqa: E731
-        if self._replica.knows(prepare.incarnation, epoch, again, answer):
+        if self._replica.knows(prepare.incarnation, epoch, again, answer, prepare.position):
             self.prepare(prepare, answer)
 
     def _on_propose(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         propose = decode_propose(body)
         answer = self._answer(link, Verb.PAXOS_PROPOSE, request)
         again = lambda: self._on_propose(link, node, request, epoch, body)  # noqa: E731
-        if self._replica.knows(propose.incarnation, epoch, again, answer):
+        if self._replica.knows(propose.incarnation, epoch, again, answer, propose.position):
             self.propose(propose, answer)
 
     def _on_commit(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         commit = decode_commit(body)
         answer = self._answer(link, Verb.PAXOS_COMMIT, request)
         again = lambda: self._on_commit(link, node, request, epoch, body)  # noqa: E731
-        if self._replica.knows(commit.incarnation, epoch, again, answer):
+        if self._replica.knows(commit.incarnation, epoch, again, answer, commit.position):
             self.commit(commit, answer)
 
     def _answer(self, link: Link, verb: Verb, request: int) -> Callable[[bytes | Exception | None], None]:

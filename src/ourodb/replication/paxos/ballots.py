@@ -43,6 +43,20 @@ class PaxosState(msgspec.Struct, array_like=True):
     history: tuple[Ballot, ...] = ()
 
 
+def merge_states(one: PaxosState, other: PaxosState) -> PaxosState:
+    """What a replica remembers that was told what two were."""
+    accepted = max(one, other, key=lambda state: (state.accepted, state.committed))
+    committed = max(one, other, key=lambda state: state.committed)
+    return PaxosState(
+        max(one.promised, other.promised),
+        accepted.accepted,
+        accepted.proposal,
+        committed.committed,
+        accepted.origin,
+        committed.history,
+    )
+
+
 class Prepare(msgspec.Struct, array_like=True):
     """PAXOS_PREPARE: promise, and read.
 

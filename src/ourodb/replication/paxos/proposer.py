@@ -55,9 +55,9 @@ from ourodb.errors import (
 )
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, NodeId, Random, Scheduler
-from ourodb.replication.consistency import quorum, unavailable
+from ourodb.replication.consistency import unavailable
 from ourodb.replication.coordinator.write import WriteContext, WriteOperation
-from ourodb.replication.messages import client_code, decode_failure, reason_of
+from ourodb.replication.messages import Reason, client_code, decode_failure, reason_of
 from ourodb.replication.paxos.acceptor import Acceptor
 from ourodb.replication.paxos.ballots import (
     HISTORY_MAX,
@@ -190,8 +190,10 @@ class Proposer:
         "_decide",
         "_decision",
         "_done",
+        "_electorates",
         "_failures",
         "_history",
+        "_is_behind",
         "_is_over",
         "_is_read",
         "_key",
@@ -246,11 +248,9 @@ class Proposer:
         self._level = level
         self._is_read = is_read
         self._is_over = False
-        local = serial_level == Consistency.LOCAL_SERIAL
-        self._nodes = route.live_nodes(local_only=local)
-        self._required = quorum(route.electorate(local_only=local))
-        if len(self._nodes) < self._required:
-            raise unavailable(serial_level, self._required, len(self._nodes))
+        self._is_behind = False
+        """A replica said that the range has moved."""
+        self._elect()
         if not is_read:
             route.write_need(level)
         context.peers.check_room()
@@ -259,7 +259,7 @@ class Proposer:
         self._ballot: Ballot = NO_BALLOT
         self._request = 0
         self._waiting: dict[NodeId, None] = {}
-        self._answered = 0
+        self._answered: list[NodeId] = []
         self._failures: dict[NodeId, tuple[int, str]] = {}
         """(reason, text) of those who can't do what they are asked in this phase."""
         self._promises: dict[NodeId, Promise] = {}
@@ -296,11 +296,38 @@ class Proposer:
     def _is_late(self) -> bool:
         return self._context.peers.now_ms() - self._begun_ms > limits.CAS_TIMEOUT_MS
 
+    def _elect(self) -> None:
+        """Who votes: the replicas, and while the range changes hands also those who will be, each set by itself.
+
+        Raises:
+            Unavailable: too few are up.
+        """
+        local = self._serial_level == Consistency.LOCAL_SERIAL
+        self._electorates = self._route.electorates(local_only=local)
+        self._required = self._electorates[0].required
+        for one in self._electorates:
+            if len(one.live) < one.required:
+                raise unavailable(self._serial_level, one.required, len(one.live))
+        self._nodes = list(dict.fromkeys(node for one in self._electorates for node in one.live))
+
+    def _is_quorum(self, nodes: Sequence[NodeId]) -> bool:
+        return all(sum([node in one.live for node in nodes]) >= one.required for one in self._electorates)
+
     # Phases
 
     def prepare(self) -> None:
         """Begin with a new ballot, higher than any that was heard of."""
         context = self._context
+        if self._is_behind:
+            self._is_behind = False
+            find_route = context.writing.find_route
+            assert find_route is not None
+            try:
+                self._route = find_route(self._command.rows.table.keyspace, self._position)
+                self._elect()
+            except RequestError:
+                self._give_up()
+                return
         self._phase = Phase.PREPARING
         self._ballot = context.next_ballot(self._refused_by)
         request = Prepare(
@@ -354,7 +381,7 @@ class Proposer:
         peers = self._context.peers
         if self._request:
             peers.end(self._request)
-        self._answered = 0
+        self._answered = []
         self._refusals = 0
         self._failures = {}
         self._waiting = dict.fromkeys(nodes)
@@ -393,7 +420,7 @@ class Proposer:
             elif self._phase is Phase.REFRESHING:
                 self._on_refreshed()
             else:
-                self._on_accepted(decode_accepted(body).promised)
+                self._on_accepted(node, decode_accepted(body).promised)
         except (msgspec.DecodeError, CorruptRecord):
             self._check_possible()
         return False
@@ -416,6 +443,11 @@ class Proposer:
 
     def _failed(self, node: NodeId, reason: int, text: str) -> None:
         self._waiting.pop(node, None)
+        if reason == Reason.COORDINATOR_BEHIND:
+            # Whoever else votes now: a new ballot, once this node knows.
+            self._is_behind = True
+            self._try_again()
+            return
         self._failures[node] = reason, text
         self._check_possible()
 
@@ -424,7 +456,7 @@ class Proposer:
         if self._phase is Phase.REFRESHING:
             # Others may do without those who lag.
             self._try_again()
-        elif self._answered < self._required and self._answered + len(self._waiting) < self._required:
+        elif not self._is_quorum(self._answered) and not self._is_quorum([*self._answered, *self._waiting]):
             self._lost_ballot()
 
     # Prepare
@@ -434,8 +466,8 @@ class Proposer:
             self._refused(promise.promised)
             return
         self._promises[node] = promise
-        self._answered += 1
-        if self._answered == self._required:
+        self._answered.append(node)
+        if self._is_quorum(self._answered):
             self._waiting = {}
             self._promised()
 
@@ -519,12 +551,12 @@ class Proposer:
 
     # Propose
 
-    def _on_accepted(self, promised: Ballot) -> None:
+    def _on_accepted(self, node: NodeId, promised: Ballot) -> None:
         if promised != self._ballot:
             self._refused(promised)
             return
-        self._answered += 1
-        if self._answered == self._required:
+        self._answered.append(node)
+        if self._is_quorum(self._answered):
             self._waiting = {}
             self._chosen()
 
@@ -635,10 +667,10 @@ class Proposer:
         elif self._failures:
             self._end(None, self._failure())
         elif self._is_read:
-            self._end(None, ReadTimeout(self._serial_level, self._answered, self._required, False))
+            self._end(None, ReadTimeout(self._serial_level, len(self._answered), self._required, False))
         else:
             timeout = WriteTimeout(
-                self._serial_level, self._answered, self._required, "CAS", self._contentions
+                self._serial_level, len(self._answered), self._required, "CAS", self._contentions
             )
             self._end(None, timeout)
 
@@ -649,14 +681,14 @@ class Proposer:
             peers.packed_address(node): client_code(reason) for node, (reason, _) in self._failures.items()
         }
         message = next(text for _, text in self._failures.values()) or None
-        level, received, required = self._serial_level, self._answered, self._required
+        level, received, required = self._serial_level, len(self._answered), self._required
         if self._is_read:
             return ReadFailure(level, received, required, reasons, False, message)
         return WriteFailure(level, received, required, reasons, "CAS", message)
 
     def _unknown(self) -> None:
         self._context.unknown += 1
-        self._end(None, CasWriteUnknown(self._serial_level, self._answered, self._required))
+        self._end(None, CasWriteUnknown(self._serial_level, len(self._answered), self._required))
 
     def _stop_asking(self) -> None:
         if self._request:

@@ -46,6 +46,7 @@ class ReadCommand(Protocol):
         rows: of the table, on this node.
         now_s: the coordinator's time.
         reverse: chunks cover the partition from its end.
+        position: of the partition; for a range, where it starts.
     """
 
     verb: Verb
@@ -53,6 +54,9 @@ class ReadCommand(Protocol):
     rows: TableRows
     now_s: int
     reverse: bool
+
+    @property
+    def position(self) -> bytes: ...
 
     def body(self, *, digest: bool) -> bytes:
         """The message's body."""
@@ -164,6 +168,10 @@ class RangeCommand:
         self.resume_after = resume_after
         self.rows_max = rows_max
         self.reverse = False
+
+    @property
+    def position(self) -> bytes:
+        return self.start
 
     def body(self, *, digest: bool) -> bytes:
         return encode(

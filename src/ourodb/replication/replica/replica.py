@@ -1,9 +1,9 @@
 """Reads and writes that peers ask of this node.
 
-A request that names a table which this node doesn't know, sent by a coordinator that has applied more of the
-metadata log, is parked until this node has caught up; sent by one that has applied no more, it is for a table
-that is gone, and refused. Everything else is carried out on arrival and answered when it is as durable as
-promised.
+A request that names a table which this node doesn't know, or a partition that it doesn't hold, sent by a coordinator
+that has applied more of the metadata log, is parked until this node has caught up. One for a table that is unknown,
+sent by one that has applied no more, is for a table that is gone, and refused. Everything else is carried out on
+arrival and answered when it is as durable as promised.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from ourodb.errors import OuroError, Overloaded
 from ourodb.peer.messages import HEADER_BYTES, Verb
 from ourodb.ports import DATA as DATA_LANE
 from ourodb.ports import Clock, Link, NodeId, Store
-from ourodb.replication.messages import OversizedRow, encode_failure
+from ourodb.replication.messages import CoordinatorBehind, OversizedRow, encode_failure
 from ourodb.replication.peers import Peers
-from ourodb.replication.replica.reads import decode_command, digest_of
+from ourodb.replication.replica.fence import Fence
+from ourodb.replication.replica.reads import RangeCommand, decode_command, digest_of
 from ourodb.replication.replica.writes import Writes
 from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.families import DATA
@@ -62,11 +63,15 @@ class Replica:
 
     Attributes:
         catch_up: asks for the entries of the metadata log up to an epoch that a peer has applied.
+        fence: against coordinators who don't know that rows have moved; None on a node outside of a cluster.
+        holds: whether this node is to hold a partition, by its keyspace and position, as far as it knows.
         parked: requests that wait for them, counted now.
     """
 
     def __init__(self, rows: Rows, store: Store, writes: Writes, peers: Peers, clock: Clock) -> None:
         self.catch_up: Callable[[int], None] = lambda epoch: None
+        self.fence: Fence | None = None
+        self.holds: Callable[[str, bytes], bool] = lambda keyspace, position: True
         self._rows = rows
         self._store = store
         self._writes = writes
@@ -104,7 +109,7 @@ class Replica:
         now_s = self._clock.wall_us() // MICROS
         done = Acknowledgement(self._peers, link, Verb.WRITE, request)
         again = lambda: self.on_write(link, node, request, epoch, body)  # noqa: E731
-        if self.knows(mutation.incarnation, epoch, again, done):
+        if self.knows(mutation.incarnation, epoch, again, done, mutation.position):
             self._writes.write(mutation, now_s, done)
 
     def on_write_all(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
@@ -121,7 +126,7 @@ class Replica:
         now_s = self._clock.wall_us() // MICROS
         for mutation in mutations:
             again = lambda: self._write_all(verb, link, request, epoch, body)  # noqa: E731
-            if not self.knows(mutation.incarnation, epoch, again, done):
+            if not self.knows(mutation.incarnation, epoch, again, done, mutation.position):
                 return
             if verb is Verb.REPAIR:
                 mutation.stamped_at = now_s
@@ -130,21 +135,32 @@ class Replica:
     def on_hints(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         """Mutations that this node missed; those of tables that are gone are dropped."""
         done = Acknowledgement(self._peers, link, Verb.HINT, request)
+        again = lambda: self.on_hints(link, node, request, epoch, body)  # noqa: E731
         mutations = []
         for mutation in decode_mutations(body):
             try:
                 self._rows.known(mutation.incarnation)
             except UnknownIncarnation:
                 if epoch > self._peers.epoch:
-                    self._park(epoch, lambda: self.on_hints(link, node, request, epoch, body), done)
+                    self._park(epoch, again, done)
                     return
                 continue
+            if not self.knows(mutation.incarnation, epoch, again, done, mutation.position):
+                return
             mutations.append(mutation)
         self._writes.write_all(mutations, self._clock.wall_us() // MICROS, done)
 
     def on_read(self, verb: Verb, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         try:
             command, digest = decode_command(verb, body, self._rows)
+            fence = self.fence
+            if fence is not None and epoch < fence.epoch:
+                if isinstance(command, RangeCommand):
+                    # The end of all positions is after all of them.
+                    end = b"\xff" * 9 if command.end is None else command.end
+                    fence.check(epoch, command.rows.table.keyspace, command.start, end)
+                else:
+                    fence.check(epoch, command.rows.table.keyspace, command.position)
             chunk = command.run()
         except UnknownIncarnation as error:
             again = lambda: self.on_read(verb, link, node, request, epoch, body)  # noqa: E731
@@ -185,15 +201,29 @@ class Replica:
         epoch: int,
         again: Callable[[], None],
         refuse: Callable[[Exception], None],
+        position: bytes | None = None,
     ) -> bool:
-        """Whether a request's table is known; if not, the request is parked or refused.
+        """Whether a request can be carried out: its table is known, and its sender knows who holds the partition.
+        If not, the request is parked or refused.
 
         Args:
             epoch: the sender's.
             again: the request, to be run once this node has caught up.
+            position: of its partition; None: whoever holds it will be found here.
         """
         try:
-            self._rows.known(incarnation)
+            rows = self._rows.known(incarnation)
+            fence = self.fence
+            if position is not None:
+                if fence is not None and epoch < fence.epoch:
+                    fence.check(epoch, rows.table.keyspace, position)
+                elif epoch > self._peers.epoch and not self.holds(rows.table.keyspace, position):
+                    # It is about to: what it has of the range from earlier times goes before.
+                    self._park(epoch, again, refuse)
+                    return False
+        except CoordinatorBehind as error:
+            refuse(error)
+            return False
         except UnknownIncarnation as error:
             if epoch > self._peers.epoch:
                 self._park(epoch, again, refuse)

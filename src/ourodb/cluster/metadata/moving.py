@@ -1,0 +1,157 @@
+"""The leader's eye on moves: it begins them, takes them from stage to stage, and undoes those that get nowhere.
+
+Nothing of this is remembered but in the log, so whoever leads next goes on where the last one was.
+
+A stage ends when its work is done *and* everybody lives by it: all live members have applied its entry, of each range
+that moves a quorum of those before and of those after is among them, and MOVE_DRAIN_MS has passed since, in which the
+requests from before have come to their end. (Who is down then is fenced off by the replicas when it returns.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from ourodb import limits
+from ourodb.cluster.metadata.commands import AbortMove, AdvanceMove, BeginMove, Command
+from ourodb.cluster.metadata.consensus import Consensus
+from ourodb.cluster.metadata.peers import Peers
+from ourodb.cluster.metadata.submissions import Applied, Submissions
+from ourodb.cluster.metadata.view import ClusterView
+from ourodb.cluster.ring.moves import LEAVE, Move, Stage
+from ourodb.cluster.ring.placement import ReplicaSet
+from ourodb.errors import OuroError
+from ourodb.ports import NodeId
+from ourodb.schema.names import is_system_keyspace
+
+log = structlog.get_logger()
+
+
+class MoveUpkeep:
+    """Attributes:
+    applied_epoch: the last entry that a member is known to have applied; set by the node.
+    hints_of: how many hints a member keeps for others; set by the node.
+    """
+
+    __slots__ = (
+        "_consensus",
+        "_down_since_ms",
+        "_is_submitting",
+        "_known_since_ms",
+        "_peers",
+        "_submissions",
+        "_wishes",
+        "_wishes_since_ms",
+        "applied_epoch",
+        "hints_of",
+    )
+
+    def __init__(self, consensus: Consensus, peers: Peers, submissions: Submissions) -> None:
+        self.applied_epoch: Callable[[NodeId], int] = lambda node: 0
+        self.hints_of: Callable[[NodeId], int] = lambda node: 0
+        self._consensus = consensus
+        self._peers = peers
+        self._submissions = submissions
+        self._is_submitting = False
+        self._wishes: object = ()
+        self._wishes_since_ms = 0
+        self._known_since_ms: tuple[int, int] | None = None
+        """(entry that began the stage, since when all live by it)."""
+        self._down_since_ms: dict[NodeId, int] = {}
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether this node leads, and there is something to do."""
+        view = self._consensus.view
+        return self._consensus.is_leader and (view.move is not None or bool(view.wishes))
+
+    def on_leader(self) -> None:
+        """Whoever begins to lead gives everybody the whole time."""
+        self._down_since_ms.clear()
+        self._known_since_ms = None
+
+    def tick(self, now_ms: int) -> None:
+        """Do what is due."""
+        view = self._consensus.view
+        if not self.is_needed or self._is_submitting:
+            return
+        if view.move is None:
+            if view.wishes != self._wishes:
+                self._wishes, self._wishes_since_ms = view.wishes, now_ms
+            elif now_ms - self._wishes_since_ms >= limits.MOVE_GATHER_MS:
+                self._submit(BeginMove())
+            return
+        self._look_after(view, view.move, now_ms)
+
+    def _look_after(self, view: ClusterView, move: Move, now_ms: int) -> None:
+        gone = self._gone(view, move, now_ms)
+        if gone is not None:
+            self._submit(AbortMove(move.id, gone))
+            return
+        if move.stage is Stage.COPYING and any(
+            node not in move.copied or not self._is_live(node) for node in view.copying
+        ):
+            # Nothing is read from one that isn't there.
+            self._known_since_ms = None
+            return
+        if not self._is_known(view, move):
+            self._known_since_ms = None
+        elif self._known_since_ms is None or self._known_since_ms[0] != move.since:
+            self._known_since_ms = move.since, now_ms
+        elif now_ms - self._known_since_ms[1] >= self._drain_ms(move):
+            self._submit(AdvanceMove(move.id, int(move.stage)))
+
+    def _drain_ms(self, move: Move) -> int:
+        """How long all have to live by a stage before it ends: longer if who leaves has hints to deliver."""
+        if move.kind == LEAVE and move.stage is Stage.SWITCHED and any(map(self.hints_of, move.tokens)):
+            return limits.MOVE_HINTS_MS
+        return limits.MOVE_DRAIN_MS
+
+    def _gone(self, view: ClusterView, move: Move, now_ms: int) -> str | None:
+        """Why the move is to be undone."""
+        if move.stage is not Stage.COPYING:
+            return None
+        down = [node for node in view.copying if not self._is_live(node)]
+        self._down_since_ms = {node: self._down_since_ms.get(node, now_ms) for node in down}
+        for node in down:
+            if now_ms - self._down_since_ms[node] >= limits.MOVE_DOWN_MS:
+                return f"node {node} has been down for {limits.MOVE_DOWN_MS // 1000} seconds"
+        return None
+
+    def _is_known(self, view: ClusterView, move: Move) -> bool:
+        """Whether everybody who lives, and enough of those whom it concerns, have applied the stage.
+
+        Once reads go to those after a range, whoever of them is down is missed as any replica is: the move goes on.
+        """
+        known = [
+            node
+            for node in view.members
+            if self._is_live(node) and (node == self._consensus.me or self.applied_epoch(node) >= move.since)
+        ]
+        if any(self._is_live(node) and node not in known for node in view.members):
+            return False
+        return all(
+            _has_quorum(replicas, known)
+            for keyspace in view.schema.keyspaces.values()
+            if keyspace.tables and not is_system_keyspace(keyspace.name)
+            for one in view.moved_ranges(keyspace)
+            for replicas in ((one.before, one.after) if move.stage is Stage.COPYING else (one.before,))
+        )
+
+    def _is_live(self, node: NodeId) -> bool:
+        return node == self._consensus.me or self._peers.is_up(node)
+
+    def _submit(self, command: Command) -> None:
+        self._is_submitting = True
+
+        def done(outcome: Applied | OuroError) -> None:
+            self._is_submitting = False
+            if isinstance(outcome, OuroError):
+                log.info("a move doesn't get on yet", reason=str(outcome))
+
+        self._submissions.submit_command(command, done, spreads=False)
+
+
+def _has_quorum(replicas: ReplicaSet, known: list[NodeId]) -> bool:
+    return all(2 * sum(node in known for node in nodes) > len(nodes) for nodes in replicas.by_dc.values())

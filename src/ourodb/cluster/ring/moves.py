@@ -1,0 +1,183 @@
+"""How rows change hands: a *move* leads from the ring as it is to the ring as it will be.
+
+Nodes that join, leave, replace others, or are removed, change who holds which positions, and so does another
+replication of a keyspace. For each range where that differs there are the replicas *before* and the replicas *after*;
+who is only among the latter *gains* the range, who is only among the former *loses* it. A move has two stages, between
+which the whole ring steps at once:
+
+=========  ==========================  ========  ===================================================
+stage      writes go to                reads go  ends when
+=========  ==========================  ========  ===================================================
+COPYING    before and after            before    all that gain something have copied it
+SWITCHED   before and after            after     everybody reads from those after
+=========  ==========================  ========  ===================================================
+
+In both stages a write, and each phase of a conditional statement, meets its consistency level separately among the
+replicas before and among those after. So whatever was acknowledged is where the next stage looks for it.
+
+**From whom to copy.** The n-th node that gains a range takes the place of the n-th that loses it, and copies from that
+one: then it holds whatever that one held, and every quorum after has as many copies of each write as a quorum before
+had. Where nobody loses the range, or that node is down, it merges what a quorum's complement and one more of those
+before hold, one of whom has each write that a quorum acknowledged. So does, when a keyspace gets fewer copies, each
+that stays (it *merges*): of three copies a quorum may have missed the very one that is kept.
+
+Source: DESIGN of transactional metadata in Cassandra (CEP-21), ``MovementMap``, ``UniformRangePlacement``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from functools import lru_cache
+from typing import Final
+
+from ourodb.cluster.ring.model import Member
+from ourodb.cluster.ring.placement import NOBODY, Placement, ReplicaSet, Ring
+from ourodb.cluster.ring.tokens import FIRST_BOUND
+from ourodb.ports import NodeId
+from ourodb.schema.model import Keyspace, Replication
+
+JOIN: Final = "join"
+LEAVE: Final = "leave"
+REMOVE: Final = "remove"
+REPLACE: Final = "replace"
+ALTER: Final = "alter"
+
+
+class Stage(IntEnum):
+    """How far a move is."""
+
+    COPYING = 1
+    SWITCHED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A node that is to come or to go, or a keyspace to get another replication, as soon as no other move is under
+    way.
+
+    Attributes:
+        node: NOBODY for a keyspace.
+        kind: JOIN, LEAVE, REMOVE, REPLACE or ALTER.
+        token_count: for one that joins.
+        replaces: whose tokens one gets that replaces another.
+        keyspace, replication: which one, and what it gets; for ALTER.
+    """
+
+    node: NodeId
+    kind: str
+    token_count: int = 0
+    replaces: NodeId = NOBODY
+    keyspace: str = ""
+    replication: Replication | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move that is under way.
+
+    Attributes:
+        id: index of the log's entry that began it.
+        kind: JOIN, LEAVE, REMOVE, REPLACE or ALTER.
+        tokens: of the nodes that come or go, as they will be.
+        stage, since: the stage, and the index of the entry that began it.
+        copied: nodes that have copied all that they gain or merge, ascending.
+        keyspace, replication: which one gets another replication, and that one.
+    """
+
+    id: int
+    kind: str
+    tokens: Mapping[NodeId, tuple[int, ...]]
+    stage: Stage
+    since: int
+    copied: tuple[NodeId, ...] = ()
+    keyspace: str = ""
+    replication: Replication | None = None
+
+    def replication_after(self, keyspace: Keyspace) -> Replication:
+        """How a keyspace is replicated when the move is over."""
+        return (
+            self.replication if self.replication and self.keyspace == keyspace.name else keyspace.replication
+        )
+
+
+def ring_after(members: Mapping[NodeId, Member], move: Move) -> Ring:
+    """The ring as the move will leave it."""
+    return Ring(
+        tuple(
+            replace(member, tokens=move.tokens.get(node, member.tokens)) for node, member in members.items()
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MovedRange:
+    """The positions [start, end), whose replicas change; an end of None is the end of all positions."""
+
+    start: bytes
+    end: bytes | None
+    before: ReplicaSet
+    after: ReplicaSet
+
+    @property
+    def gaining(self) -> tuple[NodeId, ...]:
+        return tuple(node for node in self.after.nodes if node not in self.before.nodes)
+
+    @property
+    def losing(self) -> tuple[NodeId, ...]:
+        return tuple(node for node in self.before.nodes if node not in self.after.nodes)
+
+    @property
+    def merging(self) -> tuple[NodeId, ...]:
+        """Who keeps the range and has to merge what others hold: a quorum before may have missed one after."""
+        before, after = len(self.before.nodes), len(self.after.nodes)
+        missed = before - (before // 2 + 1)
+        if after >= before or missed < after // 2 + 1:
+            return ()
+        return tuple(node for node in self.after.nodes if node in self.before.nodes)
+
+    def sources(self, node: NodeId, live: Collection[NodeId]) -> tuple[NodeId, ...] | None:
+        """Whom a node copies the range from that gains or merges it: all of these; None when too few of them are live.
+
+        Nobody at all when nobody holds the range yet.
+        """
+        before = self.before.nodes
+        wanted = len(before) - (len(before) // 2 + 1) + 1 if before else 0
+        if node in before:
+            # It is one of them itself.
+            wanted -= 1
+        else:
+            number = self.gaining.index(node)
+            losing = self.losing
+            if number < len(losing) and losing[number] in live and len(self.after.nodes) >= len(before):
+                return (losing[number],)
+        found = [other for other in before if other in live and other != node]
+        return tuple(found[:wanted]) if len(found) >= wanted else None
+
+
+def overlaid(
+    before: Placement, after: Placement
+) -> Iterator[tuple[bytes, bytes | None, ReplicaSet, ReplicaSet]]:
+    """(start, end, replicas before, replicas after) in position order, without gaps."""
+    starts = sorted({FIRST_BOUND, *before.bounds, *after.bounds})
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
+        yield start, end, before.replicas_of(start), after.replicas_of(start)
+
+
+@lru_cache(maxsize=64)
+def moved_ranges(before: Placement, after: Placement) -> tuple[MovedRange, ...]:
+    """The ranges whose replicas are other nodes after, in position order; neighbours that move alike are one.
+
+    Remembered for the placements that were asked about last: a move is looked at often, and stays the same.
+    """
+    found: list[MovedRange] = []
+    for start, end, old, new in overlaid(before, after):
+        if sorted(old.nodes) == sorted(new.nodes):
+            continue
+        last = found[-1] if found else None
+        if last is not None and last.end == start and (last.before, last.after) == (old, new):
+            found[-1] = replace(last, end=end)
+        else:
+            found.append(MovedRange(start, end, old, new))
+    return tuple(found)

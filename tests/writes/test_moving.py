@@ -1,0 +1,287 @@
+"""Requests about ranges that change hands, message by message.
+
+If this fails, a write is acknowledged by replicas that lose the range and is nowhere afterwards, is wiped away by one
+that gains it, or a coordinator that has missed the change reads where nothing is any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from tests.writes.ring import HOLD, LOSE, PASS, Message, Ring, as_int
+
+from ourodb.cluster.metadata.view import ClusterView
+from ourodb.cluster.ring.moves import Stage
+from ourodb.cql.wire.codes import Consistency
+from ourodb.peer.messages import Verb
+from ourodb.ports import NodeId
+from ourodb.sim.ouro import build_unwatched
+
+T = "CREATE TABLE ks.t (k int PRIMARY KEY, v int)"
+KEYS = range(100)
+ROWS_WAIT_S = 60
+
+
+@pytest.fixture
+def ring() -> Iterator[Ring]:
+    """Four nodes, three copies of each row."""
+    ring = Ring(4)
+    ring.set_up(T, "CREATE TABLE ks.c (k int PRIMARY KEY, n counter)")
+    for key in KEYS:
+        ring.done(key % 4, f"INSERT INTO ks.t (k, v) VALUES ({key}, {key})")
+    yield ring
+    ring.rest()
+
+
+def view(ring: Ring, index: int = 0) -> ClusterView:
+    return ring.node(index).view
+
+
+def until(ring: Ring, happened: Callable[[], Any]) -> None:
+    assert ring.world.run_until(lambda: bool(happened()), ROWS_WAIT_S)
+
+
+def begin_to_leave(ring: Ring, index: int, stage: Stage) -> None:
+    """The machine's node is leaving, and this stage of it is known to all."""
+    ring.machines[index].may_be_refused = True
+    ring.node(0).send_away(ring.id(index), is_dead=False)
+    for machine in ring.machines:
+        until(ring, lambda machine=machine: is_at(machine.program.node.view, stage))
+
+
+def is_at(known: ClusterView, stage: Stage) -> bool:
+    return known.move is not None and known.move.stage is stage
+
+
+def moving_key(ring: Ring, gaining: int) -> int:
+    """A key whose partition this machine gains."""
+    keyspace = view(ring).schema.keyspaces["ks"]
+    for key in KEYS:
+        position = ring.position("t", key)
+        for one in view(ring).moved_ranges(keyspace):
+            if one.start <= position and (one.end is None or position < one.end):
+                if ring.id(gaining) in one.gaining:
+                    return key
+    raise AssertionError("nothing moves there")
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_writes_go_to_both_sets_and_reads_to_one(ring: Ring, stage: Stage) -> None:
+    begin_to_leave(ring, 3, stage)
+    gaining = next(index for index in range(3) if ring.id(index) in view(ring).copying)
+    key = moving_key(ring, gaining)
+    ring.seen.clear()
+    ring.done(gaining, f"INSERT INTO ks.t (k, v) VALUES ({key}, 7)", Consistency.QUORUM)
+    writes = {seen.receiver for seen in ring.seen if seen.verb == Verb.WRITE and not seen.is_reply}
+    assert writes | {gaining} == {0, 1, 2, 3}
+    route = ring.node(gaining).coordinator.route_of("ks", ring.position("t", key))
+    assert (ring.id(gaining) in route.replicas.nodes) == (stage is Stage.SWITCHED)
+    assert (ring.id(3) in route.replicas.nodes) == (stage is Stage.COPYING)
+    assert as_int(ring.done(gaining, f"SELECT v FROM ks.t WHERE k = {key}").cell("v")) == 7
+
+
+def test_a_level_is_met_in_each_set_by_itself(ring: Ring) -> None:
+    """Who leaves and who stays are a quorum of those before; not of those after."""
+    begin_to_leave(ring, 3, Stage.COPYING)
+    gaining = next(index for index in range(3) if ring.id(index) in view(ring).copying)
+    key = moving_key(ring, gaining)
+    others = [index for index in range(3) if index != gaining]
+    # Neither of these answers in time: one of those before, and the one that gains.
+    silent = (gaining, others[0])
+    coordinator = others[1]
+
+    def fate(message: Message) -> str:
+        return HOLD if message.receiver in silent and message.verb == Verb.WRITE else PASS
+
+    ring.fate = fate
+    promise = ring.ask(coordinator, f"INSERT INTO ks.t (k, v) VALUES ({key}, 7)", Consistency.QUORUM)
+    ring.run_for(0.5)
+    assert not promise.is_kept
+    ring.fate = lambda message: PASS
+    ring.let_in()
+    assert ring.reply(promise).error is None
+
+
+def test_a_node_that_gains_a_range_takes_no_writes_of_it_before_it_knows(ring: Ring) -> None:
+    """What it has of the range from earlier times is deleted as soon as it does, and the write would be with it."""
+    ring.run_for(2)
+    begin_to_leave(ring, 3, Stage.COPYING)
+    gaining = next(index for index in range(3) if ring.id(index) in view(ring).copying)
+    key = moving_key(ring, gaining)
+    node = ring.node(gaining)
+    known = node.replica.holds("ks", ring.position("t", key))
+    assert known
+    answers: list[Exception | None] = []
+    node.replica.holds = lambda keyspace, position: False
+    found = view(ring).schema.table("ks", "t")
+    assert found is not None
+    is_taken = node.replica.knows(
+        found.incarnation, node.peers.epoch + 1, lambda: answers.append(None), answers.append, b"\x80" * 10
+    )
+    assert (is_taken, node.replica.parked, answers) == (False, 1, [])
+    node.replica.epoch_applied(node.peers.epoch + 1)
+    assert answers == [None]
+
+
+def test_a_coordinator_that_has_missed_the_move_is_refused_and_learns(ring: Ring) -> None:
+    """It writes at ONE through a replica that loses the range; the write is there when all is over."""
+    begin_to_leave(ring, 3, Stage.COPYING)
+    gaining = next(index for index in range(3) if ring.id(index) in view(ring).copying)
+    key = moving_key(ring, gaining)
+    stale = next(index for index in range(3) if index != gaining)
+    coordinator = ring.node(stale).coordinator
+    current = view(ring, stale)
+    # It goes by the view of before, and says so in its messages.
+    past = ClusterView(
+        **{
+            name: getattr(current, name)
+            for name in ClusterView.__slots__
+            if name not in ("move", "next_ring", "epoch")
+        },
+        epoch=current.move.id - 1 if current.move else 0,
+    )
+    coordinator.view_changed(past)
+    ring.node(stale).peers.epoch = past.epoch
+    ring.seen.clear()
+    ring.done(stale, f"INSERT INTO ks.t (k, v) VALUES ({key}, 8)", Consistency.QUORUM)
+    refused = [seen for seen in ring.seen if seen.verb == Verb.WRITE and seen.is_failure]
+    assert refused
+    until(ring, lambda: view(ring).move is None and len(view(ring).members) == 3)
+    assert ring.here(gaining, "t", key) is not None
+    values = {as_int(row["v"]) for index in range(3) if (row := ring.here(index, "t", key))}
+    assert values == {8}
+
+
+def test_who_leaves_must_leave_enough_behind(ring: Ring) -> None:
+    ring.machines[3].may_be_refused = True
+    ring.node(0).send_away(ring.id(3), is_dead=False)
+    ring.run_for(0.1)
+    with pytest.raises(Exception, match="too few nodes"):
+        ring.node(0).send_away(ring.id(2), is_dead=False)
+    until(ring, lambda: len(view(ring).members) == 3)
+    with pytest.raises(Exception, match="there is no node 99"):
+        ring.node(0).send_away(NodeId(99), is_dead=False)
+
+
+def test_all_is_there_when_a_node_has_left_and_another_has_come(ring: Ring) -> None:
+    for _ in range(3):
+        ring.done(0, "UPDATE ks.c SET n = n + 1 WHERE k = 1")
+    ring.done(1, "INSERT INTO ks.t (k, v) VALUES (500, 1) IF NOT EXISTS")
+    (newcomer,) = ring.world.add_machines(1, ring.machines[0].build)
+    newcomer.start()
+    until(ring, lambda: newcomer.is_ready and len(view(ring).ring.members) == 5 and not view(ring).move)
+    until(ring, lambda: all(member.tokens for member in view(ring).members.values()) and not view(ring).move)
+    leaver = ring.machines[1]
+    leaver.may_be_refused = True
+    ring.node(0).send_away(ring.id(1), is_dead=False)
+    until(ring, lambda: len(view(ring).members) == 4)
+    ring.world.remove(leaver)
+    until(ring, ring.is_whole)
+    for level in (Consistency.ONE, Consistency.QUORUM, Consistency.ALL):
+        rows = ring.done(0, "SELECT k, v FROM ks.t", level).rows
+        assert {as_int(row[0]) for row in rows} == {*KEYS, 500}
+    assert as_int(ring.done(0, "SELECT n FROM ks.c WHERE k = 1", Consistency.ALL).cell("n")) == 3
+    # Paxos state has moved with its partition.
+    refused = ring.done(0, "INSERT INTO ks.t (k, v) VALUES (500, 2) IF NOT EXISTS")
+    assert refused.rows[0][0] == b"\x00"
+    # What nobody holds any more is deleted.
+    ring.run_for(6)
+    for machine in ring.machines:
+        node = machine.program.node
+        placement = node.view.ring.placement(node.view.schema.keyspaces["ks"].replication)
+        table = node.view.schema.table("ks", "t")
+        for key in KEYS:
+            position = ring.position("t", key)
+            held = bool(list(node.rows.of(table).read(position, 0)))
+            assert held == (node.peers.me in placement.replicas_of(position).nodes)
+
+
+def test_a_newcomer_that_dies_is_given_up(ring: Ring) -> None:
+    before = view(ring).ring.owners
+    (guest,) = ring.world.add_machines(1, build_unwatched, apart=True)
+    guest.may_be_refused = True
+    guest.start()
+    until(ring, lambda: view(ring).move is not None)
+    ring.world.remove(guest)
+    # Nobody waits for it meanwhile.
+    ring.done(0, "INSERT INTO ks.t (k, v) VALUES (1, 9)", Consistency.QUORUM)
+    until(ring, lambda: view(ring).move is None)
+    assert view(ring).ring.owners == before
+    assert len(view(ring).members) == 4
+    ring.done(0, "INSERT INTO ks.t (k, v) VALUES (2, 9)", Consistency.ALL)
+
+
+# Other replications
+
+
+def altered(ring: Ring, factor: int) -> None:
+    """ks has so many copies, and all the rows have moved."""
+    alter = f"{{'class': 'SimpleStrategy', 'replication_factor': {factor}}}"
+    ring.done(0, f"ALTER KEYSPACE ks WITH replication = {alter}")
+    until(ring, lambda: factor_of(ring) == factor and view(ring).move is None)
+
+
+def factor_of(ring: Ring) -> int:
+    return int(view(ring).schema.keyspaces["ks"].replication.options["replication_factor"])
+
+
+@pytest.mark.parametrize("factors", [(1, 3), (2, 4), (4, 1, 3)])
+def test_all_is_there_with_another_number_of_copies(ring: Ring, factors: tuple[int, ...]) -> None:
+    ring.done(1, "INSERT INTO ks.t (k, v) VALUES (500, 1) IF NOT EXISTS")
+    for factor in factors:
+        ring.done(2, "UPDATE ks.c SET n = n + 1 WHERE k = 1", Consistency.QUORUM)
+        altered(ring, factor)
+        assert as_int(
+            ring.done(0, "SELECT n FROM ks.c WHERE k = 1", Consistency.ONE).cell("n")
+        ) == 1 + factors.index(factor)
+        refused = ring.done(0, "INSERT INTO ks.t (k, v) VALUES (500, 2) IF NOT EXISTS")
+        assert refused.rows[0][0] == b"\x00"
+        for level in (Consistency.ONE, Consistency.QUORUM, Consistency.ALL):
+            rows = ring.done(0, "SELECT k, v FROM ks.t", level).rows
+            assert {as_int(row[0]) for row in rows} == {*KEYS, 500}
+        # As many nodes hold each row as there are copies.
+        ring.run_for(6)
+        table = view(ring).schema.table("ks", "t")
+        nodes = [machine.program.node for machine in ring.machines]
+        for key in KEYS:
+            position = ring.position("t", key)
+            assert sum(bool(list(node.rows.of(table).read(position, 0))) for node in nodes) == factor
+
+
+def test_the_copy_that_stays_gets_what_it_missed(ring: Ring) -> None:
+    """A quorum of three had the write; of one, nobody would."""
+    key = 7
+    placement = view(ring).ring.placement(view(ring).schema.keyspaces["ks"].replication)
+    stays = placement.replicas_of(ring.position("t", key)).nodes[0]
+    machine = next(index for index in range(4) if ring.id(index) == stays)
+
+    def fate(message: Message) -> str:
+        return LOSE if message.receiver == machine and message.verb in (Verb.WRITE, Verb.HINT) else PASS
+
+    ring.fate = fate
+    ring.done((machine + 1) % 4, f"INSERT INTO ks.t (k, v) VALUES ({key}, 70)", Consistency.QUORUM)
+    table = view(ring).schema.table("ks", "t")
+    alter = "{'class': 'SimpleStrategy', 'replication_factor': 1}"
+    ring.done(0, f"ALTER KEYSPACE ks WITH replication = {alter}")
+    until(ring, lambda: factor_of(ring) == 1 and view(ring).move is None)
+    assert table is not None
+    assert as_int(ring.done(machine, f"SELECT v FROM ks.t WHERE k = {key}", Consistency.ONE).cell("v")) == 70
+
+
+def test_while_copies_are_made_a_level_is_met_among_the_old_and_among_the_new(ring: Ring) -> None:
+    altered(ring, 1)
+    ring.done(0, "ALTER KEYSPACE ks WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 3}")
+    until(ring, lambda: all(is_at(machine.program.node.view, Stage.COPYING) for machine in ring.machines))
+    route = ring.node(0).coordinator.route_of("ks", ring.position("t", 7))
+    need = route.write_need(Consistency.QUORUM)
+    assert need.both is not None
+    assert [one.required for one in need.both] == [1, 2]
+    assert [one.required for one in route.electorates()] == [1, 2]
+    until(ring, lambda: all(is_at(machine.program.node.view, Stage.SWITCHED) for machine in ring.machines))
+    route = ring.node(0).coordinator.route_of("ks", ring.position("t", 7))
+    need = route.write_need(Consistency.QUORUM)
+    assert need.both is not None
+    assert [one.required for one in need.both] == [2, 1]
+    assert len(route.read_nodes(Consistency.QUORUM)) == 2
