@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
+from cassandra import ConsistencyLevel
+from cassandra.query import SimpleStatement
 from tests.nodes import NodeProcess
 from tests.ring.ring import Ring, connect, connect_to, eventually, new_keyspace
 from tests.ring.run import TEST_SECONDS_MAX, Run, seed_of_run
@@ -128,3 +130,33 @@ def test_rows_are_where_a_driver_looks_for_them(make_ring: Callable[..., Ring]) 
         there.cluster.shutdown()
     finally:
         session.cluster.shutdown()
+
+
+def test_a_keyspace_gets_more_copies_and_then_fewer(make_ring: Callable[..., Ring]) -> None:
+    """All rows are on each of three nodes in between, and what is on one alone in the end is all there is."""
+    ring = make_ring(3)
+    ring.start()
+    session = connect(ring.nodes)
+    keyspace = new_keyspace(session, "'class': 'SimpleStrategy', 'replication_factor': 1")
+    session.execute(f"CREATE TABLE {keyspace}.t (k int PRIMARY KEY, v text)")
+    insert = session.prepare(f"INSERT INTO {keyspace}.t (k, v) VALUES (?, ?)")
+    for start in range(0, ROWS, 500):
+        for future in [session.execute_async(insert, (key, f"v{key}")) for key in range(start, start + 500)]:
+            future.result()
+    expected = {key: f"v{key}" for key in range(ROWS)}
+    for factor, level in ((3, ConsistencyLevel.ALL), (1, ConsistencyLevel.ONE)):
+        replication = f"{{'class': 'SimpleStrategy', 'replication_factor': {factor}}}"
+        altered = session.execute_async(f"ALTER KEYSPACE {keyspace} WITH replication = {replication}")
+        altered.result()
+        assert [warning for warning in altered.warnings if "move in the background" in warning]
+        known = f"SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = '{keyspace}'"
+        eventually(
+            lambda known=known, factor=factor: (
+                session.execute(known).one()[0]["replication_factor"] == str(factor)
+            ),
+            f"there are {factor} copies",
+            MOVE_SECONDS_MAX,
+        )
+        read = SimpleStatement(f"SELECT k, v FROM {keyspace}.t", consistency_level=level)
+        assert {row[0]: row[1] for row in session.execute(read)} == expected
+    session.cluster.shutdown()

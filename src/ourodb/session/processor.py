@@ -53,7 +53,7 @@ from ourodb.replication.coordinator.cas import Bound
 from ourodb.replication.coordinator.coordinator import Coordinator
 from ourodb.replication.replica.writes import as_request_error
 from ourodb.replication.timestamps import Timestamps
-from ourodb.schema.changes import SchemaChangeEvent
+from ourodb.schema.changes import AlterKeyspace, Change, SchemaChangeEvent
 from ourodb.schema.describe import describe
 from ourodb.schema.model import Schema, Table
 from ourodb.schema.node_info import NodeInfo
@@ -493,18 +493,19 @@ class QueryProcessor:
             answer(None)
             return
         answer.will_come()
+        change = checked.change
 
         def done(outcome: Applied | OuroError) -> None:
             if isinstance(outcome, OuroError):
                 answer.error(as_request_error(outcome))
                 return
-            answer.warnings = [*checked.warnings, *outcome.warnings]
+            answer.warnings = [*checked.warnings, *outcome.warnings, *_put_off(outcome.view, change)]
             if not outcome.events:
                 answer(None)
             else:
                 answer.schema_change(SchemaChange(*outcome.events[-1]))
 
-        self._metadata.submit(checked.change, done)
+        self._metadata.submit(change, done)
 
     def tell_topology(self, change: str, member: Member) -> None:
         """Clients that registered hear that a node came (NEW_NODE) or went (REMOVED_NODE)."""
@@ -578,3 +579,17 @@ def _statement_name(statement: object) -> str:
     name = type(statement).__name__
     words = "".join(f" {letter}" if letter.isupper() else letter for letter in name).split()
     return " ".join(words).upper()
+
+
+def _put_off(view: ClusterView, change: Change) -> tuple[str, ...]:
+    """That a change of a keyspace's copies takes time."""
+    if not isinstance(change, AlterKeyspace):
+        return ()
+    name = change.keyspace
+    if all(one is None or one.keyspace != name for one in (view.move, *view.wishes)):
+        return ()
+    told = (
+        f"the rows of keyspace {name} move in the background, and it keeps the replication that it had until then;"
+        " ouro status shows how far they are"
+    )
+    return (told,)
