@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 from cassandra import ConsistencyLevel as Level
-from cassandra import InvalidRequest
-from cassandra.cluster import Session
 from cassandra.query import SimpleStatement
 from tests.nodes import NodeProcess, free_port
 from tests.ring.ring import (
@@ -107,15 +105,6 @@ def test_node_of_another_cluster(ring: Ring, tmp_path: Path) -> None:
     finally:
         if node.alive():
             node.stop()
-
-
-def test_another_factor_once_there_are_tables(session: Session, keyspace: str) -> None:
-    """Rows move when nodes come and go; not yet when a keyspace is to have more or fewer copies."""
-    session.execute(f"CREATE TABLE {keyspace}.t (id int PRIMARY KEY)")
-    with pytest.raises(InvalidRequest):
-        session.execute(
-            f"ALTER KEYSPACE {keyspace} WITH replication = {{'class': 'SimpleStrategy', 'replication_factor': 2}}"
-        )
 
 
 def test_nobody_there(tmp_path: Path) -> None:
