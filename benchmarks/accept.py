@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import timeit
 from collections.abc import Callable, Iterator, Sequence
@@ -50,10 +51,15 @@ from ourodb.schema.model import Schema
 from ourodb.schema.system import initial_schema
 from ourodb.storage.keys import TableKeys
 from ourodb.testing import cluster
+from ourodb.testing.ring import Ring
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS_MAX = 60
 IDLE_SECONDS = 2
+JOIN_SECONDS = 10
+"""A join is over by then."""
+
+MOVED_ROWS = 300_000
 LOAD = Options(keys=100_000, row_bytes=128, connections=4, in_flight=64, warm_up_s=2.0, drop=True)
 
 LITERALS = (
@@ -92,6 +98,10 @@ FIGURES = {
     "ring_reads": Figure("Three nodes, RF 3: QUORUM reads", "/s", least=18_000),
     "ring_group_inserts": Figure("Three nodes, RF 3: QUORUM inserts, `group`", "/s", least=12_000),
     "ring_start_s": Figure("From the start of three nodes until they agree", "s", most=3),
+    "moved_rows": Figure("Rows of 200 bytes that move between two nodes", "/s", least=60_000),
+    "join_p99_ratio": Figure("p99 at half of capacity while a fourth node joins, to that before", "", most=5),
+    "p99_before_join_ms": Figure("p99 at half of capacity, three nodes", "ms"),
+    "p99_during_join_ms": Figure("p99 at half of capacity while a fourth node joins", "ms"),
     "ring_insert_us": Figure("Processor time of a QUORUM insert, on each node", "us"),
     "ring_read_us": Figure("Processor time of a QUORUM read, on each node", "us"),
     "ring_insert_p99_ms": Figure("p99 of those inserts at full speed", "ms"),
@@ -215,13 +225,7 @@ def measure_ring(seconds: float) -> dict[str, float]:
         with cluster(nodes=3, options=["--durability", durability]) as ring:
             start_s = time.perf_counter() - started
             pids = [node.pid for node in ring.nodes]
-            options = replace(
-                LOAD,
-                hosts=tuple((host, ring.port) for host in ring.contact_points),
-                duration_s=seconds,
-                consistency="QUORUM",
-                replication="{'class': 'SimpleStrategy', 'replication_factor': 3}",
-            )
+            options = ring_options(ring, 3, duration_s=seconds, consistency="QUORUM")
             if durability == "group":
                 figures["ring_group_inserts"], _ = load(replace(options, reads=0.0))
                 continue
@@ -239,6 +243,47 @@ def measure_ring(seconds: float) -> dict[str, float]:
                 figures[f"ring_{kind}_p99_ms"] = p99
                 figures[f"ring_{kind}_us"] = used_s / (throughput * seconds) / len(pids) * 1e6
     return figures
+
+
+def measure_moves(seconds: float) -> dict[str, float]:
+    """How fast rows move, and what a steady load notices of it."""
+    figures: dict[str, float] = {}
+    with cluster(nodes=2, options=["--durability", "periodic"]) as ring:
+        load(ring_options(ring, 1, keys=MOVED_ROWS, row_bytes=200, duration_s=0.1, reads=1.0))
+        client = Client((ring.contact_points[0], ring.port))
+        client.query(f"ALTER KEYSPACE {LOAD.keyspace} WITH replication = {replication(2)}")
+        while (move := ring.nodes[0].status("/moves")["move"]) is None:
+            time.sleep(0.02)
+        begun = time.perf_counter()
+        while not all(one["is_over"] for one in move["copying"].values()):
+            time.sleep(0.02)
+            move = ring.nodes[0].status("/moves")["move"]
+        figures["moved_rows"] = MOVED_ROWS / (time.perf_counter() - begun)
+        client.close()
+    with cluster(nodes=3, options=["--durability", "periodic"]) as ring:
+        options = ring_options(ring, 3, consistency="QUORUM", duration_s=seconds, reads=0.0)
+        capacity, _ = load(options)
+        steady = replace(options, rate=capacity / 2, drop=False, preload=False)
+        _, before = load(steady)
+        joins = threading.Thread(target=ring.add)
+        joins.start()
+        _, during = load(replace(steady, duration_s=max(seconds, JOIN_SECONDS), warm_up_s=0.0))
+        joins.join()
+    return figures | {
+        "p99_before_join_ms": before,
+        "p99_during_join_ms": during,
+        "join_p99_ratio": during / before,
+    }
+
+
+def ring_options(ring: Ring, copies: int, **changed: Any) -> Options:
+    """A load on all nodes of a ring."""
+    hosts = tuple((host, ring.port) for host in ring.contact_points)
+    return replace(LOAD, hosts=hosts, replication=replication(copies), **changed)
+
+
+def replication(copies: int) -> str:
+    return f"{{'class': 'SimpleStrategy', 'replication_factor': {copies}}}"
 
 
 def measure_generator(seconds: float) -> dict[str, float]:
@@ -352,6 +397,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, list[float]]:
             figures = measure_nodes(folder, arguments.seconds)
             if not arguments.no_ring:
                 figures |= measure_ring(arguments.seconds)
+                figures |= measure_moves(arguments.seconds)
             figures |= measure_engine(folder / "bare", rows, drawn)
             figures |= measure_language()
             figures |= measure_generator(min(arguments.seconds, 5))

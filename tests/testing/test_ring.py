@@ -162,3 +162,21 @@ def test_locations_are_spread() -> None:
         ("datacenter2", "rack2"),
     ]
     assert len({node.plan.host_id for node in plan.nodes}) == 7
+
+
+def test_nodes_are_added_while_there_are_rows() -> None:
+    with cluster(nodes=1) as ring:
+        session = ring.session
+        session.execute(
+            "CREATE KEYSPACE k WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"
+        )
+        session.execute("CREATE TABLE k.rows (id int PRIMARY KEY)")
+        for id_ in range(100):
+            session.execute("INSERT INTO k.rows (id) VALUES (%s)", [id_])
+        added = ring.add(2)
+        assert [node.number for node in added] == [1, 2]
+        for number in range(3):
+            there = ring.connect(node=number)
+            assert len(list(there.execute("SELECT id FROM k.rows"))) == 100
+            owns = ring.nodes[number].status()["members"][number]["owns"]
+            assert 0.25 < owns < 0.42

@@ -254,6 +254,40 @@ class Ring:
                 raise RingError(f"after {PATIENCE_S:.0f} s: {what}")
             time.sleep(POLL_S)
 
+    def add(self, count: int = 1) -> list[RingNode]:
+        """Start more nodes, together; returns when they serve clients, each with its part of the rows.
+
+        Raises:
+            RingError: one ended, or the rows aren't there in time.
+        """
+        known = len(self.nodes)
+        self.plan = self.plan.grown(count)
+        added = [RingNode(self, known + number, plan) for number, plan in enumerate(self.plan.nodes[known:])]
+        self.nodes += added
+        for node in added:
+            node.launch()
+        for node in added:
+            node.wait_until_ready()
+        self.wait_until_all_up()
+        self.wait_until_moved()
+        return added
+
+    def wait_until_moved(self) -> None:
+        """Wait until no rows are on the move, and every node has some.
+
+        Raises:
+            RingError: it takes too long.
+        """
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            report = next(node for node in self.nodes if node.is_running).status()
+            moves = report["move"] is not None or not all(one["tokens"] for one in report["members"])
+            if not moves:
+                return
+            if time.monotonic() > until:
+                raise RingError(f"after {PATIENCE_S:.0f} s rows are still on the move: {report['move']}")
+            time.sleep(POLL_S)
+
     def split(self, *sides: Sequence[int]) -> None:
         """Cut the ring in parts between which nothing passes: ``ring.split([0, 1], [2])``.
 

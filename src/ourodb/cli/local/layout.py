@@ -102,6 +102,23 @@ class RingPlan:
     def formed(self) -> RingPlan:
         return replace(self, is_formed=True)
 
+    def grown(self, count: int) -> RingPlan:
+        """With so many nodes more, at the addresses that follow.
+
+        Raises:
+            LayoutError: too many.
+        """
+        first = self.nodes[0]
+        ports = (first.cql_port, first.peer_port, first.admin_port)
+        plan = spread(
+            len(self.nodes) + count,
+            dcs=self.dcs,
+            racks=self.racks,
+            first_address=first.address,
+            ports=ports,
+        )
+        return replace(self, nodes=(*self.nodes, *plan.nodes[len(self.nodes) :]))
+
     def command(self, folder: Path, node: NodePlan) -> list[str]:
         """What starts a node."""
         return [*PYTHON, "-m", "ourodb.cli", "serve", *self.options, *self.arguments(folder, node)]
