@@ -36,6 +36,7 @@ from ourodb.net.loop import LoopScheduler, Passes, SystemClock, SystemRandom
 from ourodb.net.peers import PeerTransport
 from ourodb.node import Node
 from ourodb.observe.log import configure_logging
+from ourodb.operations import heal, healing_report, operations_report, rebalance
 from ourodb.peer.handshake import PeerIdentity
 from ourodb.ports import Address, NodeId, Ports
 from ourodb.reports import gossip_report, metadata_report, moves_report, ring_report, status_report
@@ -109,6 +110,10 @@ class Daemon:
                 ("GET", "/moves"): lambda body: moves_report(self.node),
                 ("POST", "/decommission"): lambda body: self._send_away(body, is_dead=False),
                 ("POST", "/remove"): lambda body: self._send_away(body, is_dead=True),
+                ("GET", "/heal"): lambda body: healing_report(self.node),
+                ("POST", "/heal"): lambda body: self._answered(lambda done: heal(self.node, body, done)),
+                ("POST", "/rebalance"): lambda body: self._answered(lambda done: rebalance(self.node, done)),
+                ("GET", "/operations"): lambda body: operations_report(self.node),
                 ("POST", "/snapshot"): self._snapshot,
                 ("GET", "/snapshots"): self._snapshots,
                 **({("POST", "/faults"): self._make_faults} if config.faults == "on" else {}),
@@ -266,6 +271,7 @@ class Daemon:
     def _status(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {
             **status_report(self.node, body, read_only=self.store.read_only),
+            "healing": healing_report(self.node),
             "version": __version__,
             "data": str(self.config.data_path.resolve()),
             "clients": self.clients.connections,
@@ -337,8 +343,12 @@ class Daemon:
 
     async def _restore(self, act: Callable[[bytes, RestoreDone], None], body: bytes) -> dict[str, Any]:
         """Have rows, or a keyspace, of a snapshot taken in."""
+        return await self._answered(lambda done: act(body, done))
+
+    async def _answered(self, act: Callable[[RestoreDone], None]) -> dict[str, Any]:
+        """What ``act`` tells the function that it is given, once."""
         answered: asyncio.Future[RestoreOutcome] = self.loop.create_future()
-        act(body, lambda outcome: None if answered.done() else answered.set_result(outcome))
+        act(lambda outcome: None if answered.done() else answered.set_result(outcome))
         outcome = await answered
         if isinstance(outcome, OuroError):
             raise outcome

@@ -362,7 +362,7 @@ class Node:
 
     def _told_of_leaving(self, outcome: object) -> None:
         if isinstance(outcome, OuroError):
-            log.error("a node can't leave", reason=str(outcome))
+            log.error("nodes can't come or go", reason=str(outcome))
 
     def _joined(self, outcome: ClusterView | OuroError) -> None:
         if isinstance(outcome, OuroError):
@@ -470,6 +470,7 @@ class Node:
         self.upkeep.start()
         self.gossip = Gossip(me.id, self.generation, peers.now_ms(), random, round_ms=config.gossip_ms)
         self.metadata.follow_moves(self._applied_epoch, self._hints_of)
+        self.metadata.heal_after(config.heal_after)
         self.is_member = True
         self._follow_members(view)
         self._follow_moves(view)
@@ -567,7 +568,9 @@ class Node:
                 self.ports.scheduler.after(limits.STREAM_RETRY_MS, lambda: self._tell_copied(move))
 
         if not self._stopped:
-            self.metadata.submit_member(NodeCopied(move, self.peers.me), done)
+            progress = self.copying.progress
+            copied = NodeCopied(move, self.peers.me, progress.rows, progress.bytes)
+            self.metadata.submit_member(copied, done)
 
     # Rounds
 

@@ -123,6 +123,7 @@ def config_of(machine: Machine) -> Config:
         dc=machine.data_center,
         rack=machine.rack,
         host_id=machine.host,
+        heal_after=machine.heal_after_s,
         durability="group" if machine.sync_period_ms is None else "periodic",
     )
 

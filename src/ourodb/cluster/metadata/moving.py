@@ -80,14 +80,14 @@ class MoveUpkeep:
             if view.wishes != self._wishes:
                 self._wishes, self._wishes_since_ms = view.wishes, now_ms
             elif now_ms - self._wishes_since_ms >= limits.MOVE_GATHER_MS:
-                self._submit(BeginMove())
+                self._submit(BeginMove(self._consensus.wall_ms))
             return
         self._look_after(view, view.move, now_ms)
 
     def _look_after(self, view: ClusterView, move: Move, now_ms: int) -> None:
         gone = self._gone(view, move, now_ms)
         if gone is not None:
-            self._submit(AbortMove(move.id, gone))
+            self._submit(AbortMove(move.id, gone, self._consensus.wall_ms))
             return
         if move.stage is Stage.COPYING and any(
             node not in move.copied or not self._is_live(node) for node in view.gaining
@@ -100,7 +100,7 @@ class MoveUpkeep:
         elif self._known_since_ms is None or self._known_since_ms[0] != move.since:
             self._known_since_ms = move.since, now_ms
         elif now_ms - self._known_since_ms[1] >= self._drain_ms(move):
-            self._submit(AdvanceMove(move.id, int(move.stage)))
+            self._submit(AdvanceMove(move.id, int(move.stage), self._consensus.wall_ms))
 
     def _drain_ms(self, move: Move) -> int:
         """How long all have to live by a stage before it ends: longer if who leaves has hints to deliver."""

@@ -39,6 +39,8 @@ JOIN: Final = "join"
 LEAVE: Final = "leave"
 REMOVE: Final = "remove"
 REPLACE: Final = "replace"
+HEAL: Final = "heal"
+REBALANCE: Final = "rebalance"
 
 
 class Stage(IntEnum):
@@ -53,7 +55,7 @@ class Wish:
     """A node that is to come or to go as soon as no other move is under way.
 
     Attributes:
-        kind: JOIN, LEAVE, REMOVE or REPLACE.
+        kind: JOIN, LEAVE, REMOVE, REPLACE or HEAL; or REBALANCE, which is about no node.
         token_count: for one that joins.
         replaces: whose tokens one gets that replaces another.
     """
@@ -70,8 +72,8 @@ class Move:
 
     Attributes:
         id: index of the log's entry that began it.
-        kind: JOIN, LEAVE, REMOVE or REPLACE.
-        tokens: of the nodes that come or go, as they will be.
+        kind: JOIN, LEAVE, REMOVE, REPLACE, HEAL or REBALANCE.
+        tokens: of the nodes that come or go, or get others, as they will be.
         stage, since: the stage, and the index of the entry that began it.
         copied: nodes that have copied all that they gain, ascending.
     """
@@ -82,6 +84,13 @@ class Move:
     stage: Stage
     since: int
     copied: tuple[NodeId, ...] = ()
+
+
+def gone_for_good(move: Move) -> tuple[NodeId, ...]:
+    """Those that a move is about because they are dead: what they alone held is lost."""
+    if move.kind not in (REMOVE, REPLACE, HEAL):
+        return ()
+    return tuple(node for node, tokens in move.tokens.items() if not tokens)
 
 
 def ring_after(members: Mapping[NodeId, Member], move: Move) -> Ring:
@@ -109,6 +118,10 @@ class MovedRange:
     @property
     def losing(self) -> tuple[NodeId, ...]:
         return tuple(node for node in self.before.nodes if node not in self.after.nodes)
+
+    def is_lost(self, gone: Collection[NodeId]) -> bool:
+        """Whether all that held the range are gone for good, so that nobody can copy it."""
+        return bool(self.before.nodes) and all(node in gone for node in self.before.nodes)
 
     def sources(self, node: NodeId, live: Collection[NodeId]) -> tuple[NodeId, ...] | None:
         """Whom a node that gains the range copies it from: all of these; None when too few of them are live.

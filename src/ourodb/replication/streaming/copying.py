@@ -26,7 +26,7 @@ import structlog
 
 from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView
-from ourodb.cluster.ring.moves import MovedRange, Stage
+from ourodb.cluster.ring.moves import MovedRange, Stage, gone_for_good
 from ourodb.cluster.ring.placement import NOBODY
 from ourodb.errors import OuroError, RequestError
 from ourodb.peer.messages import FAILED, Verb
@@ -44,6 +44,7 @@ from ourodb.replication.streaming.source import (
 )
 from ourodb.schema.keyspaces import LOCAL
 from ourodb.schema.model import Table
+from ourodb.schema.names import is_system_keyspace
 from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.chunk import beyond, decode_chunk
 from ourodb.storage.families import DATA, METADATA
@@ -124,9 +125,14 @@ class _Task:
 
 @dataclass(slots=True)
 class _Session:
-    """The copying of one move."""
+    """The copying of one move.
+
+    Attributes:
+        gone: whom nobody waits for.
+    """
 
     move: int
+    gone: tuple[NodeId, ...]
     waiting: list[_Task] = field(default_factory=list)
     running: int = 0
     is_told: bool = False
@@ -181,7 +187,7 @@ class Copying:
             self._session = None
             return
         self._empty(move.id, tasks)
-        self._session = _Session(move.id, tasks)
+        self._session = _Session(move.id, gone_for_good(move), tasks)
         self.progress = Progress(move.id, len(tasks))
         self._scheduler.soon(self._go_on)
 
@@ -218,9 +224,11 @@ class Copying:
         put_off = []
         while session.waiting and session.running < limits.STREAMS_AT_ONCE_MAX:
             task = session.waiting.pop(0)
-            if self._choose_source(task):
+            if self._choose_source(session, task):
                 session.running += 1
                 self._ask(session, task)
+            elif task.moved.is_lost(session.gone):
+                self.progress.ranges_done += 1
             else:
                 put_off.append(task)
         session.waiting += put_off
@@ -239,12 +247,17 @@ class Copying:
         session.is_told = False
         self._scheduler.after(limits.STREAM_RETRY_MS, self._go_on)
 
-    def _choose_source(self, task: _Task) -> bool:
-        """Whom to ask now; another source than before begins from the start."""
+    def _choose_source(self, session: _Session, task: _Task) -> bool:
+        """Whom to ask now; another source than before begins from the start.
+
+        Of the system's keyspaces what those that live have is enough when others are gone for good.
+        """
         peers = self._peers
         live = [node for node in task.moved.before.nodes if node == peers.me or peers.up.get(node)]
         sources = task.moved.sources(peers.me, live)
-        if sources is None:
+        if sources is None and session.gone and is_system_keyspace(task.table.keyspace):
+            sources = tuple(live)
+        if not sources:
             return False
         # The one that is displaced stands for all of several.
         source = sources[min(task.number, len(sources) - 1)]
