@@ -18,7 +18,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -77,6 +77,10 @@ MICROS = 1_000_000
 
 UNREADABLE = (OuroError, msgspec.DecodeError, struct.error, IndexError)
 """What a message that is none of ours raises."""
+
+
+REMOVED: Final = "this node was removed from the cluster"
+"""With this begins the reason for which others refuse it."""
 
 
 class Node:
@@ -270,10 +274,7 @@ class Node:
         """Why this node won't speak with a peer that has proved that it knows the secret; None: it will."""
         view = self.metadata.view
         if host_id in view.removed:
-            return (
-                "this node was removed from the cluster; to have it back, stop it, empty its data folder, and let it"
-                " join afresh"
-            )
+            return f"{REMOVED}; to have it back, empty its data folder, and let it join afresh"
         member = view.member_of_host(host_id)
         if member is None:
             there = self._nodes.get(address)
