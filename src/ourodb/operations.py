@@ -55,6 +55,14 @@ def _heal_now(node: Node, done: Done) -> None:
 def rebalance(node: Node, done: Done) -> None:
     """Give some members other tokens, if that makes the ring more even; ``done`` is called once."""
     members = tuple(node.view.members.values())
+    down = [member.id for member in members if member.tokens and not node.peers.up.get(member.id)]
+    if down:
+        done(
+            InvalidRequest(
+                f"node {down[0]} is down: all must be up, since any may get ranges of others; start it, or remove it"
+            )
+        )
+        return
     tokens = evened(members)
     answer = {"nodes": list(tokens), "ratio": unevenness(members)}
     if tokens:

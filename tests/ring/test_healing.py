@@ -18,6 +18,8 @@ from tests.nodes import NodeProcess
 from tests.ring.ring import Ring, connect, connect_to, eventually, new_keyspace
 from tests.ring.test_moves import members, number_of
 
+from ourodb.limits import REBALANCE_RATIO_MAX
+
 HEAL_SECONDS = 8
 HEALED_SECONDS_MAX = 90
 ROWS = 3_000
@@ -122,6 +124,12 @@ def test_an_operator_pauses_heals_and_evens(make_ring: Callable[..., Ring]) -> N
     eventually(
         lambda: number not in [one["id"] for one in members(witness)], "it is given up", HEALED_SECONDS_MAX
     )
+    answer = json.loads(ouro(witness, "rebalance", "--json"))
+    assert answer["is_done"] is (answer["ratio"] > REBALANCE_RATIO_MAX)
+    assert "nothing to do" in ouro(witness, "rebalance")
+    owned = [one["owns"] for one in members(witness)]
+    assert max(owned) * len(owned) < REBALANCE_RATIO_MAX
+    assert {one["kind"] for one in operations(witness) if one["is_done"]} <= {"heal", "rebalance"}
     second = ring.nodes.pop()
     number = number_of(ring, second)
     second.kill()
@@ -130,5 +138,3 @@ def test_an_operator_pauses_heals_and_evens(make_ring: Callable[..., Ring]) -> N
     assert f"node {number} isn't healed" in shown
     assert "3 copies, and 2 nodes" in shown
     assert "isn't healed" in ouro(witness, "status")
-    answer = json.loads(ouro(witness, "rebalance", "--json"))
-    assert answer["ratio"] >= 1
