@@ -91,7 +91,7 @@ def test_a_cluster_that_is_right_passes_under_all_faults(workload: str, seed: in
     assert sum(verdict.done.values()) > 300
 
 
-@pytest.mark.parametrize("fault", [fault for fault in ALL if fault not in ("join", "leave")])
+@pytest.mark.parametrize("fault", [fault for fault in ALL if fault not in ("join", "leave", "death")])
 def test_each_fault_alone_strikes_and_heals(fault: str) -> None:
     verdict = run(short(7, "register", (fault,)), build_toy(3))
     assert verdict.is_ok, shown(verdict)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 START_AGAIN_NS: Final = 1 * S
 
 HEAL_AFTER_S: Final = 600
+"""Longer than any run: nobody is given up."""
 
 Build = Callable[["Machine", Ports], Program]
 """Makes the program of a new process; it isn't started yet."""
