@@ -7,11 +7,16 @@ up that is only cut off.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from ourodb.cluster.metadata.commands import PauseHealing
+from ourodb.cluster.ring.rebalancing import unevenness
+from ourodb.errors import OuroError
+from ourodb.limits import REBALANCE_RATIO_MAX
 from ourodb.node import Node
+from ourodb.operations import operations_report, rebalance
 from ourodb.sim.faults import between
 from ourodb.sim.machine import Machine
 from ourodb.sim.ouro import build_node, inspect, nodes
@@ -164,4 +169,32 @@ def test_one_after_the_other_dies() -> None:
     loaded.until(lambda: numbers[0] not in loaded.members())
     loaded.bury(loaded.machines[4])
     loaded.until(lambda: numbers[1] not in loaded.members())
+    loaded.finish()
+
+
+def test_a_ring_that_is_uneven_is_evened_under_load() -> None:
+    """A node of four that leaves makes three of which one owns a fifth too much."""
+    loaded = Loaded(4, workload="set")
+    order = sorted(range(4), key=lambda index: loaded.node(index).peers.me)
+    third = order[2]
+    number = loaded.node(third).peers.me
+    loaded.machines[third].may_be_refused = True
+    witness = order[0]
+    loaded.node(witness).send_away(number, is_dead=False)
+    loaded.until(lambda: number not in loaded.members(witness))
+    loaded.world.remove(loaded.machines[third])
+    before = loaded.node(witness).view
+    assert unevenness(before.members.values()) > REBALANCE_RATIO_MAX
+    told: list[dict[str, Any] | OuroError] = []
+    rebalance(loaded.node(witness), told.append)
+    loaded.until(lambda: bool(told))
+    loaded.until(lambda: loaded.node(witness).view.move is None and not loaded.node(witness).view.wishes)
+    after = loaded.node(witness).view
+    (answer,) = told
+    assert not isinstance(answer, OuroError)
+    assert [node for node in after.members if after.members[node] != before.members[node]] == answer["nodes"]
+    assert len(answer["nodes"]) == 1
+    assert unevenness(after.members.values()) <= REBALANCE_RATIO_MAX
+    ended = operations_report(loaded.node(witness))["ended"]
+    assert [(one["kind"], one["is_done"]) for one in ended] == [("rebalance", True), ("leave", True)]
     loaded.finish()
