@@ -34,9 +34,11 @@ class Loaded:
         machines: as they were at first.
     """
 
-    def __init__(self, count: int, *, racks: int = 1, workload: str = "set", seed: int = 1) -> None:
+    def __init__(
+        self, count: int, *, racks: int = 1, centers: int = 1, workload: str = "set", seed: int = 1
+    ) -> None:
         self.world = World(seed)
-        self.machines = list(self.world.add_machines(count, build_node, racks=racks))
+        self.machines = list(self.world.add_machines(count, build_node, racks=racks, data_centers=centers))
         for machine in self.machines:
             machine.heal_after_s = HEAL_AFTER_S
         self.world.start(self.machines)
@@ -197,4 +199,14 @@ def test_a_ring_that_is_uneven_is_evened_under_load() -> None:
     assert unevenness(after.members.values()) <= REBALANCE_RATIO_MAX
     ended = operations_report(loaded.node(witness))["ended"]
     assert [(one["kind"], one["is_done"]) for one in ended] == [("rebalance", True), ("leave", True)]
+    loaded.finish()
+
+
+def test_the_only_copy_of_a_data_centre_may_die() -> None:
+    """With copies that don't care for data centres, the dead node had the only one there: nobody waits for it."""
+    loaded = Loaded(5, centers=2)
+    index = next(index for index in range(5) if loaded.machines[index].data_center == "dc2")
+    number = loaded.node(index).peers.me
+    loaded.bury(loaded.machines[index])
+    loaded.until(lambda: number not in loaded.members())
     loaded.finish()

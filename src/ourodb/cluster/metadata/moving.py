@@ -9,7 +9,7 @@ requests from before have come to their end. (Who is down then is fenced off by 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -19,7 +19,7 @@ from ourodb.cluster.metadata.consensus import Consensus
 from ourodb.cluster.metadata.peers import Peers
 from ourodb.cluster.metadata.submissions import Applied, Submissions
 from ourodb.cluster.metadata.view import ClusterView
-from ourodb.cluster.ring.moves import LEAVE, Move, Stage
+from ourodb.cluster.ring.moves import LEAVE, Move, Stage, gone_for_good
 from ourodb.cluster.ring.placement import ReplicaSet
 from ourodb.errors import OuroError
 from ourodb.ports import NodeId
@@ -131,8 +131,9 @@ class MoveUpkeep:
         ]
         if any(self._is_live(node) and node not in known for node in view.members):
             return False
+        gone = gone_for_good(move)
         return all(
-            _has_quorum(replicas, known)
+            _has_quorum(replicas, known, gone)
             for keyspace in view.schema.keyspaces.values()
             if keyspace.tables and not is_system_keyspace(keyspace.name)
             for one in view.moved_ranges(keyspace)
@@ -153,5 +154,10 @@ class MoveUpkeep:
         self._submissions.submit_command(command, done, spreads=False)
 
 
-def _has_quorum(replicas: ReplicaSet, known: list[NodeId]) -> bool:
-    return all(2 * sum(node in known for node in nodes) > len(nodes) for nodes in replicas.by_dc.values())
+def _has_quorum(replicas: ReplicaSet, known: Sequence[NodeId], gone: Sequence[NodeId]) -> bool:
+    """Whether a quorum in each data centre is known; where too few remain for one, all that aren't gone for good."""
+    return all(
+        sum(node in known for node in nodes)
+        >= min(len(nodes) // 2 + 1, sum(node not in gone for node in nodes))
+        for nodes in replicas.by_dc.values()
+    )
