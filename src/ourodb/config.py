@@ -86,6 +86,10 @@ class Config:
         " never.",
         most=limits.HEAL_AFTER_SECONDS_MAX,
     )
+    stream_bytes_per_s: int = _option(
+        0,
+        "Bytes a second that this node copies from others when it gains rows of theirs; 0 for as many as come.",
+    )
     gossip_ms: int = _option(1000, "Time from one round of gossip to the next.", least=50, most=60_000)
     durability: str = _option(
         "group",

@@ -415,6 +415,7 @@ class Node:
             scheduler,
             lambda: shards.renew(renew_counter_incarnation(store)),
             self._tell_copied,
+            config.stream_bytes_per_s,
         )
         self.cleaning = Cleaning(self.rows, store, self.acceptor, peers, scheduler)
         shards = Shards(self.rows, clock, self.identity.host_id.bytes, self.identity.counter_incarnation)

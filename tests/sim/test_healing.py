@@ -21,6 +21,7 @@ from ourodb.sim.faults import between
 from ourodb.sim.machine import Machine
 from ourodb.sim.ouro import build_node, inspect, nodes
 from ourodb.sim.run import SimStage
+from ourodb.sim.tasks import S
 from ourodb.sim.workloads import WORKLOADS
 from ourodb.sim.world import World
 
@@ -209,4 +210,38 @@ def test_the_only_copy_of_a_data_centre_may_die() -> None:
     number = loaded.node(index).peers.me
     loaded.bury(loaded.machines[index])
     loaded.until(lambda: number not in loaded.members())
+    loaded.finish()
+
+
+@pytest.mark.parametrize("how", ["kill", "power"])
+def test_a_node_that_is_started_again_goes_on_copying_where_it_was(how: str) -> None:
+    """And copies no faster than it was told to."""
+    loaded = Loaded(3)
+    loaded.world.run_for(5)
+    (spare,) = loaded.world.add_machines(1, build_node)
+    spare.stream_bytes_per_s = 20_000
+    spare.start()
+    start_ns = loaded.world.loop.now_ns
+    loaded.until(lambda: spare.is_ready and spare.program.node.copying.progress.rows > 500)
+    before = spare.program.node.copying.progress
+    seconds = (loaded.world.loop.now_ns - start_ns) / S
+    assert before.ranges_done < before.ranges
+    assert before.bytes < 20_000 * seconds + 20_000
+    if how == "kill":
+        spare.kill()
+    else:
+        spare.lose_power()
+    loaded.world.run_for(2)
+    spare.start()
+    assert loaded.world.run_until(
+        lambda: spare.is_ready and bool(spare.program.node.copying.progress.move), 20
+    )
+    after = spare.program.node.copying.progress
+    assert after.move == before.move
+    # What the last moment brought may be gone with its notes.
+    assert before.ranges_done - 8 <= after.ranges_done <= before.ranges_done
+    assert 0 < after.rows <= before.rows
+    loaded.until(lambda: loaded.node(0).view.move is None)
+    (operation,) = loaded.node(0).view.operations
+    assert operation.is_done
     loaded.finish()

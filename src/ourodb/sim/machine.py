@@ -83,6 +83,7 @@ class Machine:
         witness: is told of each step; set by whoever builds the programs.
         admits: is asked by handshakes with its programs; None: they speak with everybody.
         heal_after_s: how long others are down before this one takes them for gone for good.
+        stream_bytes_per_s: that it copies when it gains rows; 0: as many as come.
         may_be_refused: it isn't wrong when a program of its isn't taken by the others.
     """
 
@@ -117,6 +118,7 @@ class Machine:
         self.witness: Witness | None = None
         self.admits: Admits | None = None
         self.heal_after_s = HEAL_AFTER_S
+        self.stream_bytes_per_s = 0
         self.may_be_refused = False
         world.network.machines[self.address] = self
 
