@@ -723,6 +723,11 @@ OPERATIONS_MAX: Final = 100
 HEALING_CHECK_MS: Final = 1_000
 """How often a node looks at those that have been down for long."""
 
+HEALING_SETTLE_MS: Final = 30_000
+"""So long nobody must have gone or come, and the leader have led, before a dead node is given up (or for as long as it
+must have been down, if that is shorter): a rack that returns does so node by node.
+"""
+
 HEAL_AFTER_SECONDS_MAX: Final = 30 * 86_400
 """The longest time after which a dead node may be given up."""
 

@@ -10,6 +10,7 @@ A dead node isn't given up
 - while healing is paused, or a move is under way or wished for: one at a time;
 - when too few would remain for a keyspace's copies;
 - when what it held can't be had from those that live: it had the only copy, or too many of its fellows are down, too;
+- while others go or come, or the leader is new: what was away together may return one by one;
 - when its whole rack, of two hosts or more, or its whole data centre is down: a partition rather than a death.
 
 Who gets its ranges must live. Where another dead node would get some, both are given up in one move, once both are due.
@@ -209,6 +210,7 @@ class Healing:
     """
 
     __slots__ = (
+        "_changed_ms",
         "_consensus",
         "_down_since_ms",
         "_is_submitting",
@@ -221,6 +223,7 @@ class Healing:
 
     def __init__(self, consensus: Consensus, peers: Peers, submissions: Submissions) -> None:
         self.heal_after_ms = 0
+        self._changed_ms = consensus.now_ms
         self._consensus = consensus
         self._peers = peers
         self._submissions = submissions
@@ -249,6 +252,12 @@ class Healing:
             for node in consensus.view.members
             if node != consensus.me and not self._peers.is_up(node)
         }
+        if self._down_since_ms.keys() != since.keys():
+            self._changed_ms = now_ms
+
+    def on_leader(self) -> None:
+        """Whoever begins to lead gives everybody time to show up."""
+        self._changed_ms = self._consensus.now_ms
 
     def tick(self, now_ms: int) -> None:
         """Say who is taken for dead; lead."""
@@ -258,7 +267,7 @@ class Healing:
         self._next_ms = now_ms + limits.HEALING_CHECK_MS
         self.look(now_ms)
         command = self._withdrawn() or self._suspicion(now_ms)
-        if command is None and consensus.is_leader:
+        if command is None and consensus.is_leader and not self._unsettled_ms(now_ms):
             down = self._owners_down(view)
             due = [node for node in down if view.is_taken_for_dead(node)]
             if due:
@@ -279,13 +288,22 @@ class Healing:
         found = []
         for node in down:
             down_ms = now_ms - self._down_since_ms[node]
-            left_ms: int | None = max(0, self.heal_after_ms - down_ms)
-            if not self.heal_after_ms:
-                left_ms = None
+            left_ms: int | None = self._unsettled_ms(now_ms)
+            if node not in due:
+                left_ms = (
+                    max(self._unsettled_ms(now_ms), self.heal_after_ms - down_ms)
+                    if self.heal_after_ms
+                    else None
+                )
             is_under_way = node in going and not going[node]
             obstacle = "" if is_under_way else obstacles.get(node, "")
-            found.append(Prospect(node, down_ms, 0 if node in due else left_ms, obstacle, is_under_way))
+            found.append(Prospect(node, down_ms, left_ms, obstacle, is_under_way))
         return found
+
+    def _unsettled_ms(self, now_ms: int) -> int:
+        """How long to wait because somebody has just gone or come."""
+        settle_ms = min(limits.HEALING_SETTLE_MS, self.heal_after_ms or limits.HEALING_SETTLE_MS)
+        return max(0, self._changed_ms + settle_ms - now_ms)
 
     def _plan(self, view: ClusterView, down: Sequence[NodeId], due: Sequence[NodeId]) -> Plan:
         key = (

@@ -469,6 +469,7 @@ class Metadata:
     def on_leader(self) -> None:
         self._upkeep.on_leader()
         self._moves.on_leader()
+        self._healing.on_leader()
         self._proposals.on_leader()
         self._submissions.on_leader()
         self._arm()
