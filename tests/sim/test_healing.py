@@ -250,3 +250,25 @@ def test_a_node_that_is_started_again_goes_on_copying_where_it_was(how: str) -> 
     (operation,) = loaded.node(0).view.operations
     assert operation.is_done
     loaded.finish()
+
+
+def test_a_node_that_returns_while_its_rows_are_copied_stays() -> None:
+    loaded = Loaded(4)
+    for machine in loaded.machines:
+        machine.stream_bytes_per_s = 2_000
+    for machine in loaded.machines[1:3]:
+        machine.kill()
+        machine.start()
+        loaded.world.run_for(5)
+    number = loaded.node(3).peers.me
+    loaded.machines[3].lose_power()
+    loaded.until(lambda: loaded.node(1).view.move is not None)
+    loaded.world.run_for(3)
+    loaded.machines[3].start()
+    loaded.until(lambda: loaded.node(1).view.move is None, 30)
+    assert number in loaded.members(1)
+    (operation,) = loaded.node(1).view.operations
+    assert (operation.is_done, operation.reason) == (False, f"node {number} is back")
+    loaded.world.run_for(2 * HEAL_AFTER_S)
+    assert len(loaded.members(1)) == 4
+    loaded.finish()

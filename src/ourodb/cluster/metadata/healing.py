@@ -13,6 +13,8 @@ A dead node isn't given up
 - while others go or come, or the leader is new: what was away together may return one by one;
 - when its whole rack, of two hosts or more, or its whole data centre is down: a partition rather than a death.
 
+One that returns while its rows are still being copied stays: the move is undone.
+
 Who gets its ranges must live. Where another dead node would get some, both are given up in one move, once both are due.
 
 ``plan`` decides; it is a pure function of a view and of who is down, so that every node can tell why nothing happens.

@@ -19,7 +19,7 @@ from ourodb.cluster.metadata.consensus import Consensus
 from ourodb.cluster.metadata.peers import Peers
 from ourodb.cluster.metadata.submissions import Applied, Submissions
 from ourodb.cluster.metadata.view import ClusterView
-from ourodb.cluster.ring.moves import LEAVE, Move, Stage, gone_for_good
+from ourodb.cluster.ring.moves import HEAL, LEAVE, Move, Stage, gone_for_good
 from ourodb.cluster.ring.placement import ReplicaSet
 from ourodb.errors import OuroError
 from ourodb.ports import NodeId
@@ -112,6 +112,9 @@ class MoveUpkeep:
         """Why the move is to be undone."""
         if move.stage is not Stage.COPYING:
             return None
+        back = [node for node in gone_for_good(move) if move.kind == HEAL and self._is_live(node)]
+        if back:
+            return f"node {back[0]} is back"
         down = [node for node in view.gaining if not self._is_live(node)]
         self._down_since_ms = {node: self._down_since_ms.get(node, now_ms) for node in down}
         for node in down:
