@@ -723,6 +723,9 @@ OPERATIONS_MAX: Final = 100
 HEALING_CHECK_MS: Final = 1_000
 """How often a node looks at those that have been down for long."""
 
+HEALING_PLANNED_MAX: Final = 4
+"""Nodes that are down, and not due, for which it is told that their rows couldn't be copied: that takes a while."""
+
 HEALING_SETTLE_MS: Final = 30_000
 """So long nobody must have gone or come, and the leader have led, before a dead node is given up (or for as long as it
 must have been down, if that is shorter): a rack that returns does so node by node.

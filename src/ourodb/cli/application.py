@@ -170,6 +170,7 @@ def heal(
     ] = False,
     admin: Admin = None,
     data: Data = None,
+    wait: Wait = True,
     json: AsJson = False,
 ) -> None:
     """Show what becomes of nodes that are down, or say what is to become of them."""
@@ -179,7 +180,9 @@ def heal(
     if len(asked) > 1:
         print("ouro heal: one of --pause, --resume and --now", file=sys.stderr)
         raise typer.Exit(2)
-    _asking(admin, data, lambda addresses: show(addresses, asked[0] if asked else None, as_json=json))
+    _asking(
+        admin, data, lambda addresses: show(addresses, asked[0] if asked else None, wait=wait, as_json=json)
+    )
 
 
 @application.command()

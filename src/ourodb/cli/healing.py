@@ -9,27 +9,31 @@ from typing import Any
 
 from ourodb.cli.admin import ask
 from ourodb.cli.console import console
+from ourodb.cli.leaving import watch
 
 ANSWER_SECONDS_MAX = 30.0
 """A change is in force everywhere, or it is known where it isn't."""
 
 
-def heal(addresses: Sequence[str], asked: str | None, *, as_json: bool) -> int:
+def heal(addresses: Sequence[str], asked: str | None, *, wait: bool, as_json: bool) -> int:
     """Pause healing, go on with it, heal at once, or tell how it stands; returns the exit code.
 
     Args:
         asked: "pause", "resume" or "now"; None: nothing.
+        wait: for what is healed now.
     Raises:
         AdminError: nobody answers, or the change can't be decided on.
     """
     body = None if asked is None else {asked: True}
     report = ask(addresses, "/heal", body, timeout_s=ANSWER_SECONDS_MAX)
+    healed = report["nodes"] if asked == "now" and wait else []
+    stayed = [node for node in healed if not watch(addresses, node)]
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:
-        for line in _now(report) if asked == "now" else _standing(report):
+        for line in _now(report, is_over=wait and not stayed) if asked == "now" else _standing(report):
             console().print(line)
-    return 0
+    return 1 if stayed else 0
 
 
 def _standing(report: dict[str, Any]) -> list[str]:
@@ -43,14 +47,15 @@ def _standing(report: dict[str, Any]) -> list[str]:
     return [first, *(node["text"] for node in report["nodes"])]
 
 
-def _now(report: dict[str, Any]) -> list[str]:
+def _now(report: dict[str, Any], *, is_over: bool) -> list[str]:
     nodes, obstacles = report["nodes"], report["obstacles"]
     lines = []
     if nodes:
         names = ", ".join(map(str, nodes))
-        which, whose = ("node", "its") if len(nodes) == 1 else ("nodes", "their")
-        lines.append(
-            f"{which} {names} given up: {whose} ranges get new replicas; ouro operations shows how far it is"
-        )
+        which, whose, are = ("node", "its", "is") if len(nodes) == 1 else ("nodes", "their", "are")
+        if is_over:
+            lines.append(f"{which} {names} {are} no member any more; {whose} ranges have other replicas")
+        else:
+            lines.append(f"{which} {names} {are} given up; ouro operations shows how far it is")
     lines += [f"node {node} isn't healed: {obstacle}" for node, obstacle in obstacles.items()]
     return lines or ["no node is down"]

@@ -95,13 +95,14 @@ def plan(
             obstacles[node] = obstacle
     able = [node for node in sorted(due) if node in down and node not in obstacles]
     chosen: tuple[NodeId, ...] = ()
-    for node in sorted(down):
-        if node in obstacles or node in chosen:
+    others = [node for node in sorted(down) if node not in obstacles and node not in able]
+    for node in [*able, *others[: limits.HEALING_PLANNED_MAX]]:
+        if node in chosen or (node in able and chosen and not is_asked):
             continue
         together, obstacle = _together(view, {node, *chosen} if is_asked else {node}, down, able)
         if obstacle:
             obstacles[node] = obstacle
-        elif node in able and (is_asked or not chosen):
+        elif node in able:
             chosen = together
     return Plan(chosen, obstacles)
 
