@@ -323,3 +323,23 @@ def absent_number(witness: Machine, machine: Machine) -> NodeId:
     """The number of a machine that may be off."""
     members = witness.program.node.view.members
     return next(node for node, member in members.items() if member.peer == machine.address)
+
+
+def test_a_node_that_dies_while_another_joins_holds_up_neither() -> None:
+    """The join waits for majorities of data centres, and the healing for the join."""
+    loaded = Loaded(5, centers=2)
+    (spare,) = loaded.world.add_machines(1, build_node)
+    spare.heal_after_s = HEAL_AFTER_S
+    spare.data_center = "dc1"
+    spare.stream_bytes_per_s = 30_000
+    spare.start()
+    loaded.until(lambda: loaded.node(0).view.move is not None)
+    index = next(index for index in range(5) if loaded.machines[index].data_center == "dc2")
+    number = loaded.node(index).peers.me
+    loaded.bury(loaded.machines[index])
+    loaded.until(lambda: number not in loaded.members())
+    assert [(one.kind, one.is_done) for one in loaded.node(0).view.operations] == [
+        ("join", True),
+        ("heal", True),
+    ]
+    loaded.finish()
