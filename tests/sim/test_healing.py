@@ -17,12 +17,15 @@ from ourodb.errors import OuroError
 from ourodb.limits import REBALANCE_RATIO_MAX
 from ourodb.node import Node
 from ourodb.operations import operations_report, rebalance
+from ourodb.ports import NodeId
+from ourodb.sim.client import CqlClient
 from ourodb.sim.faults import between
 from ourodb.sim.machine import Machine
 from ourodb.sim.ouro import build_node, inspect, nodes
 from ourodb.sim.run import SimStage
-from ourodb.sim.tasks import S
+from ourodb.sim.tasks import Promise, S
 from ourodb.sim.workloads import WORKLOADS
+from ourodb.sim.workloads.stage import Reply, Script, bigint, from_bigint
 from ourodb.sim.world import World
 
 HEAL_AFTER_S = 12
@@ -271,4 +274,72 @@ def test_a_node_that_returns_while_its_rows_are_copied_stays() -> None:
     assert (operation.is_done, operation.reason) == (False, f"node {number} is back")
     loaded.world.run_for(2 * HEAL_AFTER_S)
     assert len(loaded.members(1)) == 4
+    loaded.finish()
+
+
+KEYS = 200
+
+
+def test_what_only_the_dead_node_and_one_other_had_is_read_by_every_quorum_after() -> None:
+    """A third replica was away when it was written, and the hint for that one died with the coordinator."""
+    world = World(5)
+    machines = list(world.add_machines(4, build_node))
+    for machine in machines:
+        machine.heal_after_s = HEAL_AFTER_S
+    world.start(machines)
+    first, other, absent, dying = machines
+    number = dying.program.node.peers.me
+
+    def run(client: CqlClient, statement: str, *values: int) -> Reply:
+        reply = world.carry_out(waited(client.execute(statement, [bigint(value) for value in values])), 20)
+        assert reply.error is None, (statement, values, reply.error)
+        return reply
+
+    witness, doomed = CqlClient(world, [first], moves=False), CqlClient(world, [dying], moves=False)
+    replication = "{'class': 'SimpleStrategy', 'replication_factor': 3}"
+    run(witness, f"CREATE KEYSPACE ks WITH replication = {replication}")
+    run(witness, "CREATE TABLE ks.t (k bigint PRIMARY KEY, v bigint)")
+    world.run_for(2)
+    absent.lose_power()
+    assert world.run_until(lambda: not dying.program.node.peers.up[absent_number(first, absent)], 10)
+    for key in range(KEYS):
+        run(doomed, "INSERT INTO ks.t (k, v) VALUES (?, ?)", key, key + 1)
+    dying.may_be_refused = True
+    world.remove(dying)
+    absent.start()
+    assert world.run_until(lambda: number not in first.program.node.view.members, 120)
+    other.kill()
+    world.run_for(5)
+    for key in range(KEYS):
+        reply = run(witness, "SELECT v FROM ks.t WHERE k = ?", key)
+        assert [from_bigint(row[0]) for row in reply.rows] == [key + 1]
+
+
+def waited(promise: Promise[Reply]) -> Script[Reply]:
+    return (yield promise)
+
+
+def absent_number(witness: Machine, machine: Machine) -> NodeId:
+    """The number of a machine that may be off."""
+    members = witness.program.node.view.members
+    return next(node for node, member in members.items() if member.peer == machine.address)
+
+
+def test_a_node_that_dies_while_another_joins_holds_up_neither() -> None:
+    """The join waits for majorities of data centres, and the healing for the join."""
+    loaded = Loaded(5, centers=2)
+    (spare,) = loaded.world.add_machines(1, build_node)
+    spare.heal_after_s = HEAL_AFTER_S
+    spare.data_center = "dc1"
+    spare.stream_bytes_per_s = 30_000
+    spare.start()
+    loaded.until(lambda: loaded.node(0).view.move is not None)
+    index = next(index for index in range(5) if loaded.machines[index].data_center == "dc2")
+    number = loaded.node(index).peers.me
+    loaded.bury(loaded.machines[index])
+    loaded.until(lambda: number not in loaded.members())
+    assert [(one.kind, one.is_done) for one in loaded.node(0).view.operations] == [
+        ("join", True),
+        ("heal", True),
+    ]
     loaded.finish()

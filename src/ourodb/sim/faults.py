@@ -390,9 +390,15 @@ class Nemesis:
             self._release(victim)
 
     def copies(self) -> Script:
-        """There are to be more copies of each row, and then as many as before."""
+        """There are to be more copies of each row, and then as many as before.
+
+        In one data centre: with more copies a quorum may be far away, and of conditional statements that contend over
+        such a distance too few succeed to prove anything.
+        """
         usual = next((mover.copies for mover in self._movers()), 0)
-        if not usual or len(self._world.machines) < MACHINES_FOR_MORE_COPIES:
+        machines = self._world.machines
+        centers = {machine.data_center for machine in machines}
+        if not usual or len(machines) < MACHINES_FOR_MORE_COPIES or len(centers) > 1:
             return
         for count in (usual + 1 + self._chance.below(2), usual):
             for _ in range(MOVE_SECONDS_MAX):

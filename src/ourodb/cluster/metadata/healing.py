@@ -298,7 +298,8 @@ class Healing:
                     if self.heal_after_ms
                     else None
                 )
-            is_under_way = node in going and not going[node]
+            is_wished = any(wish.node == node and wish.kind == HEAL for wish in view.wishes)
+            is_under_way = is_wished or (node in going and not going[node])
             obstacle = "" if is_under_way else obstacles.get(node, "")
             found.append(Prospect(node, down_ms, left_ms, obstacle, is_under_way))
         return found

@@ -5,6 +5,7 @@ Nothing of this is remembered but in the log, so whoever leads next goes on wher
 A stage ends when its work is done *and* everybody lives by it: all live members have applied its entry, of each range
 that moves a quorum of those before and of those after is among them, and MOVE_DRAIN_MS has passed since, in which the
 requests from before have come to their end. (Who is down then is fenced off by the replicas when it returns.)
+Of those that are given up nothing is expected.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import structlog
 from ourodb import limits
 from ourodb.cluster.metadata.commands import AbortMove, AdvanceMove, BeginMove, Command
 from ourodb.cluster.metadata.consensus import Consensus
+from ourodb.cluster.metadata.healing import whole_domains
 from ourodb.cluster.metadata.peers import Peers
 from ourodb.cluster.metadata.submissions import Applied, Submissions
 from ourodb.cluster.metadata.view import ClusterView
-from ourodb.cluster.ring.moves import HEAL, LEAVE, Move, Stage, gone_for_good
+from ourodb.cluster.ring.moves import HEAL, LEAVE, REMOVE, REPLACE, Move, Stage, gone_for_good
 from ourodb.cluster.ring.placement import ReplicaSet
 from ourodb.errors import OuroError
 from ourodb.ports import NodeId
@@ -134,7 +136,7 @@ class MoveUpkeep:
         ]
         if any(self._is_live(node) and node not in known for node in view.members):
             return False
-        gone = gone_for_good(move)
+        gone = self._given_up(view, move)
         return all(
             _has_quorum(replicas, known, gone)
             for keyspace in view.schema.keyspaces.values()
@@ -142,6 +144,19 @@ class MoveUpkeep:
             for one in view.moved_ranges(keyspace)
             for replicas in ((one.before, one.after) if move.stage is Stage.COPYING else (one.before,))
         )
+
+    def _given_up(self, view: ClusterView, move: Move) -> list[NodeId]:
+        """Those that are down and for which nobody waits: this move, or the next one, is about their being dead.
+
+        What has to wait for them would never end, nor would the move come that is to make do without them.
+        """
+        next_to_go = [wish.node for wish in view.wishes if wish.kind in (REMOVE, HEAL)]
+        replaced = [wish.replaces for wish in view.wishes if wish.kind == REPLACE]
+        down = [node for node in view.members if not self._is_live(node)]
+        cut_off = whole_domains(view, down)
+        suspected = [node for node in view.suspects if view.is_taken_for_dead(node) and node not in cut_off]
+        given_up = {*gone_for_good(move), *next_to_go, *replaced, *suspected}
+        return [node for node in down if node in given_up]
 
     def _is_live(self, node: NodeId) -> bool:
         return node == self._consensus.me or self._peers.is_up(node)

@@ -1,5 +1,6 @@
 """The side that gains ranges: copies them while a move is in its first stage, and says when all is here.
 
+<<<<<<< HEAD
 For each table and each range that this node gains, or merges, there is one *task* for each of the range's sources
 (``cluster.ring.moves``): states of conditional statements first, then records, chunk by chunk. Chunks are applied as
 repairs are: timestamps and the age of deletions stay, and whatever was written here meanwhile is merged with. A few
@@ -7,6 +8,16 @@ tasks run at a time, each with one question under way and one chunk being writte
 reads no faster than this node writes, and no faster than it is told to. A task whose source fails begins again where it
 was, of another source from the start. How far each task has come is noted in the store after what it copied, so that a
 node that is started again goes on where it was: whatever keeps a note keeps the rows before it, too.
+=======
+For each table and each range that this node gains there is one *task*. It copies from the range's sources
+(``cluster.ring.moves``), one after the other; from each, states of conditional statements first, then records, chunk by
+chunk. Chunks are applied as repairs are: timestamps and the age of deletions stay, and whatever was written here
+meanwhile is merged with. A few tasks run at a time, each with one question under way and one chunk being written, so
+memory is bounded and the source reads no faster than this node writes, and no faster than it is told to. A task whose
+source fails begins again where it was; when that source is dead, with others, and from the start: how many it takes
+depends on whether the replica that is displaced lives. How far each task has come is noted in the store after what it
+copied, so that a node that is started again goes on where it was: whatever keeps a note keeps the rows before it, too.
+>>>>>>> heal
 
 What this node may still hold of a range from an earlier time is deleted as soon as the move is known, before anything
 is written to it: deletions of that time may have been purged everywhere else. A mark in the store says that this was
@@ -24,12 +35,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+import msgspec
 import structlog
 
 from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.ring.moves import MovedRange, Stage, gone_for_good
-from ourodb.cluster.ring.placement import NOBODY
 from ourodb.errors import OuroError, RequestError
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import BULK, Clock, NodeId, Scheduler, Store
@@ -68,8 +79,7 @@ TEXT_LENGTH_MAX: Final = 100
 CLEANED: Final = b"cleaned"
 """In METADATA: the index of the entry (u64) that ended the last move whose lost ranges were deleted."""
 
-_NOTE_KEY: Final = struct.Struct(">QIB")
-_NOTE: Final = struct.Struct(">BIQQ")
+_NOTE_KEY: Final = struct.Struct(">QI")
 
 Copied = Callable[[int], None]
 """Told the id of a move when this node has all that it gains in it."""
@@ -109,24 +119,36 @@ class Progress:
         return Progress(0, int(ranges), int(done), int(parts[1]), int(parts[2]), parts[3])
 
 
+class _Note(msgspec.Struct, array_like=True, frozen=True):
+    """How far a task has come, for after a restart; attributes as in ``_Task``."""
+
+    is_over: bool
+    sources: tuple[int, ...]
+    number: int
+    are_states_here: bool
+    start: bytes
+    rows_copied: int
+    bytes_copied: int
+
+
 @dataclass(slots=True)
 class _Task:
-    """One range of one table, from one source.
+    """One range of one table.
 
     Attributes:
-        number: of the source among those that the range is copied from.
-        source: who is being asked; 0 while nobody can be.
-        rows_copied, bytes_copied: so far.
+        sources: whom it is copied from, one after the other; none while too few live.
+        number: of those, how many it has been copied from.
         start: what comes before it is here.
         slices: of the partition at ``start``, that are still to come; None: all of it.
         are_states_here: what is known of conditional statements was copied.
+        rows_copied, bytes_copied: so far.
     """
 
     table: Table
     moved: MovedRange
-    number: int
     start: bytes
-    source: NodeId = NOBODY
+    sources: tuple[NodeId, ...] = ()
+    number: int = 0
     slices: tuple[Slice, ...] | None = None
     states_start: bytes = b""
     are_states_here: bool = False
@@ -134,20 +156,43 @@ class _Task:
     rows_copied: int = 0
     bytes_copied: int = 0
 
+    @property
+    def source(self) -> NodeId:
+        """Who is asked now."""
+        return self.sources[self.number]
+
+    def begin(self, sources: tuple[NodeId, ...], number: int = 0) -> None:
+        """Copy all of it from the source with this number, and then from those behind it."""
+        self.sources, self.number = sources, number
+        self.start, self.slices = self.moved.start, None
+        self.states_start, self.are_states_here = self.moved.start, False
+
     def key(self, move: int) -> bytes:
         """Of its note in METADATA."""
-        where = _NOTE_KEY.pack(move, self.table.incarnation, self.number)
-        return MARK + where + self.moved.start
+        return MARK + _NOTE_KEY.pack(move, self.table.incarnation) + self.moved.start
 
     def note(self) -> bytes:
-        """How far it is; only once it has come to the records."""
-        return _NOTE.pack(self.is_over, self.source, self.rows_copied, self.bytes_copied) + self.start
+        return encode(
+            _Note(
+                self.is_over,
+                self.sources,
+                self.number,
+                self.are_states_here,
+                self.start,
+                self.rows_copied,
+                self.bytes_copied,
+            )
+        )
 
     def resume(self, note: bytes) -> None:
         """Go on after a note; in the midst of a partition, with all of it."""
-        is_over, source, self.rows_copied, self.bytes_copied = _NOTE.unpack_from(note)
-        self.is_over, self.source, self.start = bool(is_over), NodeId(source), note[_NOTE.size :]
-        self.are_states_here = True
+        found = _decode_note(note)
+        self.begin(tuple(map(NodeId, found.sources)), found.number)
+        self.is_over, self.are_states_here, self.start = found.is_over, found.are_states_here, found.start
+        self.rows_copied, self.bytes_copied = found.rows_copied, found.bytes_copied
+
+
+_decode_note = msgspec.msgpack.Decoder(_Note).decode
 
 
 @dataclass(slots=True)
@@ -231,9 +276,7 @@ class Copying:
             for table in keyspace.tables.values():
                 if table.virtual:
                     continue
-                for one in moved:
-                    sources = one.sources(me, one.before.nodes) or ()
-                    tasks += [_Task(table, one, number, one.start) for number in range(len(sources))]
+                tasks += [_Task(table, one, one.start) for one in moved if one.before.nodes]
         return tasks
 
     def _empty(self, move: int, tasks: list[_Task]) -> None:
@@ -298,26 +341,22 @@ class Copying:
         self._scheduler.after(limits.STREAM_RETRY_MS, self._go_on)
 
     def _choose_source(self, session: _Session, task: _Task) -> bool:
-        """Whom to ask now; another source than before begins from the start.
+        """Whom to ask now. When one that is still needed has died, others are chosen, and all begins again.
 
-        Of the system's keyspaces what those that live have is enough when others are gone for good.
+        How many there are depends on who lives: the one that is displaced stands for several others. Of the system's
+        keyspaces what those that live have is enough when others are gone for good.
         """
         peers = self._peers
         live = [node for node in task.moved.before.nodes if node == peers.me or peers.up.get(node)]
+        left = task.sources[task.number :]
+        if left and all(node in live for node in left):
+            return True
         sources = task.moved.sources(peers.me, live)
         if sources is None and session.gone and is_system_keyspace(task.table.keyspace):
             sources = tuple(live)
         if not sources:
             return False
-        # The one that is displaced stands for all of several.
-        source = sources[min(task.number, len(sources) - 1)]
-        if task.source not in (source, NOBODY):
-            task.start, task.slices = task.moved.start, None
-            task.states_start, task.are_states_here = task.moved.start, False
-            task.rows_copied = task.bytes_copied = 0
-        task.source = source
-        if not task.states_start:
-            task.states_start = task.moved.start
+        task.begin(sources)
         return True
 
     def _ask(self, session: _Session, task: _Task) -> None:
@@ -424,6 +463,13 @@ class Copying:
             self.failed(session, task, f"gives what this node can't write now: {error}")
             return
         after()
+        if is_over and error is None and task.number + 1 < len(task.sources):
+            task.begin(task.sources, task.number + 1)
+            self._note(session, task)
+            session.running -= 1
+            session.waiting.insert(0, task)
+            self._go_on()
+            return
         task.is_over = is_over or error is not None
         self._note(session, task)
         if not task.is_over:
@@ -435,8 +481,6 @@ class Copying:
 
     def _note(self, session: _Session, task: _Task) -> None:
         """Note how far a task has come: after what it has copied, so that it is lost before that is."""
-        if not task.are_states_here:
-            return
         try:
             self._store.apply(((METADATA, task.key(session.move), task.note()),))
         except OuroError as error:
@@ -453,13 +497,14 @@ class Copying:
 class _Asked:
     """One question under way."""
 
-    __slots__ = ("_copying", "_session", "_task", "started_ms")
+    __slots__ = ("_copying", "_session", "_source", "_task", "started_ms")
 
     def __init__(self, copying: Copying, session: _Session, task: _Task) -> None:
         self.started_ms = 0
         self._copying = copying
         self._session = session
         self._task = task
+        self._source = task.source
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
         if flags & FAILED:
@@ -472,7 +517,7 @@ class _Asked:
         self._copying.failed(self._session, self._task, "doesn't answer")
 
     def on_lost(self, node: NodeId) -> bool:
-        if node != self._task.source:
+        if node != self._source:
             return False
         self._copying.failed(self._session, self._task, "went down")
         return True
