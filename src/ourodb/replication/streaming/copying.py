@@ -1,15 +1,6 @@
 """The side that gains ranges: copies them while a move is in its first stage, and says when all is here.
 
-<<<<<<< HEAD
-For each table and each range that this node gains, or merges, there is one *task* for each of the range's sources
-(``cluster.ring.moves``): states of conditional statements first, then records, chunk by chunk. Chunks are applied as
-repairs are: timestamps and the age of deletions stay, and whatever was written here meanwhile is merged with. A few
-tasks run at a time, each with one question under way and one chunk being written, so memory is bounded and the source
-reads no faster than this node writes, and no faster than it is told to. A task whose source fails begins again where it
-was, of another source from the start. How far each task has come is noted in the store after what it copied, so that a
-node that is started again goes on where it was: whatever keeps a note keeps the rows before it, too.
-=======
-For each table and each range that this node gains there is one *task*. It copies from the range's sources
+For each table and each range that this node gains, or merges, there is one *task*. It copies from the range's sources
 (``cluster.ring.moves``), one after the other; from each, states of conditional statements first, then records, chunk by
 chunk. Chunks are applied as repairs are: timestamps and the age of deletions stay, and whatever was written here
 meanwhile is merged with. A few tasks run at a time, each with one question under way and one chunk being written, so
@@ -17,7 +8,6 @@ memory is bounded and the source reads no faster than this node writes, and no f
 source fails begins again where it was; when that source is dead, with others, and from the start: how many it takes
 depends on whether the replica that is displaced lives. How far each task has come is noted in the store after what it
 copied, so that a node that is started again goes on where it was: whatever keeps a note keeps the rows before it, too.
->>>>>>> heal
 
 What this node may still hold of a range from an earlier time is deleted as soon as the move is known, before anything
 is written to it: deletions of that time may have been purged everywhere else. A mark in the store says that this was
