@@ -80,6 +80,16 @@ class Config:
         most=limits.CORES_MAX,
     )
     num_tokens: int = _option(16, "Tokens of this node on the ring.", least=1, most=1024)
+    heal_after: int = _option(
+        600,
+        "Seconds for which a node must have been down before the others give it up, and its ranges new replicas; 0 for"
+        " never.",
+        most=limits.HEAL_AFTER_SECONDS_MAX,
+    )
+    stream_bytes_per_s: int = _option(
+        0,
+        "Bytes a second that this node copies from others when it gains rows of theirs; 0 for as many as come.",
+    )
     gossip_ms: int = _option(1000, "Time from one round of gossip to the next.", least=50, most=60_000)
     durability: str = _option(
         "group",

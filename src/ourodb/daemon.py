@@ -34,8 +34,10 @@ from ourodb.net.admin import AdminServer
 from ourodb.net.clients import ClientServer
 from ourodb.net.loop import LoopScheduler, Passes, SystemClock, SystemRandom
 from ourodb.net.peers import PeerTransport
-from ourodb.node import Node
+from ourodb.node import REMOVED, Node
 from ourodb.observe.log import configure_logging
+from ourodb.operations import heal, healing_report, operations_report, rebalance
+from ourodb.peer.faults import Refused
 from ourodb.peer.handshake import PeerIdentity
 from ourodb.ports import Address, NodeId, Ports
 from ourodb.reports import gossip_report, metadata_report, moves_report, ring_report, status_report
@@ -109,6 +111,10 @@ class Daemon:
                 ("GET", "/moves"): lambda body: moves_report(self.node),
                 ("POST", "/decommission"): lambda body: self._send_away(body, is_dead=False),
                 ("POST", "/remove"): lambda body: self._send_away(body, is_dead=True),
+                ("GET", "/heal"): lambda body: healing_report(self.node),
+                ("POST", "/heal"): lambda body: self._answered(lambda done: heal(self.node, body, done)),
+                ("POST", "/rebalance"): lambda body: self._answered(lambda done: rebalance(self.node, done)),
+                ("GET", "/operations"): lambda body: operations_report(self.node),
                 ("POST", "/snapshot"): self._snapshot,
                 ("GET", "/snapshots"): self._snapshots,
                 **({("POST", "/faults"): self._make_faults} if config.faults == "on" else {}),
@@ -161,8 +167,9 @@ class Daemon:
 
         def joined(error: OuroError | None = None) -> None:
             if member.done():
-                return
-            if error is None:
+                if error is not None:
+                    self._end(error)
+            elif error is None:
                 member.set_result(None)
             else:
                 member.set_exception(error)
@@ -223,10 +230,19 @@ class Daemon:
 
     def _on_peer_fault(self, address: Address, fault: Exception) -> None:
         log.warning("a peer can't be spoken with", peer=f"{address[0]}:{address[1]}", reason=str(fault))
+        if isinstance(fault, Refused) and REMOVED in str(fault):
+            # It was away when that was decided, so its own log can't tell.
+            self.node.on_refused(ConfigurationProblem(str(fault)))
+            return
         if not self.node.is_member and address in self.config.seeds:
             self.node.on_refused(
                 ConfigurationProblem(f"can't join through {address[0]}:{address[1]}: {fault}")
             )
+
+    def _end(self, reason: OuroError) -> None:
+        """The node can't go on: the cluster has gone on without it."""
+        if not self.ended.done():
+            self.ended.set_exception(reason)
 
     def _warn_of_openness(self) -> None:
         if not ipaddress.ip_address(self.config.listen).is_loopback:
@@ -266,6 +282,7 @@ class Daemon:
     def _status(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return {
             **status_report(self.node, body, read_only=self.store.read_only),
+            "healing": healing_report(self.node),
             "version": __version__,
             "data": str(self.config.data_path.resolve()),
             "clients": self.clients.connections,
@@ -337,8 +354,12 @@ class Daemon:
 
     async def _restore(self, act: Callable[[bytes, RestoreDone], None], body: bytes) -> dict[str, Any]:
         """Have rows, or a keyspace, of a snapshot taken in."""
+        return await self._answered(lambda done: act(body, done))
+
+    async def _answered(self, act: Callable[[RestoreDone], None]) -> dict[str, Any]:
+        """What ``act`` tells the function that it is given, once."""
         answered: asyncio.Future[RestoreOutcome] = self.loop.create_future()
-        act(body, lambda outcome: None if answered.done() else answered.set_result(outcome))
+        act(lambda outcome: None if answered.done() else answered.set_result(outcome))
         outcome = await answered
         if isinstance(outcome, OuroError):
             raise outcome
@@ -489,7 +510,11 @@ async def _serve(config: Config) -> int:
         )
         sys.stdout.flush()
         daemon.admin.start()
-        await stopped.wait()
+        waiting = asyncio.ensure_future(stopped.wait())
+        await asyncio.wait((waiting, daemon.ended), return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if daemon.ended.done():
+            daemon.ended.result()
     finally:
         await daemon.stop()
     return 0

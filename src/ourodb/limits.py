@@ -717,4 +717,27 @@ MOVE_DOWN_MS: Final = 30_000
 MOVE_CLEAN_MS: Final = 5_000
 """After a move a node keeps for so long what it has lost."""
 
+OPERATIONS_MAX: Final = 100
+"""Moves that are remembered, with that under way."""
+
+HEALING_CHECK_MS: Final = 1_000
+"""How often a node looks at those that have been down for long."""
+
+HEALING_PLANNED_MAX: Final = 4
+"""Nodes that are down, and not due, for which it is told that their rows couldn't be copied: that takes a while."""
+
+HEALING_SETTLE_MS: Final = 30_000
+"""So long nobody must have gone or come, and the leader have led, before a dead node is given up (or for as long as it
+must have been down, if that is shorter): a rack that returns does so node by node.
+"""
+
+HEAL_AFTER_SECONDS_MAX: Final = 30 * 86_400
+"""The longest time after which a dead node may be given up."""
+
+REBALANCE_RATIO_MAX: Final = 1.15
+"""A ring is even when nobody owns more than this times its fair share."""
+
+REBALANCE_MEMBERS_MAX: Final = 16
+"""Members that get other tokens in one move at most, in each data centre."""
+
 assert MOVE_DRAIN_MS > WRITE_TIMEOUT_MS

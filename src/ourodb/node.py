@@ -18,7 +18,7 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -77,6 +77,10 @@ MICROS = 1_000_000
 
 UNREADABLE = (OuroError, msgspec.DecodeError, struct.error, IndexError)
 """What a message that is none of ours raises."""
+
+
+REMOVED: Final = "this node was removed from the cluster"
+"""With this begins the reason for which others refuse it."""
 
 
 class Node:
@@ -270,10 +274,7 @@ class Node:
         """Why this node won't speak with a peer that has proved that it knows the secret; None: it will."""
         view = self.metadata.view
         if host_id in view.removed:
-            return (
-                "this node was removed from the cluster; to have it back, stop it, empty its data folder, and let it"
-                " join afresh"
-            )
+            return f"{REMOVED}; to have it back, empty its data folder, and let it join afresh"
         member = view.member_of_host(host_id)
         if member is None:
             there = self._nodes.get(address)
@@ -362,7 +363,7 @@ class Node:
 
     def _told_of_leaving(self, outcome: object) -> None:
         if isinstance(outcome, OuroError):
-            log.error("a node can't leave", reason=str(outcome))
+            log.error("nodes can't come or go", reason=str(outcome))
 
     def _joined(self, outcome: ClusterView | OuroError) -> None:
         if isinstance(outcome, OuroError):
@@ -414,6 +415,7 @@ class Node:
             scheduler,
             lambda: shards.renew(renew_counter_incarnation(store)),
             self._tell_copied,
+            config.stream_bytes_per_s,
         )
         self.cleaning = Cleaning(self.rows, store, self.acceptor, peers, scheduler)
         shards = Shards(self.rows, clock, self.identity.host_id.bytes, self.identity.counter_incarnation)
@@ -470,6 +472,7 @@ class Node:
         self.upkeep.start()
         self.gossip = Gossip(me.id, self.generation, peers.now_ms(), random, round_ms=config.gossip_ms)
         self.metadata.follow_moves(self._applied_epoch, self._hints_of)
+        self.metadata.heal_after(config.heal_after)
         self.is_member = True
         self._follow_members(view)
         self._follow_moves(view)
@@ -567,7 +570,9 @@ class Node:
                 self.ports.scheduler.after(limits.STREAM_RETRY_MS, lambda: self._tell_copied(move))
 
         if not self._stopped:
-            self.metadata.submit_member(NodeCopied(move, self.peers.me), done)
+            progress = self.copying.progress
+            copied = NodeCopied(move, self.peers.me, progress.rows, progress.bytes)
+            self.metadata.submit_member(copied, done)
 
     # Rounds
 

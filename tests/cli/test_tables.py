@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ourodb.cli import gossip, metadata, ring, status
+from ourodb.cli import gossip, metadata, operations, ring, status
 from ourodb.cli.admin import AdminError, NoAnswerError, ask, candidates, split
 from ourodb.cli.local import layout
 from ourodb.cli.up import Asked, planned
@@ -243,3 +243,37 @@ def test_only_a_first_node_of_a_new_ring_founds_a_cluster(tmp_path: Any) -> None
 def test_layouts_that_cannot_be(tmp_path: Any, asked: Asked) -> None:
     with pytest.raises(layout.LayoutError):
         planned(tmp_path, asked)
+
+
+def test_status_says_what_becomes_of_a_node_that_is_down() -> None:
+    found = report(member(1), member(2), member(3, state="DOWN"))
+    shown = text(status.rendered(found | {"healing": {"is_paused": False, "nodes": []}}, 160))
+    assert "heal" not in shown
+    told = "node 3 at 10.0.0.3 has been down for 42 s; its ranges get new replicas in 558 s"
+    shown = text(status.rendered(found | {"healing": {"is_paused": True, "nodes": [{"text": told}]}}, 160))
+    assert told in shown
+    shown = text(status.rendered(found | {"healing": {"is_paused": True, "nodes": []}}, 160))
+    assert "healing is paused" in shown
+
+
+def test_operations_that_are_under_way_wait_or_have_ended() -> None:
+    named = {"id": 7, "kind": "heal", "nodes": [3, 4], "began_ms": 1_000, "rows": 1_234, "bytes": 5 << 20}
+    under_way = {
+        **named, "stage": "copying", "ranges": 10, "ranges_done": 4, "seconds": 20.0, "bytes_per_s": 1 << 18,
+        "left_s": 30.0, "waits": "node 2 went down",
+    }  # fmt: skip
+    ended = [
+        {**named, "id": 5, "kind": "leave", "ended_ms": 61_000, "is_done": True, "reason": None},
+        {**named, "id": 4, "kind": "join", "ended_ms": 3_000, "is_done": False, "reason": "node 9 was down"},
+    ]
+    found = {"under_way": [under_way], "waiting": [{"node": 0, "kind": "rebalance"}], "ended": ended}
+    lines = text(operations.rendered(found), 200).splitlines()
+    assert len(lines) == 5
+    assert lines[1].split()[:4] == ["7", "heal", "3,", "4"]
+    assert "4 of 10 ranges, 256.0 KiB/s, 30 s left; waits: node 2 went down" in lines[1]
+    assert lines[2].split() == ["rebalance", "waits", "for", "its", "turn"]
+    assert lines[3].rstrip().endswith("done")
+    assert " 60 s " in lines[3]
+    assert lines[4].rstrip().endswith("undone: node 9 was down")
+    nothing = text(operations.rendered({"under_way": [], "waiting": [], "ended": []}))
+    assert "no rows have moved" in nothing

@@ -159,6 +159,48 @@ def remove(
     _asking(admin, data, lambda addresses: leave(addresses, node, is_dead=True, wait=wait, as_json=json))
 
 
+@application.command()
+def heal(
+    pause: Annotated[
+        bool, typer.Option("--pause", help="Leave dead nodes alone until further notice.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on.")] = False,
+    now: Annotated[
+        bool, typer.Option("--now", help="Give up those that are down now, even if all of a rack is.")
+    ] = False,
+    admin: Admin = None,
+    data: Data = None,
+    wait: Wait = True,
+    json: AsJson = False,
+) -> None:
+    """Show what becomes of nodes that are down, or say what is to become of them."""
+    from ourodb.cli.healing import heal as show
+
+    asked = [name for name, is_asked in (("pause", pause), ("resume", resume), ("now", now)) if is_asked]
+    if len(asked) > 1:
+        print("ouro heal: one of --pause, --resume and --now", file=sys.stderr)
+        raise typer.Exit(2)
+    _asking(
+        admin, data, lambda addresses: show(addresses, asked[0] if asked else None, wait=wait, as_json=json)
+    )
+
+
+@application.command()
+def rebalance(admin: Admin = None, data: Data = None, wait: Wait = True, json: AsJson = False) -> None:
+    """Give as few nodes as will do other tokens, so that all own equal shares."""
+    from ourodb.cli.operations import rebalance as even
+
+    _asking(admin, data, lambda addresses: even(addresses, wait=wait, as_json=json))
+
+
+@application.command()
+def operations(admin: Admin = None, data: Data = None, json: AsJson = False) -> None:
+    """Show how rows change hands: what is under way, and what has ended."""
+    from ourodb.cli.operations import operations as show
+
+    _asking(admin, data, lambda addresses: show(addresses, as_json=json))
+
+
 metadata_commands = typer.Typer(help="Show who decides on schema and members, and what was decided last.")
 application.add_typer(metadata_commands, name="metadata", invoke_without_command=True)
 

@@ -28,7 +28,7 @@ def leave(addresses: Sequence[str], node: int | None, *, is_dead: bool, wait: bo
     """
     path = "/remove" if is_dead else "/decommission"
     going = ask(addresses, path, {} if node is None else {"node": node})["node"]
-    done = not wait or _watch(addresses, going)
+    done = not wait or watch(addresses, going)
     if as_json:
         sys.stdout.write(json.dumps({"node": going, "is_gone": wait and done}) + "\n")
     elif wait and done:
@@ -38,7 +38,7 @@ def leave(addresses: Sequence[str], node: int | None, *, is_dead: bool, wait: bo
     return 0 if done else 1
 
 
-def _watch(addresses: Sequence[str], node: int) -> bool:
+def watch(addresses: Sequence[str], node: int) -> bool:
     """Draw a bar until the node is gone; False: it stays, since its move was undone."""
     shown = Progress(
         TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console(sys.stderr)

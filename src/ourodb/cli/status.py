@@ -14,7 +14,14 @@ from rich.text import Text
 from ourodb.cli.admin import ask
 from ourodb.cli.console import console, known, plain_table, size
 
-MOVEMENTS: Final = {"join": "joining", "leave": "leaving", "remove": "removed", "replace": "replaced"}
+MOVEMENTS: Final = {
+    "join": "joining",
+    "leave": "leaving",
+    "remove": "removed",
+    "replace": "replaced",
+    "heal": "given up",
+    "rebalance": "rebalancing",
+}
 
 LESS_NEEDED: Final = ("host", "tokens", "rack", "metadata", "epoch", "load", "data centre")
 """Columns that a narrow terminal does without, in this order."""
@@ -54,7 +61,17 @@ def rendered(report: Mapping[str, Any], width: int) -> RenderableType:
     warnings = [Text.assemble(("! ", "bold yellow"), warning) for warning in report["warnings"]]
     table = _table(report, width)
     move = [Text(""), Text(told(report["move"]))] if report.get("move") else []
-    return Group(head, Text(""), table, *move, *([Text(""), *warnings] if warnings else []))
+    healing = [Text(""), *map(Text, told_of_healing(report))] if told_of_healing(report) else []
+    return Group(head, Text(""), table, *move, *healing, *([Text(""), *warnings] if warnings else []))
+
+
+def told_of_healing(report: Mapping[str, Any]) -> list[str]:
+    """What the healer does about those that are down, and why it waits; a sentence each."""
+    healing = report.get("healing")
+    if healing is None:
+        return []
+    texts = [node["text"] for node in healing["nodes"]]
+    return texts or (["healing is paused (ouro heal --resume)"] if healing["is_paused"] else [])
 
 
 def told(move: Mapping[str, Any]) -> str:
@@ -64,6 +81,8 @@ def told(move: Mapping[str, Any]) -> str:
         "leave": "leaving",
         "remove": "being removed",
         "replace": "being replaced",
+        "heal": "given up",
+        "rebalance": "getting other tokens",
     }.get(move["kind"])
     nodes = ", ".join(map(str, move["nodes"]))
     copying = move["copying"].values()

@@ -170,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
         "--strikes", type=_strikes, help="all, none, or a list of the numbers of those that strike"
     )
     plan.add_argument("--gap-ms-max", type=int, help="between the moments of two strikes")
+    plan.add_argument("--heal-after-s", type=int, help="a node that is down for so long is given up")
     plan.add_argument("--sync-period-ms", type=_period, help="durability periodic; none: group")
     plan.add_argument("--success-percent-min", type=int, help="of the operations that could be expected to")
     plan.add_argument("--operations-min", type=int, help="fewer prove nothing")

@@ -31,7 +31,7 @@ from typing import Any, Final
 
 from ourodb.sim.chance import Chance
 from ourodb.sim.disk import Conditions
-from ourodb.sim.machine import Machine
+from ourodb.sim.machine import HEAL_AFTER_S, Machine
 from ourodb.sim.network import CLIENTS, Impairment, Latency, Path
 from ourodb.sim.process import Mover
 from ourodb.sim.tasks import Promise, Task, gather, sleep
@@ -352,6 +352,7 @@ class Nemesis:
             return
         like = chance.choice(machines)
         (newcomer,) = self._world.add_machines(1, like.build, sync_period_ms=like.sync_period_ms)
+        newcomer.heal_after_s = like.heal_after_s
         newcomer.data_center, newcomer.rack = like.data_center, like.rack
         newcomer.start()
         yield from self._until(lambda mover: mover.knows(newcomer.address) and not mover.is_moving)
@@ -389,9 +390,15 @@ class Nemesis:
             self._release(victim)
 
     def copies(self) -> Script:
-        """There are to be more copies of each row, and then as many as before."""
+        """There are to be more copies of each row, and then as many as before.
+
+        In one data centre: with more copies a quorum may be far away, and of conditional statements that contend over
+        such a distance too few succeed to prove anything.
+        """
         usual = next((mover.copies for mover in self._movers()), 0)
-        if not usual or len(self._world.machines) < MACHINES_FOR_MORE_COPIES:
+        machines = self._world.machines
+        centers = {machine.data_center for machine in machines}
+        if not usual or len(machines) < MACHINES_FOR_MORE_COPIES or len(centers) > 1:
             return
         for count in (usual + 1 + self._chance.below(2), usual):
             for _ in range(MOVE_SECONDS_MAX):
@@ -401,6 +408,28 @@ class Nemesis:
                 if movers and not movers[0].is_moving:
                     movers[0].set_copies(count)
                 yield self._wait(500, 1_000)
+
+    def death(self) -> Script:
+        """A machine dies for good; the others give it up by themselves, if they do such things soon."""
+        machines = self._world.machines
+        if len(machines) <= MACHINES_MIN or any(one.heal_after_s >= HEAL_AFTER_S for one in machines):
+            return
+        victim = self._take_victim()
+        if victim is None:
+            return
+        victim.may_be_refused = True
+        victim.lose_power()
+        has_left = False
+        for _ in range(MOVE_SECONDS_MAX):
+            yield self._wait(1_000, 1_000)
+            has_left = any(not mover.knows(victim.address) for mover in self._movers(apart=victim))
+            if has_left:
+                break
+        if has_left:
+            self._world.remove(victim)
+        else:
+            victim.start()
+        self._release(victim)
 
     def _movers(self, apart: Machine | None = None) -> list[Mover]:
         """The programs of machines that run.
@@ -623,6 +652,7 @@ FAULTS: Final[dict[str, Callable[[Nemesis], Script]]] = {
     "join": Nemesis.join,
     "leave": Nemesis.leave,
     "copies": Nemesis.copies,
+    "death": Nemesis.death,
     "pause": Nemesis.pause,
     "partition": Nemesis.partition,
     "one-way": Nemesis.one_way,

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 START_AGAIN_NS: Final = 1 * S
 
+HEAL_AFTER_S: Final = 600
+"""Longer than any run: nobody is given up."""
+
 Build = Callable[["Machine", Ports], Program]
 """Makes the program of a new process; it isn't started yet."""
 
@@ -79,6 +82,8 @@ class Machine:
         deaths: of these, how many were killed or lost their power.
         witness: is told of each step; set by whoever builds the programs.
         admits: is asked by handshakes with its programs; None: they speak with everybody.
+        heal_after_s: how long others are down before this one takes them for gone for good.
+        stream_bytes_per_s: that it copies when it gains rows; 0: as many as come.
         may_be_refused: it isn't wrong when a program of its isn't taken by the others.
     """
 
@@ -112,6 +117,8 @@ class Machine:
         self.deaths = 0
         self.witness: Witness | None = None
         self.admits: Admits | None = None
+        self.heal_after_s = HEAL_AFTER_S
+        self.stream_bytes_per_s = 0
         self.may_be_refused = False
         world.network.machines[self.address] = self
 

@@ -137,6 +137,8 @@ def config_of(machine: Machine) -> Config:
         dc=machine.data_center,
         rack=machine.rack,
         host_id=machine.host,
+        heal_after=machine.heal_after_s,
+        stream_bytes_per_s=machine.stream_bytes_per_s,
         durability="group" if machine.sync_period_ms is None else "periodic",
     )
 

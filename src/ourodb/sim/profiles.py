@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from ourodb.sim.chance import Chance
 from ourodb.sim.faults import FAULTS
+from ourodb.sim.machine import HEAL_AFTER_S
 from ourodb.sim.run import LOCAL_QUORUM, QUORUM, Plan
 from ourodb.sim.workloads import WORKLOADS
 from ourodb.sim.workloads.sides import TO_SIDES
@@ -25,10 +26,12 @@ from ourodb.sim.workloads.sides import TO_SIDES
 SECONDS: Final = (2.0, 3.0, 4.0, 6.0)
 QUIET_SECONDS: Final = 4.0
 GAPS_MS_MAX: Final = (500, 1_500, 4_000)
+HEAL_SOON_S: Final = 20
+"""Longer than faults keep a machine away that are to be survived."""
 SYNC_PERIOD_MS: Final = 1_000
 NODES_OF_DATA_CENTERS: Final = (4, 5, 6, 6)
 
-HARMFUL_TO_UNSYNCED: Final = ("power", "blackout", "new-disk", "fsync", "leave")
+HARMFUL_TO_UNSYNCED: Final = ("power", "blackout", "new-disk", "fsync", "leave", "death")
 """Faults after which what a disk was told and hadn't synced may be gone; after a failed fsync nobody can say. A node
 that leaves may be dead, and come back if its cluster kept it.
 """
@@ -63,6 +66,7 @@ def drawn(seed: int, *, workloads: Sequence[str] = tuple(WORKLOADS), **said: Any
         "seconds": profile.child("seconds").choice(SECONDS),
         "quiet_seconds": QUIET_SECONDS,
         "gap_ms_max": profile.child("gap").choice(GAPS_MS_MAX),
+        "heal_after_s": HEAL_SOON_S if profile.child("healing").one_in(3) else HEAL_AFTER_S,
         "sync_period_ms": SYNC_PERIOD_MS if profile.child("sync").one_in(6) else None,
     }
     traits |= said

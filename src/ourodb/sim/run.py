@@ -26,7 +26,7 @@ from ourodb.sim.client import CqlClient
 from ourodb.sim.faults import GAP_MS_MAX, Nemesis, Strike
 from ourodb.sim.history import NEVER, History, Operation, Outcome
 from ourodb.sim.logs import captured
-from ourodb.sim.machine import Build, InvariantBroken
+from ourodb.sim.machine import HEAL_AFTER_S, Build, InvariantBroken
 from ourodb.sim.reach import Reach
 from ourodb.sim.tasks import Promise, S
 from ourodb.sim.trace import WORLD, Kind
@@ -80,6 +80,7 @@ class Plan:
         strikes: numbers of the strikes that may strike; None: all.
         gap_ms_max: between the moments of two strikes.
         sync_period_ms: the stores sync this often by themselves; None: only when asked.
+        heal_after_s: how long a node is down before the others give it up.
         success_percent_min: of the operations that could be expected to succeed.
         operations_min: fewer prove nothing.
         story: keep it.
@@ -98,6 +99,7 @@ class Plan:
     strikes: tuple[int, ...] | None = None
     gap_ms_max: int = GAP_MS_MAX
     sync_period_ms: int | None = None
+    heal_after_s: int = HEAL_AFTER_S
     success_percent_min: int = 95
     operations_min: int = 0
     story: bool = False
@@ -220,6 +222,8 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
         racks=plan.racks,
         sync_period_ms=plan.sync_period_ms,
     )
+    for machine in world.machines:
+        machine.heal_after_s = plan.heal_after_s
     verdict = Verdict(plan)
     stage = SimStage(world, plan.level)
     workload = WORKLOADS[plan.workload](stage)

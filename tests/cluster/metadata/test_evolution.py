@@ -32,9 +32,13 @@ from ourodb.cluster.metadata.commands import (
     BeginMove,
     Command,
     FoundCluster,
+    Heal,
     Leave,
     NodeCopied,
+    PauseHealing,
+    Rebalance,
     RemoveMember,
+    Suspect,
     UpdateMember,
     summary,
 )
@@ -44,6 +48,7 @@ from ourodb.cluster.metadata.snapshot import decode_view, encode_view
 from ourodb.cluster.metadata.view import ClusterView, node_info
 from ourodb.cluster.raft.messages import Entry, EntryKind, encode_voters
 from ourodb.cluster.ring.moves import Stage
+from ourodb.cluster.ring.rebalancing import unevenness
 from ourodb.errors import (
     AlreadyExists,
     ConfigurationException,
@@ -215,6 +220,116 @@ def test_moves_follow_one_another() -> None:
     assert (view.move.kind, [wish.node for wish in view.wishes]) == ("leave", [5])
     again = grown(view, BeginMove())
     assert again.move == view.move
+
+
+def voting(view: ClusterView, *voters: int) -> ClusterView:
+    entry = Entry(view.epoch + 1, 1, EntryKind.VOTERS, encode_voters(tuple(map(NodeId, voters))))
+    return apply(view, entry)[0]
+
+
+def test_who_is_taken_for_dead_by_most_voters_is_given_up() -> None:
+    view = voting(with_table(ring_of(5), factor=3), 1, 2, 3)
+    view = grown(view, Suspect(5, 4), Suspect(5, 1), Suspect(9, 1))
+    assert view.suspects == {5: (1, 4)}
+    # The fourth doesn't vote.
+    refused(view, Heal((5,)), "most voters don't take node 5 for dead")
+    view = grown(view, Suspect(5, 3))
+    refused(grown(view, Suspect(5, 1, is_down=False)), Heal((5,)), "most voters don't")
+    begun = grown(view, Heal((5,)), BeginMove(7_000))
+    assert begun.move is not None
+    assert (begun.move.kind, begun.move.tokens) == ("heal", {5: ()})
+    refused(begun, Heal((5,)), "nobody is given up at the moment")
+    copied = grown(begun, *(NodeCopied(begun.move.id, node, 10, 500) for node in begun.copying))
+    after = grown(copied, AdvanceMove(begun.move.id, 1, 8_000), AdvanceMove(begun.move.id, 2, 9_000))
+    assert (list(after.members), after.suspects) == ([1, 2, 3, 4], {})
+    refused(after, AddMember(newcomer(5)), "wipe its data folder")
+    (told,) = after.operations
+    assert (told.kind, told.nodes, told.began_ms, told.switched_ms, told.ended_ms) == (
+        "heal", (5,), 7_000, 8_000, 9_000
+    )  # fmt: skip
+    assert (told.is_over, told.is_done, told.rows, told.bytes) == (
+        True,
+        True,
+        10 * len(begun.copying),
+        500 * len(begun.copying),
+    )
+    assert decode_view(encode_view(after)) == after
+
+
+def test_what_those_that_left_had_said_of_others_is_forgotten() -> None:
+    view = grown(with_table(ring_of(5)), Suspect(4, 5), Suspect(4, 1), Suspect(3, 5))
+    assert decode_view(encode_view(view)) == view
+    begun = grown(view, Leave(newcomer(5).host_id), BeginMove())
+    assert begun.move is not None
+    copied = grown(begun, *(NodeCopied(begun.move.id, node) for node in begun.copying))
+    after = grown(copied, AdvanceMove(begun.move.id, 1), AdvanceMove(begun.move.id, 2))
+    assert after.suspects == {4: (1,)}
+
+
+def test_nobody_is_given_up_at_the_price_of_copies_or_while_healing_is_paused() -> None:
+    three = grown(voting(with_table(ring_of(3), factor=3), 1, 2, 3), Suspect(3, 1), Suspect(3, 2))
+    refused(three, Heal((3,)), "too few nodes for keyspace app: 3 copies, and 2 nodes")
+    refused(three, Heal((3,), is_asked=True), "too few nodes")
+    five = grown(
+        voting(with_table(ring_of(5), factor=3), 1, 2, 3), Suspect(5, 1), Suspect(5, 2), PauseHealing(True)
+    )
+    assert decode_view(encode_view(five)).is_healing_paused
+    refused(five, Heal((5,)), "nobody is given up")
+    assert grown(five, PauseHealing(False), Heal((5,))).wishes
+    # An operator may, several at once, but never too many.
+    both = grown(five, Heal((4, 5), is_asked=True), BeginMove())
+    assert both.move is not None
+    assert both.move.tokens == {4: (), 5: ()}
+    refused(five, Heal((3, 4, 5), is_asked=True), "too few nodes")
+    refused(ring_of(5), Heal((5,), is_asked=True), "no rows")
+
+
+def test_the_history_says_why_a_move_was_undone_and_forgets_the_oldest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "OPERATIONS_MAX", 2)
+    view = with_table(ring_of(4))
+    for number in range(3):
+        view = grown(view, Leave(newcomer(4).host_id), BeginMove(number + 1))
+        assert view.move is not None
+        assert not view.operations[-1].is_over
+        view = grown(view, AbortMove(view.move.id, f"reason {number}", 10))
+    assert [(one.began_ms, one.ended_ms, one.is_done, one.reason) for one in view.operations] == [
+        (2, 10, False, "reason 1"),
+        (3, 10, False, "reason 2"),
+    ]
+
+
+def test_a_ring_is_evened_by_moving_few() -> None:
+    """The same on all nodes: it is worked out when its turn comes."""
+    view = ring_of(6)
+    for number in (2, 3):
+        view = grown(view, RemoveMember(newcomer(number).host_id))
+    before = unevenness(view.members.values())
+    assert before > limits.REBALANCE_RATIO_MAX
+    at_once = grown(view, Rebalance())
+    assert unevenness(at_once.members.values()) < before
+    wished = grown(with_table(view), Rebalance(), Rebalance())
+    assert [wish.kind for wish in wished.wishes] == ["rebalance"]
+    assert decode_view(encode_view(wished)) == wished
+    begun = grown(wished, BeginMove())
+    assert begun.move is not None
+    assert begun.wishes == ()
+    moved = begun.move.tokens
+    assert moved == {
+        node: member.tokens for node, member in at_once.members.items() if member != view.members[node]
+    }
+    assert 0 < len(moved) < 4
+    undone = grown(begun, AbortMove(begun.move.id, "why"))
+    assert undone.members == wished.members
+    copied = grown(begun, *(NodeCopied(begun.move.id, node) for node in begun.copying))
+    after = grown(copied, AdvanceMove(begun.move.id, 1), AdvanceMove(begun.move.id, 2))
+    assert after.members == at_once.members
+    assert after.ring.owners == at_once.ring.owners
+    # There is nothing to do now.
+    even = ring_of(5)
+    assert grown(with_table(even), Rebalance(), BeginMove()).move is None
+    assert grown(even, Rebalance()).members is even.members
 
 
 def test_a_view_with_a_move_can_be_written_down() -> None:

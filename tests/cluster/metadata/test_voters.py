@@ -131,3 +131,12 @@ def test_from_anything_the_voters_come_to_rest(
         ]
         best = crowding(members[v] for v in end)
         assert best <= min(swaps, default=best)
+
+
+def test_one_that_was_removed_leaves_before_another_comes() -> None:
+    """Beside it a newcomer would be one more that has to live: its death would end all decisions."""
+    members = ring(*["dc1/r1"] * 4)
+    del members[NodeId(3)]
+    first = next_voters(members, (NodeId(1), NodeId(2), NodeId(3)), (), NodeId(1))
+    assert first == (1, 2)
+    assert settled(members, (1, 2, 3)) == (1, 2, 4)

@@ -130,6 +130,7 @@ class WorldNode:
         self.told: list[tuple[ClusterView, tuple[SchemaChangeEvent, ...]]] = []
         self.heard_ms: dict[UUID, int] = {}
         self.links: dict[Address, WorldLink] = {}
+        self.up: list[NodeId] = []
 
     # The ports
 
@@ -183,6 +184,15 @@ class WorldNode:
             return True
         heard_ms = self.heard_ms.get(member.host_id)
         return heard_ms is not None and self.world.now_ms - heard_ms < SILENCE_MS
+
+    def look_around(self) -> None:
+        """Tell the log when somebody went up or down."""
+        if self.metadata is None:
+            return
+        up = [node for node in self.metadata.view.members if self._is_up(node)]
+        if up != self.up:
+            self.up = up
+            self.metadata.on_reachable()
 
     @property
     def running(self) -> Metadata:
@@ -352,6 +362,7 @@ class World:
 
     def _gossip(self) -> None:
         for a in self.nodes:
+            a.look_around()
             for b in self.nodes:
                 if a is not b and self.can_reach(a, b):
                     assert b.metadata is not None

@@ -80,18 +80,56 @@ class Leave(_Command, frozen=True, tag="leave"):
     host_id: UUID
 
 
+class Suspect(_Command, frozen=True, tag="suspect"):
+    """A voter takes a member for dead, or no longer does.
+
+    Attributes: node: of whom. by: the voter.
+    """
+
+    node: int
+    by: int
+    is_down: bool = True
+
+
+class PauseHealing(_Command, frozen=True, tag="pause_healing"):
+    """Whether nodes that died are left alone until further notice."""
+
+    is_paused: bool
+
+
+class Heal(_Command, frozen=True, tag="heal"):
+    """Members that are gone for good are given up; their ranges get other replicas.
+
+    Attributes: is_asked: by an operator, whatever the voters think.
+    """
+
+    nodes: tuple[int, ...]
+    is_asked: bool = False
+
+
+class Rebalance(_Command, frozen=True, tag="rebalance"):
+    """Some members get other tokens, so that all own equal shares."""
+
+
 class BeginMove(_Command, frozen=True, tag="begin_move"):
-    """Nodes that wish to come or go do."""
+    """Nodes that wish to come or go do.
+
+    Attributes: at_ms: wall clock of whoever says so, since 1970; for the history. So in the others.
+    """
+
+    at_ms: int = 0
 
 
 class NodeCopied(_Command, frozen=True, tag="node_copied"):
     """A node has all that it gains in a move.
 
-    Attributes: move: its id.
+    Attributes: move: its id. rows, bytes: that it copied.
     """
 
     move: int
     node: int
+    rows: int = 0
+    bytes: int = 0
 
 
 class AdvanceMove(_Command, frozen=True, tag="advance_move"):
@@ -102,6 +140,7 @@ class AdvanceMove(_Command, frozen=True, tag="advance_move"):
 
     move: int
     stage: int
+    at_ms: int = 0
 
 
 class AbortMove(_Command, frozen=True, tag="abort_move"):
@@ -109,6 +148,7 @@ class AbortMove(_Command, frozen=True, tag="abort_move"):
 
     move: int
     reason: str
+    at_ms: int = 0
 
 
 class ChangeSchema(_Command, frozen=True, tag="change_schema"):
@@ -123,6 +163,10 @@ Command: TypeAlias = (
     | UpdateMember
     | RemoveMember
     | Leave
+    | Suspect
+    | PauseHealing
+    | Heal
+    | Rebalance
     | BeginMove
     | NodeCopied
     | AdvanceMove
@@ -156,8 +200,14 @@ def summary(command: Command) -> str:
         return f"{tag} {command.name}"
     if isinstance(command, RemoveMember | Leave):
         return f"{tag} {command.host_id}"
-    if isinstance(command, BeginMove):
+    if isinstance(command, BeginMove | Rebalance):
         return tag
+    if isinstance(command, Suspect):
+        return f"{tag} {command.node} by {command.by}: {'down' if command.is_down else 'up again'}"
+    if isinstance(command, PauseHealing):
+        return tag if command.is_paused else "resume_healing"
+    if isinstance(command, Heal):
+        return f"{tag} {', '.join(map(str, command.nodes))}"
     if isinstance(command, NodeCopied):
         return f"{tag} {command.node} in move {command.move}"
     if isinstance(command, AdvanceMove):

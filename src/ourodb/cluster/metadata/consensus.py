@@ -142,6 +142,11 @@ class Consensus:
         return self._ports.clock.monotonic_ns() // 1_000_000
 
     @property
+    def wall_ms(self) -> int:
+        """Milliseconds since 1970, for people; may jump."""
+        return self._ports.clock.wall_us() // 1000
+
+    @property
     def is_leader(self) -> bool:
         return self._raft is not None and self._raft.role is Role.LEADER
 

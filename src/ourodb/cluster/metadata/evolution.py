@@ -15,7 +15,7 @@ Another replication of a keyspace that has tables is a wish, too: the schema sho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from types import MappingProxyType
@@ -31,13 +31,18 @@ from ourodb.cluster.metadata.commands import (
     ChangeSchema,
     Command,
     FoundCluster,
+    Heal,
     Leave,
     NewMember,
     NodeCopied,
+    PauseHealing,
+    Rebalance,
     RemoveMember,
+    Suspect,
     UpdateMember,
     decode_proposal,
 )
+from ourodb.cluster.metadata.operations import followed
 from ourodb.cluster.metadata.refusals import encode_refusal
 from ourodb.cluster.metadata.view import ClusterView, by_id
 from ourodb.cluster.raft.messages import Entry, EntryKind, decode_voters
@@ -45,8 +50,10 @@ from ourodb.cluster.ring.allocation import choose_tokens
 from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.moves import (
     ALTER,
+    HEAL,
     JOIN,
     LEAVE,
+    REBALANCE,
     REMOVE,
     REPLACE,
     Move,
@@ -56,6 +63,7 @@ from ourodb.cluster.ring.moves import (
     ring_after,
 )
 from ourodb.cluster.ring.placement import NOBODY, Ring
+from ourodb.cluster.ring.rebalancing import evened
 from ourodb.cluster.ring.strategies import copies
 from ourodb.errors import InvalidRequest, Overloaded, ProtocolError, RequestError, StoreDamaged
 from ourodb.ports import Address, NodeId
@@ -126,7 +134,19 @@ def carry_out(view: ClusterView, command: Command) -> tuple[ClusterView, tuple[S
         RequestError: it doesn't fit.
         StoreDamaged: what is inside it can't be read.
     """
-    return _CARRIERS[type(command)](view, command)
+    after, events = _CARRIERS[type(command)](view, command)
+    if after.move is not view.move:
+        operations = followed(
+            after.operations,
+            view.move,
+            after.move,
+            at_ms=getattr(command, "at_ms", 0),
+            reason=command.reason if isinstance(command, AbortMove) else None,
+            rows=command.rows if isinstance(command, NodeCopied) else 0,
+            bytes=command.bytes if isinstance(command, NodeCopied) else 0,
+        )
+        after = replace(after, operations=operations)
+    return after, events
 
 
 def check_change(view: ClusterView, change: Change) -> tuple[ClusterView, tuple[SchemaChangeEvent, ...]]:
@@ -257,6 +277,60 @@ def _leave(view: ClusterView, command: Leave) -> _Step:
     return _wish_to_go(view, member, LEAVE), ()
 
 
+def _suspect(view: ClusterView, command: Suspect) -> _Step:
+    node, voter = NodeId(command.node), NodeId(command.by)
+    suspecting = view.suspects.get(node, ())
+    if node not in view.members or voter not in view.members or (voter in suspecting) is command.is_down:
+        return view, ()
+    after = {*suspecting, voter} if command.is_down else {*suspecting} - {voter}
+    return replace(view, suspects=_suspects({**view.suspects, node: tuple(sorted(after))})), ()
+
+
+def _suspects(suspects: Mapping[NodeId, tuple[NodeId, ...]]) -> Mapping[NodeId, tuple[NodeId, ...]]:
+    return MappingProxyType({node: suspects[node] for node in sorted(suspects) if suspects[node]})
+
+
+def _pause_healing(view: ClusterView, command: PauseHealing) -> _Step:
+    if view.is_healing_paused is command.is_paused:
+        return view, ()
+    return replace(view, is_healing_paused=command.is_paused), ()
+
+
+def _heal(view: ClusterView, command: Heal) -> _Step:
+    """Give nodes up that most voters take for dead, or that an operator says are."""
+    if not command.is_asked and (view.is_healing_paused or view.move is not None or view.wishes):
+        raise InvalidRequest("nobody is given up at the moment")
+    if not view.has_user_tables:
+        raise InvalidRequest("there are no rows that would need other replicas")
+    after = view
+    for node in map(NodeId, command.nodes):
+        member = view.members.get(node)
+        if member is None or not member.tokens:
+            raise InvalidRequest(f"there is no node {node} that has rows")
+        if not command.is_asked and not view.is_taken_for_dead(node):
+            raise InvalidRequest(f"most voters don't take node {node} for dead")
+        if view.voters == (node,):
+            raise InvalidRequest(
+                f"node {node} alone decides on the cluster's metadata; ouro metadata recover lets another one decide"
+            )
+        after = _wish_to_go(after, member, HEAL)
+    return after, ()
+
+
+def _rebalance(view: ClusterView, command: Rebalance) -> _Step:
+    if any(wish.kind == REBALANCE for wish in view.wishes) or not view.members:
+        return view, ()
+    if view.move is not None and view.move.kind == REBALANCE:
+        return view, ()
+    if _moves_at_once(view):
+        tokens = evened(tuple(view.members.values()))
+        members = {
+            node: replace(one, tokens=tokens.get(node, one.tokens)) for node, one in view.members.items()
+        }
+        return (_with_members(view, members) if tokens else view), ()
+    return replace(view, wishes=(*view.wishes, Wish(NOBODY, REBALANCE))), ()
+
+
 def _replace(view: ClusterView, new: NewMember, gone: NodeId) -> ClusterView:
     """
     Raises:
@@ -332,8 +406,14 @@ def _begin(view: ClusterView, command: BeginMove) -> _Step:
     if view.move is not None or not view.wishes:
         return view, ()
     kind = view.wishes[0].kind
-    granted = [wish for wish in view.wishes if wish.kind == kind] if kind == JOIN else [view.wishes[0]]
+    together = kind in (JOIN, HEAL)
+    granted = [wish for wish in view.wishes if wish.kind == kind] if together else [view.wishes[0]]
     tokens: dict[NodeId, tuple[int, ...]] = {}
+    if kind == REBALANCE:
+        tokens = dict(evened(tuple(view.members.values())))
+        if not tokens:
+            return replace(view, wishes=view.wishes[1:]), ()
+        return _begun(view, kind, tokens, view.wishes[:1]), ()
     members = dict(view.members)
     for wish in granted:
         if kind == ALTER:
@@ -349,6 +429,12 @@ def _begin(view: ClusterView, command: BeginMove) -> _Step:
             tokens[wish.replaces] = ()
         else:
             tokens[wish.node] = ()
+    return _begun(view, kind, tokens, granted), ()
+
+
+def _begun(
+    view: ClusterView, kind: str, tokens: dict[NodeId, tuple[int, ...]], granted: Sequence[Wish]
+) -> ClusterView:
     index = view.epoch + 1
     move = Move(
         index,
@@ -360,7 +446,7 @@ def _begin(view: ClusterView, command: BeginMove) -> _Step:
         replication=granted[0].replication,
     )
     wishes = tuple(wish for wish in view.wishes if wish not in granted)
-    return replace(view, wishes=wishes, move=move, next_ring=ring_after(view.members, move)), ()
+    return replace(view, wishes=wishes, move=move, next_ring=ring_after(view.members, move))
 
 
 def _copied(view: ClusterView, command: NodeCopied) -> _Step:
@@ -411,7 +497,14 @@ def _without_member(view: ClusterView, member: Member) -> ClusterView:
     left = {node: other for node, other in view.members.items() if node != member.id}
     removed = (*view.removed, member.host_id)[-limits.REMOVED_HOSTS_MAX :]
     wishes = tuple(wish for wish in view.wishes if wish.node != member.id)
-    return replace(_with_members(view, left), removed=removed, wishes=wishes)
+    suspects = _suspects(
+        {
+            node: tuple(voter for voter in suspecting if voter != member.id)
+            for node, suspecting in view.suspects.items()
+            if node != member.id
+        }
+    )
+    return replace(_with_members(view, left), removed=removed, wishes=wishes, suspects=suspects)
 
 
 def _change_schema(view: ClusterView, command: ChangeSchema) -> _Step:
@@ -424,6 +517,10 @@ _CARRIERS: dict[type[Command], Callable[[ClusterView, Any], _Step]] = {
     UpdateMember: _update,
     RemoveMember: _remove,
     Leave: _leave,
+    Suspect: _suspect,
+    PauseHealing: _pause_healing,
+    Heal: _heal,
+    Rebalance: _rebalance,
     BeginMove: _begin,
     NodeCopied: _copied,
     AdvanceMove: _advance,

@@ -10,6 +10,7 @@ present view, and goes on with it when no majority can be reached.
     consensus                             raft at work, and the one place where views are made
     catch_up                              members that don't vote, or lag, pull what others have applied
     submissions                           a change's way from the node that was asked for it to every live member
+    moving, healing                       the leader's eye on moves, and on members that are gone for good
     voters                                who votes, and who replaces whom
     joining                               how a node becomes a member
 
@@ -32,18 +33,15 @@ from ourodb.cluster.metadata.commands import (
     PROPOSAL_ID_BYTES,
     Command,
     FoundCluster,
-    Leave,
     NewMember,
-    NodeCopied,
     Proposal,
-    RemoveMember,
-    UpdateMember,
     decode_proposal,
     encode_proposal,
     summary,
 )
 from ourodb.cluster.metadata.consensus import Consensus, Listener
 from ourodb.cluster.metadata.evolution import Outcome, apply, carry_out
+from ourodb.cluster.metadata.healing import Healing, Prospect
 from ourodb.cluster.metadata.inquiries import Inquiries
 from ourodb.cluster.metadata.joining import Admissions, Joining, Progress
 from ourodb.cluster.metadata.joining import Done as JoinDone
@@ -73,8 +71,9 @@ class Metadata:
     """See the module."""
 
     __slots__ = (
-        "_admissions", "_catch_up", "_check_ms", "_checked", "_consensus", "_first_schema", "_inquiries", "_joining",
-        "_moves", "_peers", "_ports", "_proposals", "_submissions", "_timer", "_timer_ms", "_upkeep", "_waiters",
+        "_admissions", "_catch_up", "_check_ms", "_checked", "_consensus", "_first_schema", "_healing", "_inquiries",
+        "_joining", "_moves", "_peers", "_ports", "_proposals", "_submissions", "_timer", "_timer_ms", "_upkeep",
+        "_waiters",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +103,7 @@ class Metadata:
         self._admissions = Admissions(self._consensus, self._peers, self._submissions, self._catch_up)
         self._inquiries = Inquiries(self._consensus, self._peers, ports.scheduler, self._submissions.live)
         self._moves = MoveUpkeep(self._consensus, self._peers, self._submissions)
+        self._healing = Healing(self._consensus, self._peers, self._submissions)
         self._joining = Joining(self._consensus, self._peers, ports.transport)
         self._first_schema: Schema | None = None
         self._timer: Timer | None = None
@@ -204,6 +204,7 @@ class Metadata:
     def start(self) -> None:
         """Take part in deciding, if this node votes; it is a member."""
         self._consensus.start()
+        self._healing.look(self._consensus.now_ms)
         self._arm()
 
     def hand_over(self) -> None:
@@ -302,6 +303,14 @@ class Metadata:
         self._moves.applied_epoch = applied_epoch
         self._moves.hints_of = hints_of
 
+    def heal_after(self, seconds: int) -> None:
+        """Take members for dead that have been down for so long; 0: never."""
+        self._healing.heal_after_ms = seconds * 1000
+
+    def prospects(self) -> list[Prospect]:
+        """What is to become of the members that are down, as this node sees it."""
+        return self._healing.prospects(self._consensus.now_ms)
+
     def check_member(self, command: Command) -> None:
         """Whether a change of the ring fits now.
 
@@ -310,7 +319,7 @@ class Metadata:
         """
         carry_out(self.view, command)
 
-    def submit_member(self, command: UpdateMember | RemoveMember | Leave | NodeCopied, done: Done) -> None:
+    def submit_member(self, command: Command, done: Done) -> None:
         """Change the ring; ``done`` as for ``submit``, with ``InvalidRequest`` when the change doesn't fit."""
         self._submissions.submit_command(command, done)
         self._arm()
@@ -388,6 +397,7 @@ class Metadata:
     def on_reachable(self) -> None:
         """Somebody went up or down: who votes may have to change."""
         self._check_ms = 0
+        self._healing.look(self._consensus.now_ms)
         self._arm()
 
     def on_stranger(self, epoch: int) -> None:
@@ -449,6 +459,7 @@ class Metadata:
         if (view.members, view.voters) != self._checked:
             self._checked = (view.members, view.voters)
             self._check_ms = 0
+            self._healing.look(self._consensus.now_ms)
         self._arm()
 
     def on_kept(self) -> None:
@@ -458,6 +469,7 @@ class Metadata:
     def on_leader(self) -> None:
         self._upkeep.on_leader()
         self._moves.on_leader()
+        self._healing.on_leader()
         self._proposals.on_leader()
         self._submissions.on_leader()
         self._arm()
@@ -477,6 +489,7 @@ class Metadata:
         self._catch_up.look(now_ms)
         self._joining.tick(now_ms)
         self._moves.tick(now_ms)
+        self._healing.tick(now_ms)
         if self._upkeep.is_needed and now_ms >= self._check_ms:
             self._check_ms = now_ms + limits.VOTERS_CHECK_MS
             self._upkeep.tick(now_ms)
@@ -491,6 +504,8 @@ class Metadata:
             due_ms = now_ms + limits.METADATA_MOVES_MS
         elif self._upkeep.is_needed:
             due_ms = max(self._check_ms, now_ms)
+        elif self._healing.is_needed:
+            due_ms = max(self._healing.due_ms, now_ms)
         else:
             return
         if self._timer is not None:

@@ -5,21 +5,23 @@ Nothing of this is remembered but in the log, so whoever leads next goes on wher
 A stage ends when its work is done *and* everybody lives by it: all live members have applied its entry, of each range
 that moves a quorum of those before and of those after is among them, and MOVE_DRAIN_MS has passed since, in which the
 requests from before have come to their end. (Who is down then is fenced off by the replicas when it returns.)
+Of those that are given up nothing is expected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from ourodb import limits
 from ourodb.cluster.metadata.commands import AbortMove, AdvanceMove, BeginMove, Command
 from ourodb.cluster.metadata.consensus import Consensus
+from ourodb.cluster.metadata.healing import whole_domains
 from ourodb.cluster.metadata.peers import Peers
 from ourodb.cluster.metadata.submissions import Applied, Submissions
 from ourodb.cluster.metadata.view import ClusterView
-from ourodb.cluster.ring.moves import LEAVE, Move, Stage
+from ourodb.cluster.ring.moves import HEAL, LEAVE, REMOVE, REPLACE, Move, Stage, gone_for_good
 from ourodb.cluster.ring.placement import ReplicaSet
 from ourodb.errors import OuroError
 from ourodb.ports import NodeId
@@ -80,14 +82,14 @@ class MoveUpkeep:
             if view.wishes != self._wishes:
                 self._wishes, self._wishes_since_ms = view.wishes, now_ms
             elif now_ms - self._wishes_since_ms >= limits.MOVE_GATHER_MS:
-                self._submit(BeginMove())
+                self._submit(BeginMove(self._consensus.wall_ms))
             return
         self._look_after(view, view.move, now_ms)
 
     def _look_after(self, view: ClusterView, move: Move, now_ms: int) -> None:
         gone = self._gone(view, move, now_ms)
         if gone is not None:
-            self._submit(AbortMove(move.id, gone))
+            self._submit(AbortMove(move.id, gone, self._consensus.wall_ms))
             return
         if move.stage is Stage.COPYING and any(
             node not in move.copied or not self._is_live(node) for node in view.copying
@@ -100,7 +102,7 @@ class MoveUpkeep:
         elif self._known_since_ms is None or self._known_since_ms[0] != move.since:
             self._known_since_ms = move.since, now_ms
         elif now_ms - self._known_since_ms[1] >= self._drain_ms(move):
-            self._submit(AdvanceMove(move.id, int(move.stage)))
+            self._submit(AdvanceMove(move.id, int(move.stage), self._consensus.wall_ms))
 
     def _drain_ms(self, move: Move) -> int:
         """How long all have to live by a stage before it ends: longer if who leaves has hints to deliver."""
@@ -112,6 +114,9 @@ class MoveUpkeep:
         """Why the move is to be undone."""
         if move.stage is not Stage.COPYING:
             return None
+        back = [node for node in gone_for_good(move) if move.kind == HEAL and self._is_live(node)]
+        if back:
+            return f"node {back[0]} is back"
         down = [node for node in view.copying if not self._is_live(node)]
         self._down_since_ms = {node: self._down_since_ms.get(node, now_ms) for node in down}
         for node in down:
@@ -131,13 +136,27 @@ class MoveUpkeep:
         ]
         if any(self._is_live(node) and node not in known for node in view.members):
             return False
+        gone = self._given_up(view, move)
         return all(
-            _has_quorum(replicas, known)
+            _has_quorum(replicas, known, gone)
             for keyspace in view.schema.keyspaces.values()
             if keyspace.tables and not is_system_keyspace(keyspace.name)
             for one in view.moved_ranges(keyspace)
             for replicas in ((one.before, one.after) if move.stage is Stage.COPYING else (one.before,))
         )
+
+    def _given_up(self, view: ClusterView, move: Move) -> list[NodeId]:
+        """Those that are down and for which nobody waits: this move, or the next one, is about their being dead.
+
+        What has to wait for them would never end, nor would the move come that is to make do without them.
+        """
+        next_to_go = [wish.node for wish in view.wishes if wish.kind in (REMOVE, HEAL)]
+        replaced = [wish.replaces for wish in view.wishes if wish.kind == REPLACE]
+        down = [node for node in view.members if not self._is_live(node)]
+        cut_off = whole_domains(view, down)
+        suspected = [node for node in view.suspects if view.is_taken_for_dead(node) and node not in cut_off]
+        given_up = {*gone_for_good(move), *next_to_go, *replaced, *suspected}
+        return [node for node in down if node in given_up]
 
     def _is_live(self, node: NodeId) -> bool:
         return node == self._consensus.me or self._peers.is_up(node)
@@ -153,5 +172,10 @@ class MoveUpkeep:
         self._submissions.submit_command(command, done, spreads=False)
 
 
-def _has_quorum(replicas: ReplicaSet, known: list[NodeId]) -> bool:
-    return all(2 * sum(node in known for node in nodes) > len(nodes) for nodes in replicas.by_dc.values())
+def _has_quorum(replicas: ReplicaSet, known: Sequence[NodeId], gone: Sequence[NodeId]) -> bool:
+    """Whether a quorum in each data centre is known; where too few remain for one, all that aren't gone for good."""
+    return all(
+        sum(node in known for node in nodes)
+        >= min(len(nodes) // 2 + 1, sum(node not in gone for node in nodes))
+        for nodes in replicas.by_dc.values()
+    )

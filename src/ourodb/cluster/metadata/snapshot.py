@@ -7,6 +7,7 @@ be added with defaults; anything else is a new version.
 from __future__ import annotations
 
 import zlib
+from dataclasses import astuple
 from types import MappingProxyType
 from typing import Final
 from uuid import UUID
@@ -14,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from ourodb import limits
+from ourodb.cluster.metadata.operations import Operation
 from ourodb.cluster.metadata.view import ClusterView, by_id
 from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.moves import Move, Stage, Wish, ring_after
@@ -62,6 +64,21 @@ class _Move(msgspec.Struct, frozen=True):
     replication: _Replication | None = None
 
 
+class _Operation(msgspec.Struct, frozen=True, omit_defaults=True):
+    move: int
+    kind: str
+    nodes: tuple[int, ...]
+    began_ms: int = 0
+    switched_ms: int = 0
+    ended_ms: int = 0
+    is_over: bool = False
+    is_done: bool = False
+    reason: str = ""
+    rows: int = 0
+    bytes: int = 0
+    keyspace: str = ""
+
+
 class _View(msgspec.Struct, frozen=True, omit_defaults=True):
     epoch: int
     cluster_id: UUID
@@ -76,6 +93,9 @@ class _View(msgspec.Struct, frozen=True, omit_defaults=True):
     move: _Move | None = None
     wishes: list[_Wish] = []
     moved: int = 0
+    suspects: list[tuple[int, tuple[int, ...]]] = []
+    is_healing_paused: bool = False
+    operations: list[_Operation] = []
 
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -121,6 +141,9 @@ def encode_view(view: ClusterView) -> bytes:
             for wish in view.wishes
         ],
         view.moved,
+        suspects=sorted(view.suspects.items()),
+        is_healing_paused=view.is_healing_paused,
+        operations=[_Operation(*astuple(operation)) for operation in view.operations],
     )
     return bytes([VERSION]) + zlib.compress(_encoder.encode(written), 1)
 
@@ -227,4 +250,12 @@ def decode_view(encoded: bytes) -> ClusterView:
         ),
         moved=read.moved,
         next_ring=None if move is None else ring_after(members, move),
+        suspects=MappingProxyType(
+            {NodeId(node): tuple(map(NodeId, voters)) for node, voters in read.suspects}
+        ),
+        is_healing_paused=read.is_healing_paused,
+        operations=tuple(
+            Operation(**{**msgspec.structs.asdict(operation), "nodes": tuple(map(NodeId, operation.nodes))})
+            for operation in read.operations
+        ),
     )

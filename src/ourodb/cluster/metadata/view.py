@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
+from ourodb.cluster.metadata.operations import Operation
 from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.moves import Move, MovedRange, Wish, moved_ranges
 from ourodb.cluster.ring.placement import Placement, Ring
@@ -51,6 +52,9 @@ class ClusterView:
             mean nothing after.
         ring: placement over ``members``; one object for as long as they stay the same.
         next_ring: as ``move`` will leave it; None without one.
+        suspects: members that voters take for dead: who does, ascending.
+        is_healing_paused: they are left alone all the same.
+        operations: moves that have ended, and that which is under way; oldest first.
     """
 
     epoch: int
@@ -68,6 +72,9 @@ class ClusterView:
     wishes: tuple[Wish, ...] = ()
     moved: int = 0
     next_ring: Ring | None = field(default=None, compare=False, repr=False)
+    suspects: Mapping[NodeId, tuple[NodeId, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    is_healing_paused: bool = False
+    operations: tuple[Operation, ...] = ()
 
     def member_of_host(self, host_id: UUID) -> Member | None:
         """The member with this host id."""
@@ -97,6 +104,11 @@ class ClusterView:
             for node in (*one.gaining, *one.merging)
         }
         return tuple(sorted(copying))
+
+    def is_taken_for_dead(self, node: NodeId) -> bool:
+        """Whether most voters take a member for dead."""
+        suspecting = sum(voter in self.suspects.get(node, ()) for voter in self.voters)
+        return 2 * suspecting > len(self.voters)
 
     @property
     def has_user_tables(self) -> bool:

@@ -6,9 +6,11 @@ of the schema; with one, only the loss of that one does.
 
 Voters are spread over failure domains: data centres first, then racks, then hosts, so that a domain that fails takes as
 few as can be; between equals the lower id. A voter that has been down for ten seconds is replaced by a live member, if
-there is one; one that was removed leaves. When a better spread becomes possible (the ring grew into another data
-centre) voters move. The leader makes one change at a time, and adds before it removes, so that at no moment fewer than
-before can be lost. It doesn't begin to grow an odd number unless it can make it odd again.
+there is one. One that was removed leaves before another takes its place: it counts against a majority, and never comes
+back; a newcomer beside it would have to live for there to be one. When a better spread becomes possible (the ring grew
+into another data centre) voters move. The leader makes one change at a time, and adds before it removes those that may
+come back, so that at no moment fewer than before can be lost. It doesn't begin to grow an odd number unless it can make
+it odd again.
 """
 
 from __future__ import annotations
@@ -57,15 +59,15 @@ def next_voters(
     unfit = [voter for voter in voters if voter not in members or voter in gone]
     fit = [voter for voter in voters if voter not in unfit]
     able = [node for node in members if node not in gone and node not in voters]
+    removed = [voter for voter in voters if voter not in members]
+    if removed and len(voters) > 1:
+        return _sorted(voter for voter in voters if voter != removed[0])
     if (
         len(fit) < wanted
         and len(able) > (not unfit and len(fit) % 2)
         and len(voters) < limits.RAFT_VOTERS_MAX
     ):
         return _sorted((*voters, _least_crowding(members, fit, able)))
-    removed = [voter for voter in unfit if voter not in members]
-    if removed:
-        return _sorted(voter for voter in voters if voter != removed[0])
     if len(voters) > wanted or (len(voters) % 2 == 0 and not unfit and not able):
         # Those that are down first, then those that the others can best do without.
         leaving = unfit or [voter for voter in fit if voter != leader]

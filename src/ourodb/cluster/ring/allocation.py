@@ -84,7 +84,7 @@ def choose_tokens(
     return tuple(sorted(chosen))
 
 
-def _grouping(members: Sequence[Member], rack: str, host: str) -> tuple[Callable[[Member], str], str, int]:
+def grouping(members: Sequence[Member], rack: str, host: str) -> tuple[Callable[[Member], str], str, int]:
     """(member -> its group, the newcomer's group, how many copies go to as many groups)."""
     racks = {rack, *(member.rack for member in members)}
     if len(racks) > 1:
@@ -95,7 +95,7 @@ def _grouping(members: Sequence[Member], rack: str, host: str) -> tuple[Callable
     return (lambda member: str(member.id)), "", COPIES
 
 
-def _fair_shares(weights: Mapping[int, int], copies: int) -> dict[int, float]:
+def fair_shares(weights: Mapping[int, int], copies: int) -> dict[int, float]:
     """What part of all tokens each group holds a copy of when they are spread by weight, at most one copy each."""
     shares: dict[int, float] = {}
     left = dict(weights)
@@ -130,7 +130,7 @@ class Allocation:
     """
 
     def __init__(self, members: Sequence[Member], rack: str, host: str, count: int) -> None:
-        group_of, newcomers_group, self._copies = _grouping(members, rack, host)
+        group_of, newcomers_group, self._copies = grouping(members, rack, host)
         # Groups are numbers, 0 the newcomer's.
         numbers = {newcomers_group: 0}
         groups = [numbers.setdefault(group_of(member), len(numbers)) for member in members]
@@ -145,7 +145,7 @@ class Allocation:
         group_weights = dict.fromkeys(groups, 0)
         for group, weight in zip(groups, weights, strict=True):
             group_weights[group] += weight
-        group_shares = _fair_shares(group_weights, self._copies)
+        group_shares = fair_shares(group_weights, self._copies)
         self.fair = [weight / sum(weights) for weight in weights]
         self.fair += [
             group_shares[group] * weight / group_weights[group]

@@ -43,6 +43,8 @@ LEAVE: Final = "leave"
 REMOVE: Final = "remove"
 REPLACE: Final = "replace"
 ALTER: Final = "alter"
+HEAL: Final = "heal"
+REBALANCE: Final = "rebalance"
 
 
 class Stage(IntEnum):
@@ -58,8 +60,8 @@ class Wish:
     way.
 
     Attributes:
-        node: NOBODY for a keyspace.
-        kind: JOIN, LEAVE, REMOVE, REPLACE or ALTER.
+        node: NOBODY for a keyspace, and for REBALANCE.
+        kind: JOIN, LEAVE, REMOVE, REPLACE, HEAL, REBALANCE or ALTER.
         token_count: for one that joins.
         replaces: whose tokens one gets that replaces another.
         keyspace, replication: which one, and what it gets; for ALTER.
@@ -79,8 +81,8 @@ class Move:
 
     Attributes:
         id: index of the log's entry that began it.
-        kind: JOIN, LEAVE, REMOVE, REPLACE or ALTER.
-        tokens: of the nodes that come or go, as they will be.
+        kind: JOIN, LEAVE, REMOVE, REPLACE, HEAL, REBALANCE or ALTER.
+        tokens: of the nodes that come or go, or get others, as they will be.
         stage, since: the stage, and the index of the entry that began it.
         copied: nodes that have copied all that they gain or merge, ascending.
         keyspace, replication: which one gets another replication, and that one.
@@ -100,6 +102,13 @@ class Move:
         return (
             self.replication if self.replication and self.keyspace == keyspace.name else keyspace.replication
         )
+
+
+def gone_for_good(move: Move) -> tuple[NodeId, ...]:
+    """Those that a move is about because they are dead: what they alone held is lost."""
+    if move.kind not in (REMOVE, REPLACE, HEAL):
+        return ()
+    return tuple(node for node, tokens in move.tokens.items() if not tokens)
 
 
 def ring_after(members: Mapping[NodeId, Member], move: Move) -> Ring:
@@ -136,6 +145,10 @@ class MovedRange:
         if after >= before or missed < after // 2 + 1:
             return ()
         return tuple(node for node in self.after.nodes if node in self.before.nodes)
+
+    def is_lost(self, gone: Collection[NodeId]) -> bool:
+        """Whether all that held the range are gone for good, so that nobody can copy it."""
+        return bool(self.before.nodes) and all(node in gone for node in self.before.nodes)
 
     def sources(self, node: NodeId, live: Collection[NodeId]) -> tuple[NodeId, ...] | None:
         """Whom a node copies the range from that gains or merges it: all of these; None when too few of them are live.

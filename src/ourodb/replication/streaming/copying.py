@@ -1,11 +1,13 @@
 """The side that gains ranges: copies them while a move is in its first stage, and says when all is here.
 
-For each table and each range that this node gains, or merges, there is one *task* for each of the range's sources
-(``cluster.ring.moves``): states of conditional statements first, then records, chunk by chunk. Chunks are applied as
-repairs are: timestamps and the age of deletions stay, and whatever was written here meanwhile is merged with. A few
-tasks run at a time, each with one question under way and one chunk being written, so memory is bounded and the source
-reads no faster than this node writes. A task whose source fails begins again where it was, of another source from the
-start.
+For each table and each range that this node gains, or merges, there is one *task*. It copies from the range's sources
+(``cluster.ring.moves``), one after the other; from each, states of conditional statements first, then records, chunk by
+chunk. Chunks are applied as repairs are: timestamps and the age of deletions stay, and whatever was written here
+meanwhile is merged with. A few tasks run at a time, each with one question under way and one chunk being written, so
+memory is bounded and the source reads no faster than this node writes, and no faster than it is told to. A task whose
+source fails begins again where it was; when that source is dead, with others, and from the start: how many it takes
+depends on whether the replica that is displaced lives. How far each task has come is noted in the store after what it
+copied, so that a node that is started again goes on where it was: whatever keeps a note keeps the rows before it, too.
 
 What this node may still hold of a range from an earlier time is deleted as soon as the move is known, before anything
 is written to it: deletions of that time may have been purged everywhere else. A mark in the store says that this was
@@ -17,17 +19,18 @@ no copying: all their writes go to both sets.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+import msgspec
 import structlog
 
 from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView
-from ourodb.cluster.ring.moves import MovedRange, Stage
-from ourodb.cluster.ring.placement import NOBODY
+from ourodb.cluster.ring.moves import MovedRange, Stage, gone_for_good
 from ourodb.errors import OuroError, RequestError
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import BULK, Clock, NodeId, Scheduler, Store
@@ -44,6 +47,7 @@ from ourodb.replication.streaming.source import (
 )
 from ourodb.schema.keyspaces import LOCAL
 from ourodb.schema.model import Table
+from ourodb.schema.names import is_system_keyspace
 from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.chunk import beyond, decode_chunk
 from ourodb.storage.families import DATA, METADATA
@@ -55,12 +59,17 @@ log = structlog.get_logger()
 
 MICROS: Final = 1_000_000
 MARK: Final = b"move/"
-"""In METADATA, followed by the move's id (u64): the ranges that are gained in it were emptied."""
+"""In METADATA, followed by the move's id (u64): the ranges that are gained in it were emptied.
+
+With more behind it (``_Task.key``): how far one task has come.
+"""
 
 TEXT_LENGTH_MAX: Final = 100
 
 CLEANED: Final = b"cleaned"
 """In METADATA: the index of the entry (u64) that ended the last move whose lost ranges were deleted."""
+
+_NOTE_KEY: Final = struct.Struct(">QI")
 
 Copied = Callable[[int], None]
 """Told the id of a move when this node has all that it gains in it."""
@@ -100,33 +109,92 @@ class Progress:
         return Progress(0, int(ranges), int(done), int(parts[1]), int(parts[2]), parts[3])
 
 
+class _Note(msgspec.Struct, array_like=True, frozen=True):
+    """How far a task has come, for after a restart; attributes as in ``_Task``."""
+
+    is_over: bool
+    sources: tuple[int, ...]
+    number: int
+    are_states_here: bool
+    start: bytes
+    rows_copied: int
+    bytes_copied: int
+
+
 @dataclass(slots=True)
 class _Task:
-    """One range of one table, from one source.
+    """One range of one table.
 
     Attributes:
-        number: of the source among those that the range is copied from.
-        source: who is being asked; 0 while nobody can be.
+        sources: whom it is copied from, one after the other; none while too few live.
+        number: of those, how many it has been copied from.
         start: what comes before it is here.
         slices: of the partition at ``start``, that are still to come; None: all of it.
         are_states_here: what is known of conditional statements was copied.
+        rows_copied, bytes_copied: so far.
     """
 
     table: Table
     moved: MovedRange
-    number: int
     start: bytes
-    source: NodeId = NOBODY
+    sources: tuple[NodeId, ...] = ()
+    number: int = 0
     slices: tuple[Slice, ...] | None = None
     states_start: bytes = b""
     are_states_here: bool = False
+    is_over: bool = False
+    rows_copied: int = 0
+    bytes_copied: int = 0
+
+    @property
+    def source(self) -> NodeId:
+        """Who is asked now."""
+        return self.sources[self.number]
+
+    def begin(self, sources: tuple[NodeId, ...], number: int = 0) -> None:
+        """Copy all of it from the source with this number, and then from those behind it."""
+        self.sources, self.number = sources, number
+        self.start, self.slices = self.moved.start, None
+        self.states_start, self.are_states_here = self.moved.start, False
+
+    def key(self, move: int) -> bytes:
+        """Of its note in METADATA."""
+        return MARK + _NOTE_KEY.pack(move, self.table.incarnation) + self.moved.start
+
+    def note(self) -> bytes:
+        return encode(
+            _Note(
+                self.is_over,
+                self.sources,
+                self.number,
+                self.are_states_here,
+                self.start,
+                self.rows_copied,
+                self.bytes_copied,
+            )
+        )
+
+    def resume(self, note: bytes) -> None:
+        """Go on after a note; in the midst of a partition, with all of it."""
+        found = _decode_note(note)
+        self.begin(tuple(map(NodeId, found.sources)), found.number)
+        self.is_over, self.are_states_here, self.start = found.is_over, found.are_states_here, found.start
+        self.rows_copied, self.bytes_copied = found.rows_copied, found.bytes_copied
+
+
+_decode_note = msgspec.msgpack.Decoder(_Note).decode
 
 
 @dataclass(slots=True)
 class _Session:
-    """The copying of one move."""
+    """The copying of one move.
+
+    Attributes:
+        gone: whom nobody waits for.
+    """
 
     move: int
+    gone: tuple[NodeId, ...]
     waiting: list[_Task] = field(default_factory=list)
     running: int = 0
     is_told: bool = False
@@ -148,9 +216,11 @@ class Copying:
         scheduler: Scheduler,
         begun: Callable[[], None],
         copied: Copied,
+        bytes_per_second: int = 0,
     ) -> None:
         """
         Args:
+            bytes_per_second: that are asked for; 0: as fast as they come.
             begun: told when this node begins to gain ranges, before any of them is written to.
         """
         self.progress = Progress()
@@ -163,6 +233,9 @@ class Copying:
         self._scheduler = scheduler
         self._begun = begun
         self._copied = copied
+        self._bytes_per_second = bytes_per_second
+        self._free_ms = 0.0
+        """When more may be asked for."""
         self._session: _Session | None = None
 
     def view_changed(self, view: ClusterView) -> None:
@@ -180,8 +253,9 @@ class Copying:
             self._session = None
             return
         self._empty(move.id, [task for task in tasks if self._peers.me in task.moved.gaining])
-        self._session = _Session(move.id, tasks)
         self.progress = Progress(move.id, len(tasks))
+        self._resume(move.id, tasks)
+        self._session = _Session(move.id, gone_for_good(move), [task for task in tasks if not task.is_over])
         self._scheduler.soon(self._go_on)
 
     def _tasks(self, view: ClusterView) -> list[_Task]:
@@ -192,9 +266,7 @@ class Copying:
             for table in keyspace.tables.values():
                 if table.virtual:
                     continue
-                for one in moved:
-                    sources = one.sources(me, one.before.nodes) or ()
-                    tasks += [_Task(table, one, number, one.start) for number in range(len(sources))]
+                tasks += [_Task(table, one, one.start) for one in moved if one.before.nodes]
         return tasks
 
     def _empty(self, move: int, tasks: list[_Task]) -> None:
@@ -213,6 +285,19 @@ class Copying:
         stale = [(METADATA, key, None) for key, _ in self._store.scan(METADATA, MARK, MARK + b"\xff" * 9)]
         self._store.apply((*stale, (METADATA, mark, b"")))
 
+    def _resume(self, move: int, tasks: list[_Task]) -> None:
+        """Go on where this node was when it stopped."""
+        mark = MARK + move.to_bytes(8, "big")
+        notes = dict(self._store.scan(METADATA, mark + b"\x00", MARK + (move + 1).to_bytes(8, "big")))
+        for task in tasks:
+            note = notes.get(task.key(move))
+            if note is None:
+                continue
+            task.resume(note)
+            self.progress.ranges_done += task.is_over
+            self.progress.rows += task.rows_copied
+            self.progress.bytes += task.bytes_copied
+
     # Tasks
 
     def _go_on(self) -> None:
@@ -222,9 +307,11 @@ class Copying:
         put_off = []
         while session.waiting and session.running < limits.STREAMS_AT_ONCE_MAX:
             task = session.waiting.pop(0)
-            if self._choose_source(task):
+            if self._choose_source(session, task):
                 session.running += 1
                 self._ask(session, task)
+            elif task.moved.is_lost(session.gone):
+                self.progress.ranges_done += 1
             else:
                 put_off.append(task)
         session.waiting += put_off
@@ -243,24 +330,32 @@ class Copying:
         session.is_told = False
         self._scheduler.after(limits.STREAM_RETRY_MS, self._go_on)
 
-    def _choose_source(self, task: _Task) -> bool:
-        """Whom to ask now; another source than before begins from the start."""
+    def _choose_source(self, session: _Session, task: _Task) -> bool:
+        """Whom to ask now. When one that is still needed has died, others are chosen, and all begins again.
+
+        How many there are depends on who lives: the one that is displaced stands for several others. Of the system's
+        keyspaces what those that live have is enough when others are gone for good.
+        """
         peers = self._peers
         live = [node for node in task.moved.before.nodes if node == peers.me or peers.up.get(node)]
+        left = task.sources[task.number :]
+        if left and all(node in live for node in left):
+            return True
         sources = task.moved.sources(peers.me, live)
-        if sources is None:
+        if sources is None and session.gone and is_system_keyspace(task.table.keyspace):
+            sources = tuple(live)
+        if not sources:
             return False
-        # The one that is displaced stands for all of several.
-        source = sources[min(task.number, len(sources) - 1)]
-        if task.source not in (source, NOBODY):
-            task.start, task.slices = task.moved.start, None
-            task.states_start, task.are_states_here = task.moved.start, False
-        task.source = source
-        if not task.states_start:
-            task.states_start = task.moved.start
+        task.begin(sources)
         return True
 
     def _ask(self, session: _Session, task: _Task) -> None:
+        if session is not self._session:
+            return
+        wait_ms = self._free_ms - self._clock.monotonic_ns() / 1_000_000
+        if wait_ms > 0:
+            self._scheduler.after(int(wait_ms) + 1, partial(self._ask, session, task))
+            return
         peers = self._peers
         incarnation = task.table.incarnation
         question: Question
@@ -290,6 +385,10 @@ class Copying:
             return
         self.progress.waits = ""
         self.progress.bytes += len(body)
+        task.bytes_copied += len(body)
+        if self._bytes_per_second:
+            now_ms = self._clock.monotonic_ns() / 1_000_000
+            self._free_ms = max(self._free_ms, now_ms) + len(body) * 1000 / self._bytes_per_second
         try:
             if task.are_states_here:
                 self._take_rows(session, task, body)
@@ -312,7 +411,9 @@ class Copying:
 
     def _take_rows(self, session: _Session, task: _Task, body: bytes) -> None:
         chunk = decode_chunk(body)
-        self.progress.rows += sum([len(partition.writes) for partition in chunk.partitions])
+        rows = sum([len(partition.writes) for partition in chunk.partitions])
+        self.progress.rows += rows
+        task.rows_copied += rows
         now_s = self._clock.wall_us() // MICROS
         for partition in chunk.partitions:
             partition.stamped_at = now_s
@@ -352,12 +453,28 @@ class Copying:
             self.failed(session, task, f"gives what this node can't write now: {error}")
             return
         after()
-        if not is_over and error is None:
+        if is_over and error is None and task.number + 1 < len(task.sources):
+            task.begin(task.sources, task.number + 1)
+            self._note(session, task)
+            session.running -= 1
+            session.waiting.insert(0, task)
+            self._go_on()
+            return
+        task.is_over = is_over or error is not None
+        self._note(session, task)
+        if not task.is_over:
             self._ask(session, task)
             return
         session.running -= 1
         self.progress.ranges_done += 1
         self._go_on()
+
+    def _note(self, session: _Session, task: _Task) -> None:
+        """Note how far a task has come: after what it has copied, so that it is lost before that is."""
+        try:
+            self._store.apply(((METADATA, task.key(session.move), task.note()),))
+        except OuroError as error:
+            log.info("a copy isn't noted, and would begin again after a restart", reason=str(error))
 
     def _is_gone(self, task: _Task) -> bool:
         try:
@@ -370,13 +487,14 @@ class Copying:
 class _Asked:
     """One question under way."""
 
-    __slots__ = ("_copying", "_session", "_task", "started_ms")
+    __slots__ = ("_copying", "_session", "_source", "_task", "started_ms")
 
     def __init__(self, copying: Copying, session: _Session, task: _Task) -> None:
         self.started_ms = 0
         self._copying = copying
         self._session = session
         self._task = task
+        self._source = task.source
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
         if flags & FAILED:
@@ -389,7 +507,7 @@ class _Asked:
         self._copying.failed(self._session, self._task, "doesn't answer")
 
     def on_lost(self, node: NodeId) -> bool:
-        if node != self._task.source:
+        if node != self._source:
             return False
         self._copying.failed(self._session, self._task, "went down")
         return True
