@@ -1,5 +1,5 @@
 """OuroDB with real data: three nodes, a year of flights from New York City, a dozen questions about them; then a node
-dies and comes back, and the ring is cut in two.
+dies and comes back, the ring is cut in two, a fourth node joins, and one is gone for good.
 
     python demo/flights.py                        starts a ring of its own in ./ouro-demo, afresh each time
     python demo/flights.py --data DIR             in this folder, whose ring is used again if it has one
@@ -23,6 +23,7 @@ from typing import Any
 
 import dataset
 import death
+import growth
 import load
 import partition
 from cassandra import ConsistencyLevel
@@ -53,6 +54,7 @@ def main() -> int:
                 flights(demo_ring.addresses, demo_ring.port, arguments.months, demo_ring)
                 death.act(demo_ring)
                 partition.act(demo_ring)
+                growth.act(demo_ring)
                 demo_ring.leave(stay=sys.stdin.isatty() and sys.stdout.isatty())
     except KeyboardInterrupt:
         console.print()

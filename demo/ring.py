@@ -1,4 +1,4 @@
-"""The demo's ring: three nodes in the background, as `ouro up` starts them.
+"""The demo's ring: three nodes in the background, as `ouro up` starts them, and later a fourth.
 
 Its nodes sync their log to disk every second, as Cassandra does by default, and may be cut off from each other over
 their admin API, which is how the demo makes a partition without being root.
@@ -34,14 +34,15 @@ from ourodb.cli.up import bring_up, cqlsh
 
 NODES = 3
 FOLDER = "ouro-demo"
-OPTIONS = ("--durability=periodic", "--faults=on", "--cluster-name=demo")
+HEAL_AFTER_S = 8
+OPTIONS = ("--durability=periodic", "--faults=on", "--cluster-name=demo", f"--heal-after={HEAL_AFTER_S}")
 PORTS = (9042, 7000, 7070)
 PORT_STEPS = 50
 STOP_SECONDS_MAX = 30
 
 
 class DemoRing:
-    """Three nodes, and what the demo does with them.
+    """Some nodes, and what the demo does with them.
 
     Nodes are numbered from 1 on, and called by their addresses: the ids that they have in the ring come in the order in
     which they happened to join.
@@ -180,7 +181,8 @@ def started(data: str | None) -> Iterator[DemoRing]:
 
 def free_ports() -> tuple[int, int, int]:
     """CQL, peers and admin: the usual ones, or the first after them that nobody has."""
-    places = layout.spread(NODES).nodes
+    # One more joins later.
+    places = layout.spread(NODES + 1).nodes
     for step in range(PORT_STEPS):
         ports = (PORTS[0] + 10 * step, PORTS[1] + 10 * step, PORTS[2] + 10 * step)
         if not any(who_listens(node.address, port) for node in places for port in ports):

@@ -51,4 +51,7 @@ def test_the_demo_tells_its_whole_story(tmp_path: Path) -> None:
     assert told.count("see 40 pictures, and 7,500 cents") == 2
     # Nobody looks, so nothing is left running.
     ring = LocalRing.load(folder)
+    # The ring has reshaped itself.
+    assert re.search(r"All [\d,]+ rows that were acknowledged meanwhile are there", told)
+    assert [node.name for node in ring.nodes] == ["node1", "node3", "node4"]
     assert [ring.pid(node) for node in ring.nodes] == [None, None, None]
