@@ -98,7 +98,7 @@ def test_each_fault_alone_strikes_and_heals(fault: str) -> None:
     assert verdict.struck[fault] > 0
 
 
-@pytest.mark.parametrize("fault", HARMLESS_TO_UNSYNCED)
+@pytest.mark.parametrize("fault", [fault for fault in HARMLESS_TO_UNSYNCED if fault != "join"])
 def test_faults_that_are_called_harmless_lose_nothing_that_is_not_synced(fault: str) -> None:
     """Each of these toys acknowledges at once and syncs every three seconds."""
     for seed in range(2):
