@@ -737,6 +737,9 @@ HEAL_AFTER_SECONDS_MAX: Final = 30 * 86_400
 REBALANCE_RATIO_MAX: Final = 1.15
 """A ring is even when nobody owns more than this times its fair share."""
 
+REBALANCE_STEPS_MAX: Final = 32
+"""Choices of tokens in which a data centre is made even, or as even as it gets."""
+
 REBALANCE_MEMBERS_MAX: Final = 16
 """Members that get other tokens in one move at most, in each data centre."""
 

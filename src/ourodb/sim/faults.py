@@ -385,7 +385,7 @@ class Nemesis:
         if has_left:
             self._world.remove(victim)
         elif is_dead:
-            victim.start()
+            yield from self._return(victim)
         if is_dead:
             self._release(victim)
 
@@ -428,8 +428,20 @@ class Nemesis:
         if has_left:
             self._world.remove(victim)
         else:
-            victim.start()
+            yield from self._return(victim)
         self._release(victim)
+
+    def _return(self, victim: Machine) -> Script:
+        """One that should have been given up, and couldn't be, returns; perhaps it is only now."""
+        victim.start()
+        for _ in range(MOVE_SECONDS_MAX):
+            yield self._wait(3_000, 3_000)
+            movers = self._movers(apart=victim)
+            if any(not mover.knows(victim.address) for mover in movers):
+                self._world.remove(victim)
+                return
+            if movers and not any(mover.is_moving for mover in movers):
+                return
 
     def _movers(self, apart: Machine | None = None) -> list[Mover]:
         """The programs of machines that run.

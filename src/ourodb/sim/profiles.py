@@ -33,7 +33,7 @@ NODES_OF_DATA_CENTERS: Final = (4, 5, 6, 6)
 
 HARMFUL_TO_UNSYNCED: Final = ("power", "blackout", "new-disk", "fsync", "leave", "death")
 """Faults after which what a disk was told and hadn't synced may be gone; after a failed fsync nobody can say. A node
-that leaves may be dead, and come back if its cluster kept it.
+that leaves or dies may come back, if its cluster kept it.
 """
 
 HARMLESS_TO_UNSYNCED: Final = tuple(kind for kind in FAULTS if kind not in HARMFUL_TO_UNSYNCED)

@@ -52,13 +52,15 @@ def evened(members: tuple[Member, ...]) -> Mapping[NodeId, tuple[int, ...]]:
 def _evened_center(everybody: dict[NodeId, Member], data_center: str) -> list[NodeId]:
     """Change members of one data centre; gives those that were changed."""
     changed: list[NodeId] = []
-    while len(changed) < limits.REBALANCE_MEMBERS_MAX:
+    for _ in range(limits.REBALANCE_STEPS_MAX):
         ratios = _ratios(_by_dc(everybody.values())[data_center])
         if max(ratios.values()) <= limits.REBALANCE_RATIO_MAX:
             break
         off = sorted(ratios, key=lambda node: (-abs(ratios[node] - 1.0), node))
         best: tuple[float, NodeId, Member] = (_squares(ratios), NOBODY, everybody[off[0]])
-        for node in [node for node in off if node not in changed][:CANDIDATES]:
+        if len(changed) == limits.REBALANCE_MEMBERS_MAX:
+            off = [node for node in off if node in changed]
+        for node in off[:CANDIDATES]:
             member = everybody[node]
             others = [other for other in everybody.values() if other.id != node]
             tokens = choose_tokens(others, member.data_center, member.rack, member.host, len(member.tokens))
@@ -70,7 +72,8 @@ def _evened_center(everybody: dict[NodeId, Member], data_center: str) -> list[No
         if node == NOBODY:
             break
         everybody[node] = moved
-        changed.append(node)
+        if node not in changed:
+            changed.append(node)
     return changed
 
 
