@@ -8,7 +8,7 @@ LOCK := .venv-lock
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 # About two minutes of two cores.
-SEEDS ?= 1..120
+SEEDS ?= 1..100
 SEEDS_FRESH ?= 5
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check

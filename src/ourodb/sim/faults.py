@@ -339,6 +339,9 @@ class Nemesis:
         for _ in range(MOVE_SECONDS_MAX):
             yield self._wait(1_000, 1_000)
             movers = self._movers()
+            if not movers and any(machine.is_ready for machine in members):
+                # Programs of a kind that knows no members.
+                return
             if movers and not any(mover.knows(guest.address) for mover in movers):
                 return
             if movers and not movers[0].is_moving:
