@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 # About two minutes of two cores.
 SEEDS ?= 1..100
-SEEDS_FRESH ?= 5
+SEEDS_FRESH ?= 3
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 

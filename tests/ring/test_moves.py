@@ -117,7 +117,7 @@ def test_rows_are_where_a_driver_looks_for_them(make_ring: Callable[..., Ring]) 
         spare.launch()
         ring.nodes.append(spare)
         eventually(
-            lambda: all(one["tokens"] for one in members(ring.nodes[0])) and len(members(ring.nodes[0])) == 4,
+            lambda: [bool(one["tokens"]) for one in members(ring.nodes[0])] == [True] * 4,
             "the fourth node has joined",
             MOVE_SECONDS_MAX,
         )
