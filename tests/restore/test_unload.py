@@ -22,7 +22,7 @@ from ourodb.storage.memory import MemoryStore
 from ourodb.storage.merge import merge
 from ourodb.storage.mutation import Mutation, MutationBuilder, decode_mutation
 from ourodb.storage.purge import purge
-from ourodb.storage.record import Row, decode_row, encode_row
+from ourodb.storage.record import Row, decode_row, encode_range, encode_row
 from ourodb.storage.rows import Rows
 from ourodb.storage.unload import merged, parts, pieces, renamed_shards, unshadowed
 
@@ -229,6 +229,19 @@ def test_ranges_that_begin_alike_are_all_sent() -> None:
     moved([short.rows.store, long.rows.store], target, 1, records_max=10)
     assert not list(target.of(WIDE).read(short.position, 1))
     assert list(short.rows.of(WIDE).read(short.position, 1)), "row 9 is deleted in the other store alone"
+
+
+def test_ranges_that_came_to_each_node_at_another_time_are_one() -> None:
+    """Broken, what is sent of several copies depends on whether a second has passed between them; the younger stays."""
+    keys = Partition().keys
+    start, _ = keys.slice([ONE])
+    _, end = keys.slice([INT.encode(9)])
+    key = b"position" + start
+    early, late, other = (encode_range(end, deletion) for deletion in ((6, 100), (6, 101), (7, 100)))
+    found = [
+        (record, copies) for _, record, copies, _ in merged([[(key, one)] for one in (late, early, other)])
+    ]
+    assert found == [(late, 3), (other, 0)]
 
 
 @given(rows(), st.integers(1, 3))

@@ -87,11 +87,22 @@ def merged(sources: Sequence[Iterable[tuple[bytes, bytes]]]) -> Iterator[Record]
         records = [record for _, record in group]
         copies, size = len(records), sum(len(key) + len(record) for record in records)
         if records[0][0] == RANGE_FORMAT:
-            for record in dict.fromkeys(records):
+            for record in _distinct_ranges(records):
                 yield key, record, copies, size
                 copies = size = 0
         else:
             yield key, reduce(merge, records), copies, size
+
+
+def _distinct_ranges(records: Iterable[bytes]) -> Iterable[bytes]:
+    """Range tombstones of one start that differ in more than the second in which a node got them; of each the last."""
+    found: dict[tuple[bytes, int], bytes] = {}
+    for record in records:
+        end, deletion = decode_range(record)
+        known = found.get((end, deletion[0]))
+        if known is None or decode_range(known)[1] < deletion:
+            found[end, deletion[0]] = record
+    return found.values()
 
 
 def unshadowed(records: Iterable[Record], keys: TableKeys) -> Iterator[Record]:
