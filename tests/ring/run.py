@@ -184,27 +184,12 @@ class Run:
         return [*found, *self._too_little(), *self._lasting_differences()]
 
     def _lasting_differences(self) -> list[str]:
-        """A batch that was left half done may still be on its way, so what differs gets a while to become equal.
-
-        A write whose coordinator was killed in its midst may have come to some replicas, and nobody has a hint for the
-        others: they are made equal by whoever reads it.
-        """
-        tables = tables_of(self.session)
+        """A batch that was left half done may still be on its way, so what differs gets a while to become equal."""
         deadline = time.monotonic() + EQUAL_SECONDS_MAX
-        while found := differences(self.ring, tables):
+        while found := differences(self.ring, tables_of(self.session)):
             if time.monotonic() > deadline:
                 break
             time.sleep(1)
-        if found and any("kill" in fault.name for fault in self.faults):
-            for table in tables:
-                list(
-                    self.session.execute(
-                        SimpleStatement(
-                            f"SELECT * FROM {table}", consistency_level=ConsistencyLevel.ALL, fetch_size=500
-                        )
-                    )
-                )
-            found = differences(self.ring, tables)
         return found
 
     def story(self) -> str:
