@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.sim.ending import assert_all_was_right
 from tests.sim.talkers import Talker, send, talkers
 from tests.sim.toy import toy_world
 
@@ -315,11 +316,7 @@ def busy_ring(seed: int, nodes: int = 3) -> tuple[World, SimStage, Callable[[], 
 
     def finish() -> None:
         world.run_for(5)
-        stage.is_over = True
-        assert world.run_until(lambda: all(client.is_kept for client in clients), 60)
-        world.carry_out(workload.finish(), 60)
-        assert workload.problems() == []
-        assert world.carry_out(inspect(world, stage), 60) == []
+        assert_all_was_right(world, stage, workload, clients)
 
     return world, stage, finish
 

@@ -7,6 +7,7 @@ or counters are wrong.
 from __future__ import annotations
 
 import pytest
+from tests.sim.ending import assert_all_was_right
 
 from ourodb.sim.checkers.availability import silent_seconds
 from ourodb.sim.faults import FAULTS, between
@@ -52,11 +53,7 @@ def test_no_second_passes_in_silence_when_one_of_three_is_gone(fault: str) -> No
     else:
         machine.start()
     world.run_for(5)
-    stage.is_over = True
-    assert world.run_until(lambda: all(client.is_kept for client in clients), 10)
-    world.carry_out(workload.finish(), 60)
-    assert workload.problems() == []
-    assert world.carry_out(inspect(world, stage), 60) == []
+    assert_all_was_right(world, stage, workload, clients)
 
 
 @pytest.mark.parametrize(("workload", "is_kept"), [("set", False), ("register", True), ("counter", True)])

@@ -72,7 +72,7 @@ def test_the_core_hears_each_other_both_ways(world: World) -> None:
 
 
 def test_operations_are_expected_of_the_core_alone(world: World) -> None:
-    history, reach = History(lambda: world.loop.now_ns), Reach(world, 3)
+    history, reach = History(lambda: world.loop.now_ns), Reach(world, 3, world.machines)
 
     client, other = world.new_place(), world.new_place()
 

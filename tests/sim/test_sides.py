@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from tests.sim.ending import assert_all_was_right
 
 from ourodb.cql.wire.codes import Consistency
 from ourodb.sim.chance import Chance
@@ -159,11 +160,7 @@ def test_data_centres_that_do_not_hear_each_other_go_on() -> None:
     assert stage.history.counts().keys() == {"done"}
     world.network.heal(link)
     world.run_for(5)
-    stage.is_over = True
-    assert world.run_until(lambda: all(client.is_kept for client in clients), 10)
-    world.carry_out(workload.finish(), 60)
-    assert workload.problems() == []
-    assert world.carry_out(inspect(world, stage), 60) == []
+    assert_all_was_right(world, stage, workload, clients)
 
 
 def test_real_nodes_keep_their_promises_too() -> None:

@@ -88,18 +88,16 @@ class Reach:
         expected: operations that could be expected to succeed, in the order of their completion.
     """
 
-    def __init__(
-        self, world: World, replication_factor: int, machines: Sequence[Machine] | None = None
-    ) -> None:
+    def __init__(self, world: World, replication_factor: int, machines: Sequence[Machine]) -> None:
         """
         Args:
-            replication_factor: among these machines.
-            machines: that clients keep to; None: all.
+            machines: that clients keep to; looked at as they are by then.
+            replication_factor: among these.
         """
         self.changes_ns: list[int] = []
         self.expected: list[Operation] = []
         self._world = world
-        self._machines = world.machines if machines is None else machines
+        self._machines = machines
         self._missing_max = (replication_factor - 1) // 2
         self._states = [State()]
         """The first is that before the first change."""

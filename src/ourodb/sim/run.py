@@ -16,7 +16,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from ourodb.cql.wire.codes import Consistency
 from ourodb.sim.chance import Chance
@@ -58,8 +57,6 @@ NO_PROOF = "nothing is proved"
 
 STRUCK = "while faults struck"
 """The phase in which there may be nothing to hope for."""
-
-T = TypeVar("T")
 
 Inspect = Callable[[World, Stage], Script[list[str]]]
 """Looks at the healed cluster from inside; gives what is wrong."""
@@ -171,25 +168,20 @@ class SimStage:
         self.replication_factor = min(3, len(world.machines))
         self.is_over = False
         self._homes = [world.machines]
+        self.data_centers: Mapping[str, int] = {}
         if level == LOCAL_QUORUM:
             names = sorted({machine.data_center for machine in world.machines})
             self._homes = [[one for one in world.machines if one.data_center == name] for name in names]
-        factors = [min(3, len(machines)) for machines in self._homes]
-        self.data_centers: Mapping[str, int] = {
-            machines[0].data_center: factor
-            for machines, factor in zip(self._homes, factors, strict=True)
-            if level == LOCAL_QUORUM
-        }
-        self.reaches = [
-            Reach(world, factor, machines) for machines, factor in zip(self._homes, factors, strict=True)
-        ]
+            self.data_centers = {home[0].data_center: min(3, len(home)) for home in self._homes}
+        self.reaches = [Reach(world, min(3, len(home)), home) for home in self._homes]
         self._world = world
         self._clients: dict[int, CqlClient] = {}
 
     def client(self, number: int) -> CqlClient:
         client = self._clients.get(number)
         if client is None:
-            client = self._clients[number] = CqlClient(self._world, self._home_of(number, self._homes))
+            home = self._homes[number % len(self._homes)]
+            client = self._clients[number] = CqlClient(self._world, home)
         return client
 
     def sleep(self, seconds: float) -> Promise[None]:
@@ -198,13 +190,10 @@ class SimStage:
     def _tell(self, operation: Operation) -> None:
         client = self._clients.get(operation.process)
         if client is not None:
-            reach = self._home_of(operation.process, self.reaches)
+            reach = self.reaches[operation.process % len(self.reaches)]
             reach.on_complete(operation, client.place, client.coordinator)
         if operation.outcome is not Outcome.DONE:
             self._world.tell("client", f"{operation} {operation.error}")
-
-    def _home_of(self, number: int, each: Sequence[T]) -> T:
-        return each[number % len(each)]
 
 
 def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:

@@ -74,7 +74,8 @@ class Piece:
 
 
 def merged(sources: Sequence[Iterable[tuple[bytes, bytes]]]) -> Iterator[Record]:
-    """The records of one table from several stores, each key once; of range tombstones, each one that differs.
+    """The records of one table from several stores, each key once; of range tombstones, each one that differs in
+    more than its age.
 
     Args:
         sources: each in order of key, keys without the incarnation.

@@ -23,7 +23,7 @@ are *stale*; they are counted, and whoever runs the checker decides how many are
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from ourodb.sim.checkers.linearizability import TooTangled
@@ -42,7 +42,7 @@ Table = Columns | None
 
 _CHANGES: Final = ("create", "drop", "alter", "truncate")
 
-_ALIKE: Final = {
+OF_KEYSPACES: Final = {
     "create keyspace": "create",
     "drop keyspace": "drop",
     "alter keyspace": "alter",
@@ -66,14 +66,21 @@ def check_schema(history: Iterable[Operation]) -> tuple[list[str], list[str]]:
     Raises:
         TooTangled: it can't be told.
     """
-    by_name: dict[tuple[bool, int], list[Operation]] = {}
+    tables: dict[int, list[Operation]] = {}
+    keyspaces: dict[int, list[Operation]] = {}
     for operation in history:
-        by_name.setdefault((operation.kind in _ALIKE, operation.key), []).append(operation)
+        alike = OF_KEYSPACES.get(operation.kind)
+        if alike is None:
+            tables.setdefault(operation.key, []).append(operation)
+        else:
+            keyspaces.setdefault(operation.key, []).append(replace(operation, kind=alike))
     problems: list[str] = []
     stale: list[str] = []
-    for operations in by_name.values():
-        _check_changes(operations, problems, stale)
+    for operations in tables.values():
+        _check_changes("table", operations, problems, stale)
         _check_rows(operations, problems, stale)
+    for operations in keyspaces.values():
+        _check_changes("keyspace", operations, problems, stale)
     return problems, stale
 
 
@@ -112,12 +119,13 @@ class _InDoubt:
     alters: dict[int, str] = field(default_factory=dict)
 
 
-def _check_changes(operations: list[Operation], problems: list[str], stale: list[str]) -> None:
+def _check_changes(what: str, operations: list[Operation], problems: list[str], stale: list[str]) -> None:
+    """
+    Args:
+        what: the operations are about, all of one name: a table or a keyspace.
+    """
     shown = {
-        column
-        for one in operations
-        if _kind(one) == "look" and one.result is not None
-        for column in one.result
+        column for one in operations if one.kind == "look" and one.result is not None for column in one.result
     }
     relevant = [one for one in operations if _matters(one, shown)]
     events: list[tuple[int, int, int]] = []
@@ -137,24 +145,24 @@ def _check_changes(operations: list[Operation], problems: list[str], stale: list
             if after and not _is_misfit(operation):
                 states = after
                 continue
-            if not after and _kind(operation) in (*_CHANGES, "look") and not _is_misfit(operation):
-                problems.append(_unexplained(operation, states, relevant))
+            if not after and operation.kind in (*_CHANGES, "look") and not _is_misfit(operation):
+                problems.append(_unexplained(what, operation, states, relevant))
                 return
             if not after:
-                stale.append(str(operation))
+                stale.append(_told_of(what, operation))
             # What may be stale says nothing of what is the case.
             states = {_without(state, 1 << number): None for state in states}
         elif operation.completed_ns < NEVER:
             pending[number] = operation
-        elif _kind(operation) == "alter":
+        elif operation.kind == "alter":
             in_doubt.alters[len(in_doubt.alters)] = operation.argument
         else:
-            in_doubt.creates += _kind(operation) == "create"
-            in_doubt.drops += _kind(operation) == "drop"
+            in_doubt.creates += operation.kind == "create"
+            in_doubt.drops += operation.kind == "drop"
 
 
-def _kind(operation: Operation) -> str:
-    return _ALIKE.get(operation.kind, operation.kind)
+def _told_of(what: str, operation: Operation) -> str:
+    return f"of a {what}: {operation}"
 
 
 def _is_misfit(operation: Operation) -> bool:
@@ -165,9 +173,7 @@ def _matters(operation: Operation, shown: set[str]) -> bool:
     if operation.outcome is not Outcome.UNKNOWN:
         return operation.outcome is Outcome.DONE
     # A change in doubt that nobody can have seen needs no explanation and gives none.
-    return _kind(operation) in ("create", "drop") or (
-        _kind(operation) == "alter" and operation.argument in shown
-    )
+    return operation.kind in ("create", "drop") or (operation.kind == "alter" and operation.argument in shown)
 
 
 def _without(state: _State, bit: int) -> _State:
@@ -245,7 +251,7 @@ _CHANGED: Final[dict[str, Callable[[Table, str], Table]]] = {
 
 def _change_of(operation: Operation) -> Callable[[Table, str], Table] | None:
     """What it does to the table; None: it only looks, as what doesn't fit does, and TRUNCATE."""
-    return None if _is_misfit(operation) else _CHANGED.get(_kind(operation))
+    return None if _is_misfit(operation) else _CHANGED.get(operation.kind)
 
 
 def _fits(operation: Operation, table: Table) -> bool:
@@ -256,13 +262,13 @@ def _fits(operation: Operation, table: Table) -> bool:
     if _is_misfit(operation):
         is_there: bool = operation.result == EXISTS
         return is_there == (table is not None)
-    if _kind(operation) == "look":
+    if operation.kind == "look":
         shown: Table = operation.result
         return shown == table
-    if _kind(operation) == "insert":
+    if operation.kind == "insert":
         column: str = operation.argument[1]
         return table is not None and (column == "value" or column in table)
-    return (table is None) == (_kind(operation) == "create")
+    return (table is None) == (operation.kind == "create")
 
 
 def _without_dominated(states: dict[_State, None]) -> dict[_State, None]:
@@ -282,13 +288,12 @@ def _uses_less(one: _State, other: _State) -> bool:
     )
 
 
-def _unexplained(operation: Operation, states: Iterable[_State], relevant: list[Operation]) -> str:
-    what = "keyspace" if operation.kind in _ALIKE else "table"
+def _unexplained(what: str, operation: Operation, states: Iterable[_State], relevant: list[Operation]) -> str:
     held = sorted({_shown(state.table, what) for state in states})
     around = [
         str(other)
         for other in relevant
-        if _kind(other) in _CHANGES and other is not operation and other.invoked_ns <= operation.completed_ns
+        if other.kind in _CHANGES and other is not operation and other.invoked_ns <= operation.completed_ns
     ]
     return (
         f"the changes of {what} {operation.key} have no order: {operation}, when there can only be"
@@ -328,8 +333,8 @@ def _check_rows(operations: list[Operation], problems: list[str], stale: list[st
                 problems.append(
                     f"row {row} is seen though its table is gone: {_told(read)}; {write}; {ending}"
                 )
-            elif str(read) not in stale:
-                stale.append(str(read))
+            elif _told_of("table", read) not in stale:
+                stale.append(_told_of("table", read))
         asked = written if read.kind == "scan" else [read.argument]
         for row in asked:
             write = written.get(row)

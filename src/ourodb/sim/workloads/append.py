@@ -61,8 +61,7 @@ class AppendWorkload:
     def finish(self) -> Script[None]:
         for key in sorted(self._keys):
             # A serial read completes what was begun; afterwards a plain one at any level must have it too.
-            levels = (Consistency.SERIAL,) if is_serial(key) else (Consistency.QUORUM, Consistency.ALL)
-            for level in levels:
+            for level in (Consistency.SERIAL if is_serial(key) else Consistency.QUORUM, Consistency.ALL):
                 operation = self._stage.history.invoke(0, kind_of("read", key), key)
                 reply = yield from insist(self._stage, READ, (bigint(key),), consistency=level)
                 self._complete_read(operation, reply)

@@ -28,11 +28,10 @@ from ourodb.errors import (
     WriteFailure,
     WriteTimeout,
 )
-from ourodb.sim.checkers.schema import EXISTS, MISSING, NO_COLUMN, check_schema
+from ourodb.sim.checkers.schema import EXISTS, MISSING, NO_COLUMN, OF_KEYSPACES, check_schema
 from ourodb.sim.history import Operation, Outcome
 from ourodb.sim.workloads.stage import (
     KEYSPACE,
-    NeverDone,
     NoAnswer,
     NotSent,
     Reply,
@@ -59,11 +58,7 @@ CHANGE_SECONDS: Final = 15.0
 """A change of the schema waits for all live nodes, for ten seconds at most."""
 ALTERS: Final = ("alter", "fill")
 """What is done to a keyspace that is there; the number of every other one is odd, and gets the second."""
-OF_KEYSPACES: Final = (
-    "create keyspace", "drop keyspace", "alter keyspace", "fill keyspace", "look at keyspace"
-)  # fmt: skip
 LOOKERS: Final = 3
-LOOK_TRIES: Final = 60
 
 _FACTOR: Final = re.compile(r"'replication_factor': '(\d+)'")
 _IN_DOUBT = (NoAnswer, WriteTimeout, ReadTimeout, WriteFailure, ReadFailure, Overloaded)
@@ -117,9 +112,8 @@ class SchemaWorkload:
             else:
                 generation = self._keyspace_changes // (KEYSPACES * CHANGES_PER_NAME)
                 keyspace = generation * KEYSPACES + random.below(KEYSPACES)
-                kind = ("create", "create", ALTERS[keyspace % 2], ALTERS[keyspace % 2], "drop")[
-                    random.below(5)
-                ]
+                alter = ALTERS[keyspace % 2]
+                kind = ("create", "create", alter, alter, "drop")[random.below(5)]
                 yield from self._change_keyspace(number, kind, keyspace)
             yield stage.sleep(random.below(30) / 1000)
 
@@ -151,13 +145,7 @@ class SchemaWorkload:
             column = f"c{self._columns}"
         statement = _changes(kind, table, column, idempotent=insists)
         operation = self._stage.history.invoke(number, kind, table, column)
-        if insists:
-            reply: Reply = yield from insist(self._stage, statement, (), is_prepared=False)
-        else:
-            reply = yield self._stage.client(number).execute(
-                statement, timeout_s=CHANGE_SECONDS, is_prepared=False
-            )
-        self._complete(operation, reply)
+        yield from self._carry_out(operation, statement, insists=insists)
         if column is not None and operation.outcome is Outcome.DONE and operation.result is None:
             self._known_columns.setdefault(table, []).append(column)
 
@@ -172,12 +160,15 @@ class SchemaWorkload:
             argument = f"factor={1 + self._columns}" if kind == "alter" else f"inside{self._columns}"
         statement = _changes_of_keyspace(kind, keyspace, argument, idempotent=insists)
         operation = self._stage.history.invoke(number, f"{kind} keyspace", keyspace, argument)
+        yield from self._carry_out(operation, statement, insists=insists)
+
+    def _carry_out(self, operation: Operation, statement: str, *, insists: bool) -> Script[None]:
+        """The statement of a change; with ``insists`` as for tables."""
         if insists:
             reply: Reply = yield from insist(self._stage, statement, (), is_prepared=False)
         else:
-            reply = yield self._stage.client(number).execute(
-                statement, timeout_s=CHANGE_SECONDS, is_prepared=False
-            )
+            client = self._stage.client(operation.process)
+            reply = yield client.execute(statement, timeout_s=CHANGE_SECONDS, is_prepared=False)
         self._complete(operation, reply)
 
     def _insert(self, number: int, table: int, *, insists: bool = False) -> Script[None]:
@@ -224,17 +215,16 @@ class SchemaWorkload:
     def _look_at_keyspace(self, number: int, keyspace: int) -> Script[None]:
         """Its replication factor, if it isn't that of the beginning, and its tables, as of one moment."""
         operation = self._stage.history.invoke(number, "look at keyspace", keyspace)
-        for _ in range(LOOK_TRIES):
-            reply: Reply = yield self._stage.client(number).execute(
-                f"DESCRIBE KEYSPACE {_keyspace(keyspace)}", is_prepared=False
-            )
-            is_missing = isinstance(reply.error, InvalidRequest) and "not found" in str(reply.error)
-            if reply.error is None or is_missing:
-                break
-            yield self._stage.sleep(0.5)
-        else:
-            raise NeverDone(f"{operation}: {reply.error_name}: {reply.error}")
-        shown = None if is_missing else _described(reply)
+        statement = f"DESCRIBE KEYSPACE {_keyspace(keyspace)}"
+        reply = yield from insist(
+            self._stage,
+            statement,
+            (),
+            number=number,
+            is_prepared=False,
+            is_answer=lambda reply: reply.error is None or _is_missing(reply),
+        )
+        shown = None if _is_missing(reply) else _described(reply)
         self._stage.history.complete(operation, Outcome.DONE, shown)
 
     def _scan(self, table: int) -> Script[None]:
@@ -322,6 +312,11 @@ def _changes_of_keyspace(kind: str, keyspace: int, argument: str | None, *, idem
         "alter": f"ALTER KEYSPACE {name} {replication}",
         "fill": f"CREATE TABLE{missing} {name}.{argument} (id bigint PRIMARY KEY)",
     }[kind]
+
+
+def _is_missing(reply: Reply) -> bool:
+    """DESCRIBE says that there is none."""
+    return isinstance(reply.error, InvalidRequest) and "not found" in str(reply.error)
 
 
 def _described(reply: Reply) -> frozenset[str]:

@@ -7,7 +7,7 @@ itself.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
@@ -177,9 +177,12 @@ def insist(
     consistency: int = Consistency.QUORUM,
     tries: int = 60,
     is_prepared: bool = True,
+    is_answer: Callable[[Reply], bool] = lambda reply: reply.error is None,
 ) -> Script[Reply]:
     """Run a statement that may be repeated, until it succeeds; gives its reply.
 
+    Args:
+        is_answer: which replies are taken; some refusals may be among them.
     Raises:
         NeverDone: it didn't, though nothing is wrong any more.
     """
@@ -190,7 +193,7 @@ def insist(
             statement, values, consistency=consistency, is_prepared=is_prepared
         )
         reply = answered
-        if reply.error is None:
+        if is_answer(reply):
             return reply
         yield stage.sleep(0.5)
     raise NeverDone(f"{statement}: {reply.error_name}: {reply.error}")
