@@ -9,6 +9,7 @@ it isn't, 130 after Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import replace
@@ -19,11 +20,12 @@ from ourodb.sim.faults import FAULTS, kinds_of
 from ourodb.sim.ouro import build_node, inspect
 from ourodb.sim.profiles import OPTIONS, command, drawn
 from ourodb.sim.run import LOCAL_QUORUM, QUORUM, Plan, Verdict, run
-from ourodb.sim.shrink import TRIES_MAX, shrink
+from ourodb.sim.shrink import SECONDS_MIN, TRIES_MAX, shrink
 from ourodb.sim.sweep import Bar, fresh_seeds, seeds_of, sweep
 from ourodb.sim.workloads import WORKLOADS
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 EXIT_INTERRUPTED = 130
 
@@ -135,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     what = parser.add_argument_group("which seeds").add_mutually_exclusive_group()
-    what.add_argument("--seed", type=int, default=1, help="one run, with its story")
+    what.add_argument("--seed", type=_number(int, 0), default=1, help="one run, with its story")
     what.add_argument(
         "--seeds", type=_saying_why(seeds_of), default=None, help="1000..2000, or 1000.. without end"
     )
@@ -160,20 +162,22 @@ def _parser() -> argparse.ArgumentParser:
         "--level", choices=(QUORUM, LOCAL_QUORUM), help="at the second, clients keep to one data centre each"
     )
     time = plan.add_mutually_exclusive_group()
-    time.add_argument("--seconds", type=float, help="of virtual time, with faults")
-    time.add_argument("--hours", type=float, help="the same in hours")
-    plan.add_argument("--quiet-seconds", type=float, help="of virtual time after that, healed")
+    time.add_argument("--seconds", type=_seconds, help="of virtual time, with faults")
+    time.add_argument("--hours", type=_number(float, SECONDS_MIN / 3600), help="the same in hours")
+    plan.add_argument("--quiet-seconds", type=_number(float, 0.0), help="of virtual time after that, healed")
     plan.add_argument(
         "--faults", type=_saying_why(kinds_of), help=f"all, none, or a list of: {', '.join(FAULTS)}"
     )
     plan.add_argument(
         "--strikes", type=_strikes, help="all, none, or a list of the numbers of those that strike"
     )
-    plan.add_argument("--gap-ms-max", type=int, help="between the moments of two strikes")
-    plan.add_argument("--heal-after-s", type=int, help="a node that is down for so long is given up")
+    plan.add_argument("--gap-ms-max", type=_count, help="between the moments of two strikes")
+    plan.add_argument("--heal-after-s", type=_count, help="a node that is down for so long is given up")
     plan.add_argument("--sync-period-ms", type=_period, help="durability periodic; none: group")
-    plan.add_argument("--success-percent-min", type=int, help="of the operations that could be expected to")
-    plan.add_argument("--operations-min", type=int, help="fewer prove nothing")
+    plan.add_argument(
+        "--success-percent-min", type=_number(int, 0), help="of the operations that could be expected to"
+    )
+    plan.add_argument("--operations-min", type=_number(int, 0), help="fewer prove nothing")
     return parser
 
 
@@ -189,11 +193,23 @@ def _saying_why(read: Callable[[str], T]) -> Callable[[str], T]:
     return checked
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("one at least")
-    return number
+def _number(read: Callable[[str], N], least: N) -> Callable[[str], N]:
+    """What argparse takes for a number that isn't less."""
+
+    def checked(text: str) -> N:
+        try:
+            number = read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"'{text}' is no number that can be used here") from error
+        if not least <= number < math.inf:
+            raise argparse.ArgumentTypeError(f"{least} at least, not {text}")
+        return number
+
+    return checked
+
+
+_count = _number(int, 1)
+_seconds = _number(float, SECONDS_MIN)
 
 
 def _workloads(text: str) -> tuple[str, ...]:
@@ -207,11 +223,11 @@ def _workloads(text: str) -> tuple[str, ...]:
 def _strikes(text: str) -> tuple[int, ...] | None:
     if text in ("all", "none"):
         return None if text == "all" else ()
-    return tuple(int(part) for part in text.split(","))
+    return tuple(map(_number(int, 0), text.split(",")))
 
 
 def _period(text: str) -> int | None:
-    return None if text == "none" else int(text)
+    return None if text == "none" else _count(text)
 
 
 if __name__ == "__main__":
