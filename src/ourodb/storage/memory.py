@@ -4,19 +4,55 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
+from weakref import WeakSet
 
 from ourodb.ports import Later, Write
 from ourodb.storage.families import NAMES
 
 
 class _Family:
-    """One ordered map: a dict beside a sorted list of its keys."""
+    """One ordered map: a dict beside a sorted list of its keys.
 
-    __slots__ = ("keys", "values")
+    Attributes:
+        scans: those that may still read it, and must have what they want before it changes.
+    """
+
+    __slots__ = ("keys", "scans", "values")
 
     def __init__(self) -> None:
         self.keys: list[bytes] = []
         self.values: dict[bytes, bytes] = {}
+        self.scans: WeakSet[_Scan] = WeakSet()
+
+    def before_change(self) -> None:
+        if self.scans:
+            for scan in list(self.scans):
+                scan.take_rest()
+            self.scans.clear()
+
+
+class _Scan(Iterator[tuple[bytes, bytes]]):
+    """A family's keys and values at the positions of a range, as they were when the scan began: most scans end after
+    a few pairs, so none is copied unless the family changes meanwhile.
+    """
+
+    __slots__ = ("__weakref__", "_family", "_positions", "_rest")
+
+    def __init__(self, family: _Family, positions: range) -> None:
+        self._family = family
+        self._positions = iter(positions)
+        self._rest: Iterator[tuple[bytes, bytes]] | None = None
+        family.scans.add(self)
+
+    def __next__(self) -> tuple[bytes, bytes]:
+        if self._rest is not None:
+            return next(self._rest)
+        key = self._family.keys[next(self._positions)]
+        return key, self._family.values[key]
+
+    def take_rest(self) -> None:
+        keys, values = self._family.keys, self._family.values
+        self._rest = iter([(keys[position], values[keys[position]]) for position in self._positions])
 
 
 class MemoryStore:
@@ -46,14 +82,12 @@ class MemoryStore:
         chosen = self._families[family]
         low = bisect_left(chosen.keys, start)
         high = bisect_left(chosen.keys, end)
-        values = chosen.values
-        # As of now: what is written during the scan isn't seen.
-        pairs = [(key, values[key]) for key in chosen.keys[low:high]]
-        return iter(pairs[::-1] if reverse else pairs)
+        return _Scan(chosen, range(high - 1, low - 1, -1) if reverse else range(low, high))
 
     def apply(self, writes: Iterable[Write]) -> None:
         for family, key, value in writes:
             chosen = self._families[family]
+            chosen.before_change()
             if value is None:
                 if chosen.values.pop(key, None) is not None:
                     del chosen.keys[bisect_left(chosen.keys, key)]
@@ -64,6 +98,7 @@ class MemoryStore:
 
     def delete_range(self, family: int, start: bytes, end: bytes) -> None:
         chosen = self._families[family]
+        chosen.before_change()
         low = bisect_left(chosen.keys, start)
         high = bisect_left(chosen.keys, end)
         for key in chosen.keys[low:high]:
