@@ -135,6 +135,7 @@ class Run:
         self.player = Player(self.session)
         self.stages: dict[str, RingStage] = {}
         self.workloads: list[Workload] = []
+        self._clients: list[Script[None]] = []
         print(f"OURO_SEED={seed}")
 
     def play(
@@ -150,7 +151,7 @@ class Run:
         """
         player = self.player
         self._operations_min = operations_min
-        clients: list[Script[None]] = []
+        clients = self._clients
         for make, count in crews:
             name = make.name
             stage = self.stages[name] = RingStage(player, self._chance.child(name))

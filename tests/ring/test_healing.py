@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from cassandra import ConsistencyLevel
 from tests.nodes import NodeProcess
+from tests.ring.moving import members, number_of
 from tests.ring.ring import Ring, connect, connect_to, eventually, new_keyspace
-from tests.ring.test_moves import members, number_of
 
 from ourodb.limits import REBALANCE_RATIO_MAX
 
@@ -136,3 +136,54 @@ def test_an_operator_pauses_heals_and_evens(make_ring: Callable[..., Ring]) -> N
     assert f"node {number} isn't healed" in shown
     assert "3 copies, and 2 nodes" in shown
     assert "isn't healed" in ouro(witness, "status")
+
+
+def test_what_the_dead_one_and_one_other_had(make_ring: Callable[..., Ring]) -> None:
+    """Writes at QUORUM that one replica missed, whose coordinator, another replica, dies with the hints: only the third
+    one has them. Whoever takes the dead one's place gets them all the same.
+    """
+    ring = make_ring(4, options=("--heal-after", "600"))
+    ring.start()
+    dead, behind, *others = ring.nodes
+    session = connect_to(dead)
+    keyspace = new_keyspace(session)
+    session.execute(f"CREATE TABLE {keyspace}.t (k int PRIMARY KEY, v text)")
+    insert = session.prepare(f"INSERT INTO {keyspace}.t (k, v) VALUES (?, ?)")
+    insert.consistency_level = ConsistencyLevel.QUORUM
+    holders: dict[str, list[int]] = {node.host: [] for node in others}
+    metadata = session.cluster.metadata
+    for key in range(ROWS):
+        hosts = {one.address for one in metadata.get_replicas(keyspace, key.to_bytes(4, "big"))}
+        third = hosts - {dead.host, behind.host}
+        if len(third) == 1:
+            holders[third.pop()].append(key)
+    behind.pause()
+    number = number_of(ring, dead)
+    for keys in holders.values():
+        assert len(keys) > 100
+        for start in range(0, len(keys), 200):
+            chunk = keys[start : start + 200]
+            for future in [session.execute_async(insert, (key, f"v{key}")) for key in chunk]:
+                future.result()
+    session.cluster.shutdown()
+    dead.kill()
+    behind.resume()
+    ring.nodes.remove(dead)
+    witness = others[0]
+    eventually(lambda: members_down(witness) == [number], "the dead one is known to be down, it alone")
+    assert json.loads(ouro(witness, "heal", "--now", "--json"))["nodes"] == [number]
+    assert number not in [one["id"] for one in members(witness)]
+    for holder in others:
+        # The two that are left have to have them: the one that missed them, and the new replica.
+        holder.pause()
+        there = connect_to(next(node for node in others if node is not holder))
+        read = there.prepare(f"SELECT v FROM {keyspace}.t WHERE k = ?")
+        read.consistency_level = ConsistencyLevel.QUORUM
+        keys = holders[holder.host]
+        for start in range(0, len(keys), 200):
+            chunk = keys[start : start + 200]
+            found = [there.execute_async(read, (key,)) for key in chunk]
+            assert [one.result().one() for one in found] == [(f"v{key}",) for key in chunk]
+        there.cluster.shutdown()
+        holder.resume()
+        ring.wait_until_whole()

@@ -5,7 +5,8 @@ If this fails, a node is asked for rows that it was never given, or is given the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from uuid import UUID
 
@@ -15,8 +16,8 @@ from tests.cluster.ring.rings import replications, rings
 
 from ourodb.cluster.ring.allocation import choose_tokens
 from ourodb.cluster.ring.model import Member
-from ourodb.cluster.ring.moves import JOIN, LEAVE, Move, Stage, moved_ranges, overlaid, ring_after
-from ourodb.cluster.ring.placement import Ring
+from ourodb.cluster.ring.moves import JOIN, LEAVE, Move, MovedRange, Stage, moved_ranges, overlaid, ring_after
+from ourodb.cluster.ring.placement import ReplicaSet, Ring
 from ourodb.ports import NodeId
 from ourodb.schema.keyspaces import SIMPLE
 from ourodb.schema.model import Replication
@@ -101,6 +102,58 @@ def test_for_one_that_is_down_others_stand_in_as_many_as_hold_all_that_a_quorum_
             assert gone not in sources
             assert set(sources) <= set(one.before.nodes)
             assert one.sources(node, [sources[0]]) is None
+
+
+@st.composite
+def moved_somewhere(draw: st.DrawFn) -> tuple[MovedRange, list[NodeId]]:
+    """A range of which any replicas change in one, two or three data centres, and who is gone for good."""
+    members: dict[NodeId, Member] = {}
+    sets: tuple[list[NodeId], list[NodeId]] = ([], [])
+    for name in ("dc1", "dc2", "dc3")[: draw(st.integers(1, 3))]:
+        there = [NodeId(len(members) + number) for number in range(1, 8)]
+        members |= {node: replace(template(node), data_center=name) for node in there}
+        for replicas in sets:
+            replicas += draw(st.permutations(there))[: draw(st.integers(0, 5))]
+    before, after = (ReplicaSet(tuple(draw(st.permutations(one))), members) for one in sets)
+    leaving = [node for node in before.nodes if node not in after.nodes]
+    gone = draw(st.lists(st.sampled_from(leaving), unique=True)) if leaving else []
+    return MovedRange(b"", None, before, after), gone
+
+
+def quorum(replicas: Sequence[NodeId]) -> int:
+    return len(replicas) // 2 + 1
+
+
+@given(moved_somewhere(), st.data())
+def test_what_a_quorum_has_any_quorum_after_finds(
+    moved: tuple[MovedRange, list[NodeId]], data: st.DataObject
+) -> None:
+    """A quorum of all, or of a data centre, whoever is in it."""
+    one, gone = moved
+    live = [node for node in (*one.before.nodes, *one.after.nodes) if node not in gone]
+    copying = (*one.gaining, *one.merging)
+    sources = {node: one.sources(node, live, gone) for node in copying}
+    if any(found is None for found in sources.values()):
+        return
+    by_dc = [
+        (there, one.after.by_dc[name])
+        for name, there in one.before.by_dc.items()
+        # What only a data centre had all of whose replicas are gone is lost, unless others have it.
+        if name in one.after.by_dc and not all(node in gone for node in there)
+    ]
+    for before, after in [(one.before.nodes, one.after.nodes), *by_dc]:
+        if not before or not after or all(node in gone for node in before):
+            continue
+        # Those that acknowledged a write; nobody else has it.
+        having = data.draw(st.permutations(before))[: quorum(before)]
+        if len([node for node in having if node in gone]) > len(before) - quorum(before):
+            continue
+        lacking = [
+            node
+            for node in after
+            if node not in having and not any(source in having for source in sources.get(node) or ())
+        ]
+        assert len(lacking) < quorum(after), (before, after, having, sources, gone)
 
 
 def test_where_nobody_held_anything_nothing_is_copied() -> None:

@@ -200,7 +200,7 @@ def _loss(one: MovedRange, keyspace: str, going: Collection[NodeId], live: Colle
     """Why a range can't be copied by those that gain it."""
     if one.is_lost(going):
         return f"nobody else has a copy of some of its rows of keyspace {keyspace}"
-    if any(node in live and one.sources(node, live) is None for node in one.gaining):
+    if any(node in live and one.sources(node, live, going) is None for node in one.gaining):
         return f"too few other copies of its rows of keyspace {keyspace} are up to copy them from"
     return ""
 

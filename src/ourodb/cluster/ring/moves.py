@@ -15,11 +15,12 @@ SWITCHED   before and after            after     everybody reads from those afte
 In both stages a write, and each phase of a conditional statement, meets its consistency level separately among the
 replicas before and among those after. So whatever was acknowledged is where the next stage looks for it.
 
-**From whom to copy.** The n-th node that gains a range takes the place of the n-th that loses it, and copies from that
-one: then it holds whatever that one held, and every quorum after has as many copies of each write as a quorum before
-had. Where nobody loses the range, or that node is down, it merges what a quorum's complement and one more of those
-before hold, one of whom has each write that a quorum acknowledged. So does, when a keyspace gets fewer copies, each
-that stays (it *merges*): of three copies a quorum may have missed the very one that is kept.
+**From whom to copy.** The n-th node of a data centre that gains a range takes the place of the n-th there that loses
+it, and copies from that one: then it holds whatever that one held, and every quorum after, of all replicas or of a data
+centre, has as many copies of each write as a quorum before had. Where nobody there loses the range, or that node is
+down, it merges what a quorum's complement and one more of those before hold, of its data centre and of all: one of them
+has each write that a quorum acknowledged. So does, when a keyspace gets fewer copies, each that stays (it *merges*): of
+three copies a quorum may have missed the very one that is kept.
 
 Source: DESIGN of transactional metadata in Cassandra (CEP-21), ``MovementMap``, ``UniformRangePlacement``.
 """
@@ -139,34 +140,75 @@ class MovedRange:
 
     @property
     def merging(self) -> tuple[NodeId, ...]:
-        """Who keeps the range and has to merge what others hold: a quorum before may have missed one after."""
-        before, after = len(self.before.nodes), len(self.after.nodes)
-        missed = before - (before // 2 + 1)
-        if after >= before or missed < after // 2 + 1:
-            return ()
-        return tuple(node for node in self.after.nodes if node in self.before.nodes)
+        """Who keeps the range and has to merge what others hold: a quorum before may have missed one after, of all
+        replicas or of those of its data centre.
+        """
+        staying = [node for node in self.after.nodes if node in self.before.nodes]
+        if _may_miss(self.before.nodes, self.after.nodes):
+            return tuple(staying)
+        before = self.before.by_dc
+        return tuple(
+            node
+            for name, there in self.after.by_dc.items()
+            if _may_miss(before.get(name, ()), there)
+            for node in staying
+            if node in there
+        )
 
     def is_lost(self, gone: Collection[NodeId]) -> bool:
         """Whether all that held the range are gone for good, so that nobody can copy it."""
         return bool(self.before.nodes) and all(node in gone for node in self.before.nodes)
 
-    def sources(self, node: NodeId, live: Collection[NodeId]) -> tuple[NodeId, ...] | None:
+    def sources(
+        self, node: NodeId, live: Collection[NodeId], gone: Collection[NodeId] = ()
+    ) -> tuple[NodeId, ...] | None:
         """Whom a node copies the range from that gains or merges it: all of these; None when too few of them are live.
 
         Nobody at all when nobody holds the range yet.
+
+        Args:
+            gone: those that are given up. What only those of a data centre held that are gone, all of them, is lost.
         """
-        before = self.before.nodes
-        wanted = len(before) - (len(before) // 2 + 1) + 1 if before else 0
-        if node in before:
-            # It is one of them itself.
-            wanted -= 1
-        else:
-            number = self.gaining.index(node)
-            losing = self.losing
-            if number < len(losing) and losing[number] in live and len(self.after.nodes) >= len(before):
-                return (losing[number],)
-        found = [other for other in before if other in live and other != node]
-        return tuple(found[:wanted]) if len(found) >= wanted else None
+        before, near = self.before.nodes, self._near(node, self.before)
+        if node not in before:
+            displaced = self._displaced_by(node)
+            if displaced in live:
+                return (displaced,)
+        there = [other for other in near if other in live and other != node]
+        found = [
+            *there,
+            *(other for other in before if other in live and other != node and other not in near),
+        ]
+        # It may be one of them itself.
+        own = node in before
+        near_wanted = 0 if all(other in gone for other in near) else _complement(near) - own
+        wanted = _complement(before) - own
+        if len(found) < wanted or len(there) < near_wanted:
+            return None
+        return tuple(found[: max(wanted, near_wanted)])
+
+    def _displaced_by(self, node: NodeId) -> NodeId:
+        """Whose place in its data centre a node takes that gains the range; 0 when it has to merge what others hold."""
+        before, after = self._near(node, self.before), self._near(node, self.after)
+        losing = [other for other in before if other in self.losing]
+        number = [other for other in after if other in self.gaining].index(node)
+        shrinks = len(after) < len(before) or self.after.total < self.before.total
+        return NOBODY if shrinks or number >= len(losing) else losing[number]
+
+    def _near(self, node: NodeId, replicas: ReplicaSet) -> tuple[NodeId, ...]:
+        """Those in the data centre in which this replica is, or will be."""
+        name = next(name for name, there in self.after.by_dc.items() if node in there)
+        return replicas.by_dc.get(name, ())
+
+
+def _complement(replicas: Collection[NodeId]) -> int:
+    """One more than a quorum of them may have missed: one of so many has each write that was acknowledged."""
+    return len(replicas) - (len(replicas) // 2 + 1) + 1 if replicas else 0
+
+
+def _may_miss(before: Collection[NodeId], after: Collection[NodeId]) -> bool:
+    """Whether a quorum of those after may have nobody of a quorum of those before, when some lose the range."""
+    return len(after) < len(before) and bool(after) and _complement(before) - 1 >= len(after) // 2 + 1
 
 
 def overlaid(

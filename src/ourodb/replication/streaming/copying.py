@@ -341,7 +341,7 @@ class Copying:
         left = task.sources[task.number :]
         if left and all(node in live for node in left):
             return True
-        sources = task.moved.sources(peers.me, live)
+        sources = task.moved.sources(peers.me, live, session.gone)
         if sources is None and session.gone and is_system_keyspace(task.table.keyspace):
             sources = tuple(live)
         if not sources:
