@@ -109,6 +109,9 @@ class Doorkeeper:
     def peer_disconnected(self, address: Address, refused: bool) -> None:
         self.program.peer_disconnected(address, refused)
 
+    def peer_refused(self, reason: str) -> None:
+        self.program.peer_refused(reason)
+
     def open_session(
         self, connection: ServerConnection, peer: tuple[str, int], wake: Callable[[], None]
     ) -> Session:

@@ -17,13 +17,14 @@ connections messages overtake each other; a broken one leaves its end in doubt; 
 hint or a retry of the nodes, is doubled by them. So there is no fault that doubles or reorders: ``loss``,
 ``reset``, ``flap`` and ``kill`` make the nodes do it.
 
-A disk that is gone for good takes the only copy of what was acknowledged with it, sooner or later, so as long as
-the product can't replace a node ``new-disk`` gives the old one back in the end: what is tried is that a node
-which has forgotten who it was isn't taken for the one that it was.
+A disk that is gone for good takes the only copy of what was acknowledged with it, sooner or later, so ``new-disk``
+gives the old one back in the end: what is tried is that a node which has forgotten who it was isn't taken for the one
+that it was. Whole machines are gone for good in ``leave``, ``death`` and ``replace``, one at a time.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -328,8 +329,8 @@ class Nemesis:
     def stranger(self) -> Script:
         """A new machine joins, and is gone before it is done; the cluster forgets it."""
         members = self._world.machines
-        if any(mover.is_moving for mover in self._movers()):
-            # Two that die are more than a quorum of their ranges can miss.
+        if any(mover.is_moving for mover in self._movers()) or self._has_thin_center():
+            # Two that die are more than a quorum of their ranges can miss; so is one where there are two copies.
             return
         (guest,) = self._world.add_machines(1, members[0].build, apart=True)
         guest.may_be_refused = True
@@ -348,17 +349,70 @@ class Nemesis:
                 # It had joined before it died: somebody has to say that it is gone for good.
                 movers[0].send_away(guest.address, is_dead=True)
 
+    def _has_thin_center(self) -> bool:
+        """Whether a quorum of one of several data centres may be all of it."""
+        sizes = Counter(machine.data_center for machine in self._world.machines)
+        return len(sizes) > 1 and min(sizes.values()) < MACHINES_MIN
+
     def join(self) -> Script:
         """A new machine joins, and gets its part of the data."""
         machines, chance = self._world.machines, self._chance
         if len(machines) >= MACHINES_MAX or not self._movers():
             return
-        like = chance.choice(machines)
+        newcomer = self._newcomer(chance.choice(machines))
+        newcomer.start()
+        yield from self._until(lambda mover: mover.knows(newcomer.address) and not mover.is_moving)
+
+    def _newcomer(self, like: Machine) -> Machine:
+        """A machine that never ran, configured and placed as another one is."""
         (newcomer,) = self._world.add_machines(1, like.build, sync_period_ms=like.sync_period_ms)
         newcomer.heal_after_s = like.heal_after_s
         newcomer.data_center, newcomer.rack = like.data_center, like.rack
+        return newcomer
+
+    def replace(self) -> Script:
+        """A machine dies for good, and a new one takes its place, if the others don't give it up before."""
+        victim = self._take_victim() if self._movers() else None
+        if victim is None:
+            return
+        victim.may_be_refused = True
+        victim.lose_power()
+        number = 0
+        for _ in range(MOVE_SECONDS_MAX):
+            yield self._wait(1_000, 1_000)
+            number = next((mover.number_of_dead(victim.address) for mover in self._movers()), 0)
+            if number:
+                break
+        else:
+            yield from self._return(victim)
+            self._release(victim)
+            return
+        newcomer = self._newcomer(victim)
+        newcomer.replaces = number
+        newcomer.may_be_refused = True
         newcomer.start()
-        yield from self._until(lambda mover: mover.knows(newcomer.address) and not mover.is_moving)
+        for _ in range(MOVE_SECONDS_MAX):
+            yield self._wait(1_000, 1_000)
+            if any(not mover.knows(victim.address) for mover in self._movers(apart=newcomer)):
+                break
+        movers = self._movers(apart=newcomer)
+        if any(not mover.knows(victim.address) for mover in movers):
+            self._world.remove(victim)
+        else:
+            yield from self._return(victim)
+        if newcomer in self._world.machines:
+            if any(mover.knows(newcomer.address) for mover in movers):
+                newcomer.may_be_refused = False
+            else:
+                self._world.remove(newcomer)
+        self._release(victim)
+
+    def even(self) -> Script:
+        """Tokens are given anew, so that each machine owns as much as the others."""
+        for mover in self._movers()[:1]:
+            mover.even()
+            yield self._wait(1_000, 1_000)
+        yield from self._until(lambda mover: not mover.is_moving)
 
     def leave(self) -> Script:
         """A machine gives its data to others and is taken away; sometimes it is dead already."""
@@ -668,6 +722,8 @@ FAULTS: Final[dict[str, Callable[[Nemesis], Script]]] = {
     "leave": Nemesis.leave,
     "copies": Nemesis.copies,
     "death": Nemesis.death,
+    "replace": Nemesis.replace,
+    "even": Nemesis.even,
     "pause": Nemesis.pause,
     "partition": Nemesis.partition,
     "one-way": Nemesis.one_way,

@@ -81,8 +81,11 @@ class Call:
         source = lane.process.index
         if not lane.is_called_by(self) or not network.is_open(receiver.index, source):
             return
-        if not receiver.admits(lane.process):
-            network.loop.after(network.delay_ns(receiver.index, source), self._on_rebuff, receiver)
+        refusal = receiver.refusal_of(lane.process)
+        if refusal is not None:
+            network.loop.after(
+                network.delay_ns(receiver.index, source), self._on_rebuff, (receiver.index, refusal)
+            )
             return
         connection = Connection(network, lane, receiver)
         receiver.accept(connection, (lane.process.address, lane.number))
@@ -99,7 +102,7 @@ class Call:
         """In a pass of this end."""
         if not self._lane.is_called_by(self):
             connection.abandon()
-        elif not self._lane.process.admits(connection.receiver):
+        elif self._lane.process.refusal_of(connection.receiver) is not None:
             connection.abandon()
             self._fail(refused=False)
         elif connection.is_open:
@@ -108,14 +111,16 @@ class Call:
             # It broke as soon as it was there.
             self._fail(refused=False)
 
-    def _on_rebuff(self, receiver: Process) -> None:
+    def _on_rebuff(self, rebuff: tuple[int, str]) -> None:
         """Somebody is there, and won't speak with us."""
+        place, reason = rebuff
         process = self._lane.process
-        if self._lane.is_called_by(self) and self._network.is_open(receiver.index, process.index):
-            process.post(Kind.DISCONNECTED, self._rebuffed, None)
+        if self._lane.is_called_by(self) and self._network.is_open(place, process.index):
+            process.post(Kind.DISCONNECTED, self._rebuffed, reason)
 
-    def _rebuffed(self, _: object) -> None:
+    def _rebuffed(self, reason: str) -> None:
         self._fail(refused=False)
+        self._lane.process.program.peer_refused(reason)
 
     def _on_refusal(self, target: Machine) -> None:
         if self._network.is_open(target.index, self._lane.process.index):

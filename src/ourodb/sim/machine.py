@@ -58,7 +58,7 @@ class Witness(Protocol):
         ...
 
 
-Admits = Callable[[Any, Any, Address], bool]
+Refuses = Callable[[Any, Any, Address], str | None]
 """Whether the first program, when they shake hands, speaks with the second, which runs at that address."""
 
 
@@ -81,9 +81,10 @@ class Machine:
         runs: processes so far.
         deaths: of these, how many were killed or lost their power.
         witness: is told of each step; set by whoever builds the programs.
-        admits: is asked by handshakes with its programs; None: they speak with everybody.
+        refuses: is asked by handshakes with its programs, and says why not; None: they speak with everybody.
         heal_after_s: how long others are down before this one takes them for gone for good.
         stream_bytes_per_s: that it copies when it gains rows; 0: as many as come.
+        replaces: number of the node whose place it takes; 0: nobody's.
         may_be_refused: it isn't wrong when a program of its isn't taken by the others.
     """
 
@@ -116,9 +117,10 @@ class Machine:
         self.runs = 0
         self.deaths = 0
         self.witness: Witness | None = None
-        self.admits: Admits | None = None
+        self.refuses: Refuses | None = None
         self.heal_after_s = HEAL_AFTER_S
         self.stream_bytes_per_s = 0
+        self.replaces = 0
         self.may_be_refused = False
         world.network.machines[self.address] = self
 

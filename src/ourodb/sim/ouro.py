@@ -12,11 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ourodb.cluster.ring.placement import NOBODY
 from ourodb.config import Config
 from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.connection import ServerConnection
-from ourodb.errors import InvalidRequest, OuroError
-from ourodb.node import Node
+from ourodb.errors import ConfigurationProblem, InvalidRequest, OuroError
+from ourodb.node import REMOVED, Node
+from ourodb.operations import rebalance
 from ourodb.ports import Address, Link, NodeId, Ports
 from ourodb.replication.consistency import replicas
 from ourodb.schema.changes import AlterKeyspace
@@ -81,6 +83,11 @@ class OuroProgram:
     def peer_disconnected(self, address: Address, refused: bool) -> None:
         self.node.peer_disconnected(address, refused)
 
+    def peer_refused(self, reason: str) -> None:
+        if REMOVED in reason:
+            # It was away when that was decided, or wasn't told, so its own log can't tell.
+            self.node.on_refused(ConfigurationProblem(reason))
+
     def open_session(
         self, connection: ServerConnection, peer: tuple[str, int], wake: Callable[[], None]
     ) -> Session:
@@ -94,10 +101,20 @@ class OuroProgram:
     def knows(self, address: Address) -> bool:
         return any(member.peer == address for member in self.node.view.members.values())
 
-    def send_away(self, address: Address, *, is_dead: bool) -> bool:
+    def _number(self, address: Address) -> NodeId:
         members = self.node.view.members
-        leaver = next((node for node, member in members.items() if member.peer == address), None)
-        if leaver is None:
+        return next((node for node, member in members.items() if member.peer == address), NOBODY)
+
+    def number_of_dead(self, address: Address) -> int:
+        number = self._number(address)
+        return NOBODY if self.node.peers.up.get(number) else number
+
+    def even(self) -> None:
+        rebalance(self.node, lambda outcome: None)
+
+    def send_away(self, address: Address, *, is_dead: bool) -> bool:
+        leaver = self._number(address)
+        if not leaver:
             return False
         try:
             self.node.send_away(leaver, is_dead=is_dead)
@@ -133,6 +150,7 @@ def config_of(machine: Machine) -> Config:
         cql_port=machine.native[1],
         peer_port=port,
         join=seeds if machine.index else "",
+        replace=machine.replaces,
         cluster_name=CLUSTER_NAME,
         dc=machine.data_center,
         rack=machine.rack,
@@ -146,7 +164,7 @@ def config_of(machine: Machine) -> Config:
 def build_node(machine: Machine, ports: Ports) -> Program:
     """Makes the program of a machine, and has the invariants looked at after each of its steps."""
     program = OuroProgram(machine, ports)
-    machine.admits = admits
+    machine.refuses = refuses
     machine.witness = invariants_of(machine.world)
     machine.witness.begin(machine, program.node)
     return program
@@ -154,16 +172,16 @@ def build_node(machine: Machine, ports: Ports) -> Program:
 
 def build_unwatched(machine: Machine, ports: Ports) -> Program:
     """As ``build_node``, without invariants."""
-    machine.admits = admits
+    machine.refuses = refuses
     return OuroProgram(machine, ports)
 
 
-def admits(mine: OuroProgram, theirs: OuroProgram, address: Address) -> bool:
+def refuses(mine: OuroProgram, theirs: OuroProgram, address: Address) -> str | None:
     """What the handshake of ``net.peers`` asks of a node once both ends have proved that they know the secret."""
     one, other = mine.node, theirs.node
     if one.is_member and other.is_member and one.view.cluster_id != other.view.cluster_id:
-        return False
-    return one.admit(other.identity.host_id, address) is None
+        return "it belongs to another cluster"
+    return one.admit(other.identity.host_id, address)
 
 
 def invariants_of(world: World) -> Invariants:

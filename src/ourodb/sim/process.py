@@ -82,6 +82,10 @@ class Program(Protocol):
         """``refused``: nobody listens there."""
         ...
 
+    def peer_refused(self, reason: str) -> None:
+        """A peer doesn't speak with this program."""
+        ...
+
     def open_session(
         self, connection: ServerConnection, peer: tuple[str, int], wake: Callable[[], None]
     ) -> Session:
@@ -109,6 +113,14 @@ class Mover(Protocol):
     @property
     def copies(self) -> int:
         """How many copies there are of each row of the workload's tables; 0 when it can't be changed."""
+        ...
+
+    def number_of_dead(self, address: Address) -> int:
+        """By which number the node at this address can be replaced; 0: it is taken for alive, or is nobody."""
+        ...
+
+    def even(self) -> None:
+        """Begin to give nodes other tokens, if one owns more than others."""
         ...
 
     def set_copies(self, count: int) -> None:
@@ -359,12 +371,12 @@ class Process:
 
     # Clients and peers
 
-    def admits(self, other: Process) -> bool:
-        """Whether the program speaks with that of another process; nobody speaks for one that isn't built yet."""
-        admits = self.machine.admits
-        if admits is None or not self.is_built or not other.is_built:
-            return True
-        return admits(self.program, other.program, other.address)
+    def refusal_of(self, other: Process) -> str | None:
+        """Why the program doesn't speak with that of another process; nobody speaks for one that isn't built yet."""
+        refuses = self.machine.refuses
+        if refuses is None or not self.is_built or not other.is_built:
+            return None
+        return refuses(self.program, other.program, other.address)
 
     def accept(self, connection: Connection, lane: tuple[Address, int]) -> None:
         """A peer has connected a lane of its link to us; an older connection of it is done with."""

@@ -31,7 +31,7 @@ HEAL_SOON_S: Final = 20
 SYNC_PERIOD_MS: Final = 1_000
 NODES_OF_DATA_CENTERS: Final = (4, 5, 6, 6)
 
-HARMFUL_TO_UNSYNCED: Final = ("power", "blackout", "new-disk", "fsync", "leave", "death")
+HARMFUL_TO_UNSYNCED: Final = ("power", "blackout", "new-disk", "fsync", "leave", "death", "replace")
 """Faults after which what a disk was told and hadn't synced may be gone; after a failed fsync nobody can say. A node
 that leaves or dies may come back, if its cluster kept it.
 """

@@ -70,7 +70,9 @@ class World:
         return added
 
     def remove(self, machine: Machine) -> None:
-        """A machine is taken away, with all that is on it."""
+        """A machine is taken away, with all that is on it, if it wasn't yet."""
+        if machine.is_gone:
+            return
         machine.is_gone = True
         self.gone.append(machine)
         if machine.is_powered:
