@@ -24,7 +24,6 @@ that it was. Whole machines are gone for good in ``leave``, ``death`` and ``repl
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -329,14 +328,20 @@ class Nemesis:
     def stranger(self) -> Script:
         """A new machine joins, and is gone before it is done; the cluster forgets it."""
         members = self._world.machines
-        if any(mover.is_moving for mover in self._movers()) or self._has_thin_center():
-            # Two that die are more than a quorum of their ranges can miss; so is one where there are two copies.
+        if any(mover.is_moving for mover in self._movers()):
+            # Two that die are more than a quorum of their ranges can miss.
             return
         (guest,) = self._world.add_machines(1, members[0].build, apart=True)
         guest.may_be_refused = True
         guest.start()
         yield self._wait(500, 6_000)
         self._world.remove(guest)
+        self._world.missed += 1
+        yield from self._forgotten(guest)
+        self._world.missed -= 1
+
+    def _forgotten(self, guest: Machine) -> Script:
+        members = self._world.machines
         for _ in range(MOVE_SECONDS_MAX):
             yield self._wait(1_000, 1_000)
             movers = self._movers()
@@ -348,11 +353,6 @@ class Nemesis:
             if movers and not movers[0].is_moving:
                 # It had joined before it died: somebody has to say that it is gone for good.
                 movers[0].send_away(guest.address, is_dead=True)
-
-    def _has_thin_center(self) -> bool:
-        """Whether a quorum of one of several data centres may be all of it."""
-        sizes = Counter(machine.data_center for machine in self._world.machines)
-        return len(sizes) > 1 and min(sizes.values()) < MACHINES_MIN
 
     def join(self) -> Script:
         """A new machine joins, and gets its part of the data."""

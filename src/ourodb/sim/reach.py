@@ -119,7 +119,7 @@ class Reach:
 
     def _look(self, _: object) -> None:
         world = self._world
-        core = core_of(self._machines, world.network, self._missing_max)
+        core = core_of(self._machines, world.network, self._missing_max - world.missed)
         state = State(core, tuple(self._severed(core)))
         if state != self._states[-1]:
             self._states.append(state)

@@ -27,6 +27,7 @@ class World:
         loop, trace, chance, network: see their modules.
         machines: those of the cluster, in order of their indexes; by index as long as none was removed.
         gone: machines that were taken away.
+        missed: how many machines are gone that weren't among ``machines``, and that the cluster may still count on.
         running: the process in whose pass we are, or None.
     """
 
@@ -39,6 +40,7 @@ class World:
         self.machines: list[Machine] = []
         self.running: Process | None = None
         self.gone: list[Machine] = []
+        self.missed = 0
         self._clients = 0
         self._indexes = 0
 
