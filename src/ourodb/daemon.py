@@ -293,11 +293,11 @@ class Daemon:
         return self.node.recover_metadata(confirmed=body.get("confirm") is True)
 
     def _send_away(self, body: Mapping[str, Any], *, is_dead: bool) -> dict[str, Any]:
-        """``{"node": ID}``; without it, this node."""
+        """``{"node": ID, "force": bool}``; without a node, this one."""
         node = body.get("node", self.node.peers.me)
         if not isinstance(node, int):
             raise InvalidRequest("a node is named by its number; ouro status shows all")
-        self.node.send_away(NodeId(node), is_dead=is_dead)
+        self.node.send_away(NodeId(node), is_dead=is_dead, is_forced=body.get("force") is True)
         return {"node": node}
 
     def _make_faults(self, body: Mapping[str, Any]) -> dict[str, Any]:

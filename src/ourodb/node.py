@@ -31,6 +31,7 @@ from ourodb.cluster.gossip.skew import Skews
 from ourodb.cluster.gossip.state import COPYING
 from ourodb.cluster.identity import load_identity, mark_clean_stop, renew_counter_incarnation
 from ourodb.cluster.metadata.commands import Leave, NewMember, NodeCopied, RemoveMember, UpdateMember
+from ourodb.cluster.metadata.healing import lost_with
 from ourodb.cluster.metadata.metadata import VERBS as METADATA_VERBS
 from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.cluster.metadata.view import ClusterView, node_info
@@ -338,13 +339,14 @@ class Node:
         self.metadata.recover_majority()
         return {"epoch": self.metadata.epoch, "voters": list(self.metadata.voters)}
 
-    def send_away(self, node: NodeId, *, is_dead: bool) -> None:
+    def send_away(self, node: NodeId, *, is_dead: bool, is_forced: bool = False) -> None:
         """Begin to have a member give its ranges to others; it is none any more when that is over.
 
         Args:
             is_dead: it is down for good, and its ranges are copied from others.
+            is_forced: even if rows are lost, of which a dead one has the only copies.
         Raises:
-            InvalidRequest: there is no such member, it is (not) down, or too few would remain.
+            InvalidRequest: there is no such member, it is (not) down, rows would be lost, or too few would remain.
         """
         member = self.view.members.get(node)
         if member is None:
@@ -356,6 +358,12 @@ class Node:
         if not is_dead and not self.peers.up.get(node):
             raise InvalidRequest(
                 f"node {node} is down: start it, or remove it if it is gone for good (ouro remove)"
+            )
+        lost = lost_with(self.view, node) if is_dead and not is_forced else []
+        if lost:
+            raise InvalidRequest(
+                f"node {node} has the only copies of some rows of keyspace {', '.join(lost)}: start it, and raise the"
+                f" replication factor; or give these rows up for good (ouro remove {node} --force)"
             )
         command = RemoveMember(member.host_id) if is_dead else Leave(member.host_id)
         self.metadata.check_member(command)

@@ -89,10 +89,19 @@ class MovingRun(Run):
     def join(self, *newcomers: NodeProcess) -> Script[None]:
         self._begin(f"{len(newcomers)} join", is_fault=False)
         for newcomer in newcomers:
-            newcomer.launch()
+            self.launch(newcomer)
         count = len(self.ring.nodes) + len(newcomers)
         yield from self.until(lambda: self._owners() == count and self.is_calm())
         self.ring.nodes += newcomers
+
+    def launch(self, newcomer: NodeProcess, *options: str) -> None:
+        """Have a node join that never ran, through one that runs: the first of all may be gone."""
+        plain = list(newcomer.options)
+        if "--join" in plain:
+            at = plain.index("--join")
+            del plain[at : at + 2]
+        newcomer.options = (*plain, "--join", self.ring.live()[0].address, *options)
+        newcomer.launch()
 
     def decommission(self, leaver: NodeProcess) -> Script[None]:
         self._begin("leave", is_fault=False)
@@ -105,8 +114,7 @@ class MovingRun(Run):
         """One is killed, and another one takes its place."""
         number = yield from self.lose(dead)
         self._begin("replace", is_fault=False)
-        newcomer.options = (*newcomer.options, "--replace", str(number))
-        newcomer.launch()
+        self.launch(newcomer, "--replace", str(number))
         count = len(self.ring.nodes) + 1
         yield from self.until(lambda: not self.knows(dead) and self._owners() == count and self.is_calm())
         self.ring.nodes.append(newcomer)
@@ -225,7 +233,6 @@ class DisturbedRun(MovingRun):
     def __init__(self, ring: Ring, spares: Sequence[NodeProcess], rows: int) -> None:
         super().__init__(ring, spares, rows)
         self.ends: list[str] = []
-        self._plain_options = {spare.host: tuple(spare.options) for spare in [*ring.nodes, *spares]}
 
     def disturbed(self, count: int) -> Script[None]:
         """So many operations; afterwards as many nodes leave as are too many for each to have everything."""
@@ -247,7 +254,7 @@ class DisturbedRun(MovingRun):
             # It misses what is decided, and comes back with what it knew.
             self._strike(victim, disturbance)
         if grows:
-            subject.launch()
+            self.launch(subject)
         else:
             self._asked(subject).admin("decommission", {"node": number_of(ring, subject)})
         yield Pause(disturbance.after_s)
@@ -325,8 +332,4 @@ class DisturbedRun(MovingRun):
         if subject.alive():
             subject.kill()
         shutil.rmtree(subject.data, ignore_errors=True)
-        # The first node of all founded the ring, and must join it the next time.
-        options = self._plain_options[subject.host]
-        joins = () if "--join" in options else ("--join", self.ring.nodes[0].address)
-        subject.options = (*options, *joins)
         return "undone" if grows else "done"

@@ -165,6 +165,23 @@ def test_who_leaves_must_leave_enough_behind(ring: Ring) -> None:
         ring.node(0).send_away(NodeId(99), is_dead=False)
 
 
+def test_the_only_copies_are_given_up_on_purpose_alone(ring: Ring) -> None:
+    ring.done(
+        0, "CREATE KEYSPACE one WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"
+    )
+    ring.done(0, "CREATE TABLE one.t (k int PRIMARY KEY)")
+    dead, number = ring.machines[3], ring.id(3)
+    dead.may_be_refused = True
+    ring.world.remove(dead)
+    until(ring, lambda: not ring.node(0).peers.up.get(number))
+    with pytest.raises(
+        Exception, match=f"only copies of some rows of keyspace one.*ouro remove {number} --force"
+    ):
+        ring.node(0).send_away(number, is_dead=True)
+    ring.node(0).send_away(number, is_dead=True, is_forced=True)
+    until(ring, lambda: len(view(ring).members) == 3)
+
+
 def test_all_is_there_when_a_node_has_left_and_another_has_come(ring: Ring) -> None:
     for _ in range(3):
         ring.done(0, "UPDATE ks.c SET n = n + 1 WHERE k = 1")

@@ -148,6 +148,9 @@ def decommission(
 @application.command()
 def remove(
     node: Annotated[int, typer.Argument(help="The number of a node that is down.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if it has the only copies of some rows; they are lost.")
+    ] = False,
     admin: Admin = None,
     data: Data = None,
     wait: Wait = True,
@@ -156,7 +159,11 @@ def remove(
     """Remove a node that is gone for good; its rows are copied from the replicas that remain."""
     from ourodb.cli.leaving import leave
 
-    _asking(admin, data, lambda addresses: leave(addresses, node, is_dead=True, wait=wait, as_json=json))
+    _asking(
+        admin,
+        data,
+        lambda addresses: leave(addresses, node, is_dead=True, wait=wait, as_json=json, is_forced=force),
+    )
 
 
 @application.command()

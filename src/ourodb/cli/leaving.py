@@ -17,17 +17,27 @@ from ourodb.cli.status import told
 POLL_SECONDS = 0.5
 
 
-def leave(addresses: Sequence[str], node: int | None, *, is_dead: bool, wait: bool, as_json: bool) -> int:
+def leave(
+    addresses: Sequence[str],
+    node: int | None,
+    *,
+    is_dead: bool,
+    wait: bool,
+    as_json: bool,
+    is_forced: bool = False,
+) -> int:
     """Have a node leave, and wait until it has; returns the exit code.
 
     Args:
         node: its number; None: the one that is asked.
         is_dead: it is down, and won't come back.
+        is_forced: even if rows are lost.
     Raises:
         AdminError: nobody answers, or the node can't leave.
     """
     path = "/remove" if is_dead else "/decommission"
-    going = ask(addresses, path, {} if node is None else {"node": node})["node"]
+    asked = {} if node is None else {"node": node, **({"force": True} if is_forced else {})}
+    going = ask(addresses, path, asked)["node"]
     done = not wait or watch(addresses, going)
     if as_json:
         sys.stdout.write(json.dumps({"node": going, "is_gone": wait and done}) + "\n")

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -190,6 +191,26 @@ def test_a_move_that_is_undone_leaves_no_trace_of_the_newcomer() -> None:
     assert (after.move, after.next_ring, list(after.members)) == (None, None, [1, 2, 3])
     assert after.ring.owners == before.ring.owners
     refused(after, AddMember(newcomer(4)), "wipe its data folder")
+
+
+def test_of_those_that_were_to_come_together_only_the_one_that_is_down_is_given_up() -> None:
+    begun = grown(with_table(ring_of(3)), AddMember(newcomer(4)), AddMember(newcomer(5)), BeginMove())
+    assert begun.move is not None
+    after = grown(begun, AbortMove(begun.move.id, "it is down", blamed=4))
+    assert list(after.members) == [1, 2, 3, 5]
+    assert [(wish.kind, wish.node) for wish in after.wishes] == [("join", 5)]
+    again = grown(after, BeginMove())
+    assert again.move is not None
+    assert [(node, len(tokens)) for node, tokens in again.move.tokens.items()] == [
+        (5, len(begun.move.tokens[NodeId(5)]))
+    ]
+    replacing = grown(with_table(ring_of(4)), AddMember(msgspec.structs.replace(newcomer(5), replaces=4)), BeginMove())
+    assert replacing.move is not None
+    after = grown(replacing, AbortMove(replacing.move.id, "another one is down", blamed=2))
+    assert [(wish.kind, wish.node, wish.replaces) for wish in after.wishes] == [("replace", 5, 4)]
+    again = grown(after, BeginMove())
+    assert again.move is not None
+    assert again.move.tokens == replacing.move.tokens
 
 
 @pytest.mark.parametrize("command", [Leave, RemoveMember])

@@ -13,7 +13,7 @@ from tests.cluster.metadata.test_evolution import grown
 from tests.cluster.metadata.world import World, WorldNode
 
 from ourodb.cluster.metadata.commands import AddMember, Heal, Leave, NodeCopied, PauseHealing, RemoveMember
-from ourodb.cluster.metadata.healing import Plan, plan, whole_domains
+from ourodb.cluster.metadata.healing import Plan, lost_with, plan, whole_domains
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.ports import NodeId
 from ourodb.schema.changes import CreateKeyspace
@@ -64,6 +64,12 @@ def test_the_last_copies_stay() -> None:
     two_gone = planned(ring(6), [5, 6])
     assert two_gone.nodes == ()
     assert all("too few other copies" in text for text in two_gone.obstacles.values())
+
+
+def test_what_is_lost_with_a_node_that_is_removed() -> None:
+    assert lost_with(ring(4, factor=1), NodeId(4)) == ["app"]
+    assert lost_with(ring(4, factor=2), NodeId(4)) == []
+    assert lost_with(ring(4, factor=0), NodeId(4)) == []
 
 
 def test_who_gets_ranges_must_live() -> None:

@@ -144,11 +144,16 @@ class AdvanceMove(_Command, frozen=True, tag="advance_move"):
 
 
 class AbortMove(_Command, frozen=True, tag="abort_move"):
-    """Everything stays as it was before a move. Only while nobody reads from the new replicas."""
+    """Everything stays as it was before a move. Only while nobody reads from the new replicas.
+
+    Attributes:
+        blamed: the member that is down; the others that were to join, or to replace one, try again. 0: nobody does.
+    """
 
     move: int
     reason: str
     at_ms: int = 0
+    blamed: int = 0
 
 
 class ChangeSchema(_Command, frozen=True, tag="change_schema"):

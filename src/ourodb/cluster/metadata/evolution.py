@@ -487,9 +487,16 @@ def _abort(view: ClusterView, command: AbortMove) -> _Step:
     if move.stage is not Stage.COPYING:
         raise InvalidRequest("a move can't be undone once reads go to the new replicas")
     after = replace(view, move=None, next_ring=None, moved=view.epoch + 1)
-    for node in move.tokens:
-        if not after.members[node].tokens:
+    replaced = next((node for node, tokens in move.tokens.items() if not tokens), NOBODY)
+    for node, tokens in move.tokens.items():
+        if after.members[node].tokens:
+            continue
+        if not command.blamed or node == command.blamed:
             after = _without_member(after, after.members[node])
+        elif move.kind == REPLACE:
+            after = replace(after, wishes=(*after.wishes, Wish(node, REPLACE, replaces=replaced)))
+        else:
+            after = replace(after, wishes=(*after.wishes, Wish(node, JOIN, len(tokens))))
     return after, ()
 
 

@@ -177,9 +177,7 @@ def _consequences(
     view: ClusterView, going: Collection[NodeId], down: Collection[NodeId]
 ) -> tuple[list[NodeId], str]:
     """(members that are down and without which, too, the move would get nowhere; why some ranges can't be copied)."""
-    tokens: dict[NodeId, tuple[int, ...]] = dict.fromkeys(sorted(going), ())
-    move = Move(0, HEAL, MappingProxyType(tokens), Stage.COPYING, 0)
-    after = replace(view, move=move, next_ring=ring_after(view.members, move))
+    after = _without(view, going)
     live = [node for node in view.members if node not in down]
     concerned: dict[NodeId, None] = {}
     obstacle = ""
@@ -194,6 +192,25 @@ def _consequences(
                 # Of the system's keyspaces what those that live have is enough.
                 concerned |= dict.fromkeys(one.before.nodes)
     return sorted(concerned), obstacle
+
+
+def _without(view: ClusterView, going: Collection[NodeId]) -> ClusterView:
+    """The view while members are being given up."""
+    tokens: dict[NodeId, tuple[int, ...]] = dict.fromkeys(sorted(going), ())
+    move = Move(0, HEAL, MappingProxyType(tokens), Stage.COPYING, 0)
+    return replace(view, move=move, next_ring=ring_after(view.members, move))
+
+
+def lost_with(view: ClusterView, node: NodeId) -> list[str]:
+    """Keyspaces some of whose rows nobody but this member holds, by name."""
+    after = _without(view, (node,))
+    return [
+        name
+        for name, keyspace in sorted(view.schema.keyspaces.items())
+        if keyspace.tables
+        and not is_system_keyspace(name)
+        and any(one.is_lost((node,)) for one in after.moved_ranges(keyspace))
+    ]
 
 
 def _loss(one: MovedRange, keyspace: str, going: Collection[NodeId], live: Collection[NodeId]) -> str:

@@ -89,7 +89,8 @@ class MoveUpkeep:
     def _look_after(self, view: ClusterView, move: Move, now_ms: int) -> None:
         gone = self._gone(view, move, now_ms)
         if gone is not None:
-            self._submit(AbortMove(move.id, gone, self._consensus.wall_ms))
+            blamed, reason = gone
+            self._submit(AbortMove(move.id, reason, self._consensus.wall_ms, blamed))
             return
         if move.stage is Stage.COPYING and any(
             node not in move.copied or not self._is_live(node) for node in view.copying
@@ -110,18 +111,18 @@ class MoveUpkeep:
             return limits.MOVE_HINTS_MS
         return limits.MOVE_DRAIN_MS
 
-    def _gone(self, view: ClusterView, move: Move, now_ms: int) -> str | None:
-        """Why the move is to be undone."""
+    def _gone(self, view: ClusterView, move: Move, now_ms: int) -> tuple[NodeId, str] | None:
+        """Because of whom, and why, the move is to be undone."""
         if move.stage is not Stage.COPYING:
             return None
         back = [node for node in gone_for_good(move) if move.kind == HEAL and self._is_live(node)]
         if back:
-            return f"node {back[0]} is back"
+            return back[0], f"node {back[0]} is back"
         down = [node for node in view.copying if not self._is_live(node)]
         self._down_since_ms = {node: self._down_since_ms.get(node, now_ms) for node in down}
         for node in down:
             if now_ms - self._down_since_ms[node] >= limits.MOVE_DOWN_MS:
-                return f"node {node} has been down for {limits.MOVE_DOWN_MS // 1000} seconds"
+                return node, f"node {node} has been down for {limits.MOVE_DOWN_MS // 1000} seconds"
         return None
 
     def _is_known(self, view: ClusterView, move: Move) -> bool:
