@@ -241,6 +241,13 @@ STALE: dict[str, Sequence[Operation]] = {
         done("drop", 2, 3),
         done("insert", 4, 5, (1, "value")),
     ],
+    "a row for a table that was dropped, and isn't in the next one": [
+        done("create", 0, 1),
+        done("drop", 2, 3),
+        done("insert", 4, 5, (1, "value")),
+        done("create", 6, 7),
+        done("read", 8, 9, 1, {}),
+    ],
     "a row of a table that was dropped": [
         done("create", 0, 1),
         done("insert", 2, 3, (1, "value")),
