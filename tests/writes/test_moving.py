@@ -182,6 +182,28 @@ def test_the_only_copies_are_given_up_on_purpose_alone(ring: Ring) -> None:
     until(ring, lambda: len(view(ring).members) == 3)
 
 
+def test_a_join_that_needs_a_node_that_is_down_waits_for_it_without_standing_in_the_way(ring: Ring) -> None:
+    """It is undone after a while, so that others may come and go, and tries again until that node is back."""
+    ring.done(
+        0, "CREATE KEYSPACE one WITH replication = {'class': 'SimpleStrategy', 'replication_factor': 1}"
+    )
+    ring.done(0, "CREATE TABLE one.t (k int PRIMARY KEY)")
+    for key in range(50):
+        ring.done(0, f"INSERT INTO one.t (k) VALUES ({key})")
+    number = ring.id(3)
+    ring.machines[3].lose_power()
+    until(ring, lambda: not ring.node(0).peers.up.get(number))
+    (newcomer,) = ring.world.add_machines(1, ring.machines[0].build)
+    newcomer.start()
+    undone = lambda: [one.reason for one in view(ring).operations if one.is_over and not one.is_done]  # noqa: E731
+    until(ring, lambda: bool(undone()))
+    assert "is down, and too few others have what is to be copied" in undone()[0]
+    assert len(view(ring).members) == 5
+    ring.machines[3].start()
+    until(ring, lambda: all(one.tokens for one in view(ring).members.values()) and view(ring).move is None)
+    assert len(ring.done(4, "SELECT k FROM one.t").rows) == 50
+
+
 def test_all_is_there_when_a_node_has_left_and_another_has_come(ring: Ring) -> None:
     for _ in range(3):
         ring.done(0, "UPDATE ks.c SET n = n + 1 WHERE k = 1")

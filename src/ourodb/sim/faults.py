@@ -350,8 +350,8 @@ class Nemesis:
                 return
             if movers and not any(mover.knows(guest.address) for mover in movers):
                 return
-            if movers and not movers[0].is_moving:
-                # It had joined before it died: somebody has to say that it is gone for good.
+            if movers:
+                # It had joined before it died, or is still about to: somebody has to say that it is gone for good.
                 movers[0].send_away(guest.address, is_dead=True)
 
     def join(self) -> Script:

@@ -41,6 +41,7 @@ class MoveUpkeep:
         "_down_since_ms",
         "_is_submitting",
         "_known_since_ms",
+        "_missing_since_ms",
         "_peers",
         "_submissions",
         "_wishes",
@@ -61,6 +62,7 @@ class MoveUpkeep:
         self._known_since_ms: tuple[int, int] | None = None
         """(entry that began the stage, since when all live by it)."""
         self._down_since_ms: dict[NodeId, int] = {}
+        self._missing_since_ms: int | None = None
 
     @property
     def is_needed(self) -> bool:
@@ -71,6 +73,7 @@ class MoveUpkeep:
     def on_leader(self) -> None:
         """Whoever begins to lead gives everybody the whole time."""
         self._down_since_ms.clear()
+        self._missing_since_ms = None
         self._known_since_ms = None
 
     def tick(self, now_ms: int) -> None:
@@ -123,6 +126,29 @@ class MoveUpkeep:
         for node in down:
             if now_ms - self._down_since_ms[node] >= limits.MOVE_DOWN_MS:
                 return node, f"node {node} has been down for {limits.MOVE_DOWN_MS // 1000} seconds"
+        missing = self._missing(view, move)
+        if missing is None:
+            self._missing_since_ms = None
+        elif self._missing_since_ms is None:
+            self._missing_since_ms = now_ms
+        elif now_ms - self._missing_since_ms >= limits.MOVE_DOWN_MS:
+            return missing, f"node {missing} is down, and too few others have what is to be copied"
+        return None
+
+    def _missing(self, view: ClusterView, move: Move) -> NodeId | None:
+        """A member that is down, and without which some range can't be copied."""
+        live = [node for node in view.members if self._is_live(node)]
+        if len(live) == len(view.members):
+            return None
+        gone = gone_for_good(move)
+        for keyspace in view.schema.keyspaces.values():
+            if not keyspace.tables or is_system_keyspace(keyspace.name):
+                continue
+            for one in view.moved_ranges(keyspace):
+                copying = [node for node in (*one.gaining, *one.merging) if node not in move.copied]
+                if one.is_lost(gone) or all(one.sources(node, live, gone) is not None for node in copying):
+                    continue
+                return next(node for node in one.before.nodes if node not in live)
         return None
 
     def _is_known(self, view: ClusterView, move: Move) -> bool:

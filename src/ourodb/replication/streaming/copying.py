@@ -310,7 +310,7 @@ class Copying:
             if self._choose_source(session, task):
                 session.running += 1
                 self._ask(session, task)
-            elif task.moved.is_lost(session.gone):
+            elif task.moved.is_lost(session.gone) or is_system_keyspace(task.table.keyspace):
                 self.progress.ranges_done += 1
             else:
                 put_off.append(task)
@@ -334,7 +334,7 @@ class Copying:
         """Whom to ask now. When one that is still needed has died, others are chosen, and all begins again.
 
         How many there are depends on who lives: the one that is displaced stands for several others. Of the system's
-        keyspaces what those that live have is enough when others are gone for good.
+        keyspaces what those that live have is enough.
         """
         peers = self._peers
         live = [node for node in task.moved.before.nodes if node == peers.me or peers.up.get(node)]
@@ -342,7 +342,7 @@ class Copying:
         if left and all(node in live for node in left):
             return True
         sources = task.moved.sources(peers.me, live, session.gone)
-        if sources is None and session.gone and is_system_keyspace(task.table.keyspace):
+        if sources is None and is_system_keyspace(task.table.keyspace):
             sources = tuple(live)
         if not sources:
             return False
