@@ -76,21 +76,24 @@ def test_operations_are_expected_of_the_core_alone(world: World) -> None:
 
     client, other = world.new_place(), world.new_place()
 
-    def ask(coordinator: int | None, place: int = client) -> bool:
+    def ask(coordinator: int | None, place: int = client, needs_all: bool = False) -> bool:
         operation = history.invoke(1, "read", 1)
         history.complete(operation, Outcome.DONE)
         before = len(reach.expected)
-        reach.on_complete(operation, place, None if coordinator is None else world.machines[coordinator])
+        asked = None if coordinator is None else world.machines[coordinator]
+        reach.on_complete(operation, place, asked, needs_all=needs_all)
         return len(reach.expected) > before
 
     assert not ask(0), "nobody has looked yet"
     reach.watch()
     assert ask(0)
     assert ask(None)
+    assert ask(0, needs_all=True)
     world.network.cut(between([0], [1, 2, 3, 4]))
     world.run_for(1)
     assert not ask(0)
     assert ask(1)
+    assert not ask(1, needs_all=True)
     assert ask(None), "a client that can reach nobody should have reached the core"
     world.network.cut([(2, client)])
     world.run_for(1)

@@ -164,6 +164,7 @@ class CqlClient:
         place: in the network.
         wire: the connection that it uses now, or None.
         coordinator: the machine to which the last statement went, or None: no node could be reached.
+        consistency: that of the last statement.
     """
 
     def __init__(
@@ -183,6 +184,7 @@ class CqlClient:
         self.place = world.new_place()
         self.wire: Wire | None = None
         self.coordinator: Machine | None = None
+        self.consistency: int = Consistency.QUORUM
         self._world = world
         self._machines = list(machines)
         self._version = version
@@ -204,6 +206,7 @@ class CqlClient:
         is_prepared: bool = True,
     ) -> Promise[Reply]:
         """Run a statement; see ``workloads.stage.Client``."""
+        self.consistency = consistency
         parameters = QueryParameters(
             consistency,
             False,

@@ -8,7 +8,8 @@ A machine is *sound* while its process runs and is ready for clients, at its usu
 writes. The *core* is the machines that are sound and all hear each other, provided that at most so many others
 are missing that every key has a quorum of its replicas in the core; otherwise there is no core. An operation
 is *expected* to succeed if there was a core when it was invoked, and its coordinator belonged to it and was heard
-by its client; or if its client could reach nobody, although it was connected with one of the core. Where clients
+by its client; or if its client could reach nobody, although it was connected with one of the core. What asks for ALL
+is expected to only if nobody is missing. Where clients
 keep to one data centre each, at LOCAL_QUORUM, each has a core of its own, and doesn't need the others.
 
 Which of the expected operations count, because nothing had just changed, is the availability checker's business;
@@ -67,10 +68,12 @@ class State:
 
     Attributes:
         core: indexes of its machines.
+        is_whole: nobody is missing.
         severed: places of clients, and machines of the core, that don't hear each other.
     """
 
     core: tuple[int, ...] = ()
+    is_whole: bool = False
     severed: tuple[Path, ...] = ()
 
     def serves(self, place: int, coordinator: int | None) -> bool:
@@ -106,21 +109,27 @@ class Reach:
         """Look for the core from now on."""
         self._look(None)
 
-    def on_complete(self, operation: Operation, place: int, coordinator: Machine | None) -> None:
+    def on_complete(
+        self, operation: Operation, place: int, coordinator: Machine | None, *, needs_all: bool = False
+    ) -> None:
         """A client was told what came of an operation, or gave up.
 
         Args:
             place: the client's, in the network.
             coordinator: None: none could be reached.
+            needs_all: it was at ALL.
         """
         state = self._states[bisect_right(self.changes_ns, operation.invoked_ns)]
+        if needs_all and not state.is_whole:
+            return
         if state.serves(place, None if coordinator is None else coordinator.index):
             self.expected.append(operation)
 
     def _look(self, _: object) -> None:
         world = self._world
         core = core_of(self._machines, world.network, self._missing_max - world.missed)
-        state = State(core, tuple(self._severed(core)))
+        is_whole = len(core) == len(self._machines) and not world.missed
+        state = State(core, is_whole, tuple(self._severed(core)))
         if state != self._states[-1]:
             self._states.append(state)
             self.changes_ns.append(world.loop.now_ns)

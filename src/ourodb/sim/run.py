@@ -191,7 +191,8 @@ class SimStage:
         client = self._clients.get(operation.process)
         if client is not None:
             reach = self.reaches[operation.process % len(self.reaches)]
-            reach.on_complete(operation, client.place, client.coordinator)
+            needs_all = client.consistency == Consistency.ALL
+            reach.on_complete(operation, client.place, client.coordinator, needs_all=needs_all)
         if operation.outcome is not Outcome.DONE:
             self._world.tell("client", f"{operation} {operation.error}")
 
