@@ -711,6 +711,9 @@ MOVE_DRAIN_MS: Final = 2_500
 MOVE_HINTS_MS: Final = 30_000
 """So long at most a node that leaves is kept for the sake of hints that it hasn't delivered."""
 
+MOVE_VOTERS_MS: Final = 10_000
+"""So long at most a node that leaves is kept until another one votes in its place."""
+
 MOVE_DOWN_MS: Final = 30_000
 """A move is undone when a node that gains ranges was down for so long while it copied."""
 

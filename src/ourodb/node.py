@@ -139,6 +139,7 @@ class Node:
         self._handlers: dict[int, Handler] = {}
         self._rounds: Timer | None = None
         self._stopped = False
+        self._told: set[str] = set()
         self.requests_in = 0
 
     def start(self) -> None:
@@ -181,11 +182,17 @@ class Node:
                 me,
                 config.cluster_name,
                 self._joined,
-                progress=lambda text: log.info("joining", what=text),
+                progress=self._tell_of_joining,
             )
         else:
             cluster_id = UUID(bytes=self.ports.random.bytes(16), version=4)
             self._become_member(self.metadata.found(config.cluster_name, me, cluster_id))
+
+    def _tell_of_joining(self, text: str) -> None:
+        """Whoever is asked again and again answers the same: that is told once."""
+        if text not in self._told:
+            self._told.add(text)
+            log.info("joining", what=text)
 
     def hand_over(self) -> None:
         """The node will stop in a moment: another one may lead the metadata log."""

@@ -127,10 +127,13 @@ def test_a_node_that_gains_a_range_takes_no_writes_of_it_before_it_knows(ring: R
 
 def test_a_coordinator_that_has_missed_the_move_is_refused_and_learns(ring: Ring) -> None:
     """It writes at ONE through a replica that loses the range; the write is there when all is over."""
-    begin_to_leave(ring, 3, Stage.COPYING)
-    gaining = next(index for index in range(3) if ring.id(index) in view(ring).copying)
+    # One that doesn't vote: no other voter is chosen, so there are no entries of which somebody would learn.
+    leaver = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
+    begin_to_leave(ring, leaver, Stage.COPYING)
+    staying = [index for index in range(4) if index != leaver]
+    gaining = next(index for index in staying if ring.id(index) in view(ring).copying)
     key = moving_key(ring, gaining)
-    stale = next(index for index in range(3) if index != gaining)
+    stale = next(index for index in staying if index != gaining)
     coordinator = ring.node(stale).coordinator
     current = view(ring, stale)
     # It goes by the view of before, and says so in its messages.
@@ -150,8 +153,19 @@ def test_a_coordinator_that_has_missed_the_move_is_refused_and_learns(ring: Ring
     assert refused
     until(ring, lambda: view(ring).move is None and len(view(ring).members) == 3)
     assert ring.here(gaining, "t", key) is not None
-    values = {as_int(row["v"]) for index in range(3) if (row := ring.here(index, "t", key))}
+    values = {as_int(row["v"]) for index in staying if (row := ring.here(index, "t", key))}
     assert values == {8}
+
+
+def test_another_one_votes_before_a_voter_leaves(ring: Ring) -> None:
+    """Else one that dies right after it would be one too many. The leader itself leaves."""
+    leader = next(index for index in range(4) if ring.id(index) == ring.node(0).metadata.leader)
+    witness = (leader + 1) % 4
+    staying = sorted(ring.id(index) for index in range(4) if index != leader)
+    ring.machines[leader].may_be_refused = True
+    ring.node(witness).send_away(ring.id(leader), is_dead=False)
+    until(ring, lambda: len(view(ring, witness).members) == 3)
+    assert list(view(ring, witness).voters) == staying
 
 
 def test_who_leaves_must_leave_enough_behind(ring: Ring) -> None:

@@ -103,6 +103,7 @@ class Metadata:
         self._admissions = Admissions(self._consensus, self._peers, self._submissions, self._catch_up)
         self._inquiries = Inquiries(self._consensus, self._peers, ports.scheduler, self._submissions.live)
         self._moves = MoveUpkeep(self._consensus, self._peers, self._submissions)
+        self._moves.voters_are_at_rest = lambda: self._upkeep.is_at_rest
         self._healing = Healing(self._consensus, self._peers, self._submissions)
         self._joining = Joining(self._consensus, self._peers, ports.transport)
         self._first_schema: Schema | None = None

@@ -34,6 +34,7 @@ class MoveUpkeep:
     """Attributes:
     applied_epoch: the last entry that a member is known to have applied; set by the node.
     hints_of: how many hints a member keeps for others; set by the node.
+    voters_are_at_rest: whether those who vote are those who should; set by whoever looks after them, too.
     """
 
     __slots__ = (
@@ -48,11 +49,13 @@ class MoveUpkeep:
         "_wishes_since_ms",
         "applied_epoch",
         "hints_of",
+        "voters_are_at_rest",
     )
 
     def __init__(self, consensus: Consensus, peers: Peers, submissions: Submissions) -> None:
         self.applied_epoch: Callable[[NodeId], int] = lambda node: 0
         self.hints_of: Callable[[NodeId], int] = lambda node: 0
+        self.voters_are_at_rest: Callable[[], bool] = lambda: True
         self._consensus = consensus
         self._peers = peers
         self._submissions = submissions
@@ -105,7 +108,11 @@ class MoveUpkeep:
             self._known_since_ms = None
         elif self._known_since_ms is None or self._known_since_ms[0] != move.since:
             self._known_since_ms = move.since, now_ms
-        elif now_ms - self._known_since_ms[1] >= self._drain_ms(move):
+        elif now_ms - self._known_since_ms[1] >= self._drain_ms(move) and (
+            self.voters_are_at_rest()
+            or move.kind != LEAVE
+            or now_ms - self._known_since_ms[1] >= limits.MOVE_VOTERS_MS
+        ):
             self._submit(AdvanceMove(move.id, int(move.stage), self._consensus.wall_ms))
 
     def _drain_ms(self, move: Move) -> int:

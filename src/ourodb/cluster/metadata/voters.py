@@ -6,11 +6,12 @@ of the schema; with one, only the loss of that one does.
 
 Voters are spread over failure domains: data centres first, then racks, then hosts, so that a domain that fails takes as
 few as can be; between equals the lower id. A voter that has been down for ten seconds is replaced by a live member, if
-there is one. One that was removed leaves before another takes its place: it counts against a majority, and never comes
-back; a newcomer beside it would have to live for there to be one. When a better spread becomes possible (the ring grew
-into another data centre) voters move. The leader makes one change at a time, and adds before it removes those that may
-come back, so that at no moment fewer than before can be lost. It doesn't begin to grow an odd number unless it can make
-it odd again.
+there is one. So is one that is about to leave, before it does: else whoever dies right after it might be one too many;
+if it leads, another one leads first. One that was removed leaves before another takes its place: it counts against a
+majority, and never comes back; a newcomer beside it would have to live for there to be one. When a better spread
+becomes possible (the ring grew into another data centre) voters move. The leader makes one change at a time, and adds
+before it removes those that may come back, so that at no moment fewer than before can be lost. It doesn't begin to grow
+an odd number unless it can make it odd again.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from typing import Final
 from ourodb import limits
 from ourodb.cluster.metadata.consensus import Consensus
 from ourodb.cluster.metadata.peers import Peers
+from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.ring.model import Member
+from ourodb.cluster.ring.moves import HEAL, LEAVE, REMOVE, REPLACE
 from ourodb.ports import NodeId
 
 VOTERS_OF_MEMBERS: Final = ((7, 5), (3, 3), (1, 1))
@@ -51,7 +54,8 @@ def next_voters(
 
     Args:
         members: ascending.
-        lost: members that shouldn't vote: they are down, and have been for long enough if they are voters.
+        lost: members that shouldn't vote: they are down, and have been for long enough if they are voters, or are about
+            to leave.
         leader: stays a voter.
     """
     gone = frozenset(lost)
@@ -119,9 +123,13 @@ def _sorted(voters: Iterable[NodeId]) -> tuple[NodeId, ...]:
 
 
 class VoterUpkeep:
-    """The leader's eye on the voters."""
+    """The leader's eye on the voters.
 
-    __slots__ = ("_consensus", "_down_since_ms", "_peers", "_settled")
+    Attributes:
+        is_at_rest: they were as they should be when it looked last.
+    """
+
+    __slots__ = ("_consensus", "_down_since_ms", "_peers", "_settled", "is_at_rest")
 
     def __init__(self, consensus: Consensus, peers: Peers) -> None:
         self._consensus = consensus
@@ -129,6 +137,7 @@ class VoterUpkeep:
         self._down_since_ms: dict[NodeId, int] = {}
         # For which members, voters and losses nothing was to be changed.
         self._settled: tuple[object, object, object] = (None, None, None)
+        self.is_at_rest = True
 
     @property
     def is_needed(self) -> bool:
@@ -147,15 +156,33 @@ class VoterUpkeep:
         since = self._down_since_ms
         self._down_since_ms = {node: since.get(node, now_ms) for node in down}
         voters = consensus.voters
+        leaving = about_to_leave(consensus.view)
         lost = [
             node
-            for node in down
-            if node not in voters or now_ms - self._down_since_ms[node] >= limits.VOTER_DOWN_MS
+            for node in members
+            if node in leaving
+            or (
+                node in down
+                and (node not in voters or now_ms - self._down_since_ms[node] >= limits.VOTER_DOWN_MS)
+            )
         ]
         if self._settled[0] is members and self._settled[1:] == (voters, lost):
+            self.is_at_rest = True
             return
         after = next_voters(members, voters, lost, consensus.me)
+        self.is_at_rest = after is None
         if after is None:
             self._settled = (members, voters, lost)
+        elif consensus.me in voters and consensus.me not in after:
+            consensus.hand_over()
         else:
             consensus.change_voters(after)
+
+
+def about_to_leave(view: ClusterView) -> frozenset[NodeId]:
+    """Members that are leaving, being removed or replaced, or wait for their turn to."""
+    moving = () if view.move is None else (node for node, tokens in view.move.tokens.items() if not tokens)
+    waiting = (
+        wish.replaces or wish.node for wish in view.wishes if wish.kind in (LEAVE, REMOVE, HEAL, REPLACE)
+    )
+    return frozenset((*moving, *waiting))
