@@ -166,6 +166,9 @@ def translated(error: Exception) -> errors.RequestError | NotSent | NoAnswer:
         return errors.WriteFailure(level, received, required, {}, str(error.write_type), text)
     if isinstance(error, cassandra.ReadFailure):
         return errors.ReadFailure(level, received, required, {}, bool(error.data_retrieved), text)
+    if isinstance(error, ErrorMessage) and error.code == errors.CasWriteUnknown.code:
+        # The driver doesn't know it.
+        return errors.CasWriteUnknown(level, received, required)
     if isinstance(error, ErrorMessage):
         plain = PLAIN_ERRORS.get(error.code)
         return errors.ServerError(text) if plain is None else plain(text)
