@@ -29,7 +29,7 @@ from ourodb.sim.workloads.stage import NoAnswer, NotSent, bigint, from_bigint
 log = structlog.get_logger()
 
 ALL = tuple(FAULTS)
-MOVES = ("join", "leave", "copies", "death")
+MOVES = ("join", "leave", "copies", "death", "replace", "even")
 """Toys can't."""
 ROOT = Path(__file__).resolve().parents[2]
 

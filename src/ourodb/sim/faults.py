@@ -409,9 +409,11 @@ class Nemesis:
 
     def even(self) -> Script:
         """Tokens are given anew, so that each machine owns as much as the others."""
-        for mover in self._movers()[:1]:
-            mover.even()
-            yield self._wait(1_000, 1_000)
+        movers = self._movers()
+        if not movers:
+            return
+        movers[0].even()
+        yield self._wait(1_000, 1_000)
         yield from self._until(lambda mover: not mover.is_moving)
 
     def leave(self) -> Script:
