@@ -31,6 +31,8 @@ STEADY = {"bulk": ["look up at ONE", "look up at QUORUM"]}
 """What must go on in every second besides ``WATCHED``."""
 TIMEOUTS = {"ReadTimeout", "WriteTimeout", "CasWriteUnknown", "NoAnswer"}
 """What clients may be told: to try again."""
+NOTHING_DONE = {"Overloaded (the leader of a counter can't be reached)"}
+"""Likewise."""
 AT_ALL = {"Unavailable"}
 """The random tables are written at ALL as well, and that fails while somebody is down."""
 
@@ -85,6 +87,9 @@ class MovingRun(Run):
         found = [*super().problems(quorum_is_up=False), *self._silence(), *self._errors()]
         print("\n".join(found))
         return found
+
+    def _has_killed(self) -> bool:
+        return bool(self.kills_ns)
 
     # Moves
 
@@ -197,7 +202,9 @@ class MovingRun(Run):
     def _errors(self) -> Iterator[str]:
         for name, stage in self.stages.items():
             for error, count in stage.history.errors().items():
-                if error not in TIMEOUTS and not (name in ("table", "append") and error in AT_ALL):
+                if error not in TIMEOUTS | NOTHING_DONE and not (
+                    name in ("table", "append") and error in AT_ALL
+                ):
                     yield f"{count} clients of {name} were told {error}"
 
 

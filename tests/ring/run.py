@@ -196,7 +196,7 @@ class Run:
             if time.monotonic() > deadline:
                 break
             time.sleep(1)
-        if found and any("kill" in fault.name for fault in self.faults):
+        if found and self._has_killed():
             for table in tables:
                 list(
                     self.session.execute(
@@ -207,6 +207,9 @@ class Run:
                 )
             found = differences(self.ring, tables)
         return found
+
+    def _has_killed(self) -> bool:
+        return any("kill" in fault.name for fault in self.faults)
 
     def story(self) -> str:
         """What happened, for people."""

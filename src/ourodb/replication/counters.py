@@ -28,7 +28,7 @@ from ourodb.errors import OuroError, Overloaded, RequestError, WriteFailure, Wri
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, Link, NodeId
 from ourodb.replication.coordinator.write import Together, WriteContext, WriteOperation
-from ourodb.replication.messages import Reason, client_code, decode_failure, encode_failure
+from ourodb.replication.messages import CoordinatorBehind, Reason, client_code, decode_failure, encode_failure
 from ourodb.replication.peers import RequestClass
 from ourodb.replication.replica.replica import Handler, Replica
 from ourodb.replication.replica.writes import Done, as_request_error
@@ -297,11 +297,22 @@ class Counters:
         try:
             route = self._find_route(increments.keyspace, increments.position)
             if not route.reads_here:
-                done(OuroError("the leader of a counter must be one of its replicas"))
+                self._not_read_here(epoch, again, done)
                 return
             self._lead(deltas, route, increments.level, increments.timestamp, now_s, done)
         except OuroError as error:
             done(as_request_error(error))
+
+    def _not_read_here(
+        self, epoch: int, again: Callable[[], None], done: Callable[[Exception | None], None]
+    ) -> None:
+        """The range moves, and one of both nodes doesn't know yet who reads it now: who leads is one of these."""
+        if epoch > self._context.peers.epoch:
+            self._replica.park(epoch, again, done)
+        elif epoch < self._context.peers.epoch:
+            done(CoordinatorBehind("the coordinator has missed that reads go elsewhere"))
+        else:
+            done(OuroError("the leader of a counter must be one of its replicas"))
 
 
 class _Led:

@@ -142,7 +142,7 @@ class Replica:
                 self._rows.known(mutation.incarnation)
             except UnknownIncarnation:
                 if epoch > self._peers.epoch:
-                    self._park(epoch, again, done)
+                    self.park(epoch, again, done)
                     return
                 continue
             if not self.knows(mutation.incarnation, epoch, again, done, mutation.position):
@@ -165,7 +165,7 @@ class Replica:
         except UnknownIncarnation as error:
             again = lambda: self.on_read(verb, link, node, request, epoch, body)  # noqa: E731
             if epoch > self._peers.epoch:
-                self._park(epoch, again, lambda error: self._fail(link, verb, request, error))
+                self.park(epoch, again, lambda error: self._fail(link, verb, request, error))
             else:
                 self._fail(link, verb, request, error)
             return
@@ -219,20 +219,21 @@ class Replica:
                     fence.check(epoch, rows.table.keyspace, position)
                 elif epoch > self._peers.epoch and not self.holds(rows.table.keyspace, position):
                     # It is about to: what it has of the range from earlier times goes before.
-                    self._park(epoch, again, refuse)
+                    self.park(epoch, again, refuse)
                     return False
         except CoordinatorBehind as error:
             refuse(error)
             return False
         except UnknownIncarnation as error:
             if epoch > self._peers.epoch:
-                self._park(epoch, again, refuse)
+                self.park(epoch, again, refuse)
             else:
                 refuse(error)
             return False
         return True
 
-    def _park(self, epoch: int, again: Callable[[], None], refuse: Callable[[Exception], None]) -> None:
+    def park(self, epoch: int, again: Callable[[], None], refuse: Callable[[Exception], None]) -> None:
+        """Run a request again once this node has applied an epoch; refuse it when too many wait."""
         if len(self._parked) >= limits.PARKED_REQUESTS_MAX:
             refuse(Overloaded("too many requests wait for the metadata log"))
             return
