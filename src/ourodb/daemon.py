@@ -377,7 +377,7 @@ class Daemon:
 
     def _metrics(self) -> dict[str, tuple[str, str, float]]:
         node, transport = self.node, self.transport
-        processor, fetches = node.processor, node.coordinator.fetches
+        processor, fetches, copying = node.processor, node.coordinator.fetches, node.copying.progress
         up = sum(bool(node.peers.up.get(one)) for one in node.view.members)
         return {
             "ouro_client_connections": ("Connected clients.", "gauge", self.clients.connections),
@@ -420,6 +420,16 @@ class Daemon:
                 "Connections to the peer port that came to nothing.",
                 "counter",
                 transport.handshakes_refused,
+            ),
+            "ouro_move_ranges": ("Ranges that this node copies.", "gauge", copying.ranges),
+            "ouro_move_ranges_done": ("Of these, those that are here.", "gauge", copying.ranges_done),
+            "ouro_move_rows": ("Rows copied for them.", "gauge", copying.rows),
+            "ouro_move_bytes": ("Bytes copied for them.", "gauge", copying.bytes),
+            "ouro_moves_waiting": ("Moves that wait for their turn.", "gauge", len(node.view.wishes)),
+            "ouro_healing_nodes": (
+                "Members that are down, and given up if they stay so.",
+                "gauge",
+                len(node.metadata.prospects()),
             ),
             "ouro_hints": ("Hints kept for peers.", "gauge", node.hints.total),
             "ouro_hint_bytes": ("Bytes of hints kept.", "gauge", node.hints.bytes),

@@ -8,11 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
 from ourodb.cli.admin import AdminError, NoAnswerError, ask
 from ourodb.cli.console import console
-from ourodb.cli.status import told
+from ourodb.cli.move_bar import MoveBar
 
 POLL_SECONDS = 0.5
 
@@ -50,12 +48,8 @@ def leave(
 
 def watch(addresses: Sequence[str], node: int) -> bool:
     """Draw a bar until the node is gone; False: it stays, since its move was undone."""
-    shown = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console(sys.stderr)
-    )
     has_begun = False
-    with shown:
-        bar = shown.add_task(f"node {node} waits for its turn", total=None)
+    with MoveBar(f"node {node} waits for its turn") as bar:
         while True:
             try:
                 report = ask(addresses, "/status")
@@ -73,8 +67,5 @@ def watch(addresses: Sequence[str], node: int) -> bool:
                 return False
             if move is not None and node in move["nodes"]:
                 has_begun = True
-                copying = move["copying"].values()
-                total = sum(one["ranges"] for one in copying)
-                done = sum(one["ranges_done"] for one in copying)
-                shown.update(bar, description=told(move), total=total or None, completed=done)
+                bar.show(move)
             time.sleep(POLL_SECONDS)

@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from ourodb.cli.admin import AdminError, ask
 from ourodb.cli.console import console, plain_table, size
-from ourodb.cli.status import told
+from ourodb.cli.move_bar import MoveBar
 
 ANSWER_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.5
@@ -120,20 +119,13 @@ def rebalance(addresses: Sequence[str], *, wait: bool, as_json: bool) -> int:
 
 def _watch(addresses: Sequence[str]) -> bool:
     """Draw a bar until the rebalancing is over; whether it was done."""
-    shown = Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console(sys.stderr)
-    )
-    with shown:
-        bar = shown.add_task("waits for its turn", total=None)
+    with MoveBar("waits for its turn") as bar:
         while True:
             try:
                 report = ask(addresses, "/moves")
                 move = report["move"]
                 if move is not None and move["kind"] == "rebalance":
-                    copying = move["copying"].values()
-                    total = sum(one["ranges"] for one in copying)
-                    done = sum(one["ranges_done"] for one in copying)
-                    shown.update(bar, description=told(move), total=total or None, completed=done)
+                    bar.show(move)
                 elif all(wish["kind"] != "rebalance" for wish in report["wishes"]):
                     ended = ask(addresses, "/operations")["ended"]
                     last = next((one for one in ended if one["kind"] == "rebalance"), None)
