@@ -39,6 +39,7 @@ from ourodb.replication.replica.reads import SlicesCommand, decode_command
 from ourodb.replication.replica.replica import Handler, Replica
 from ourodb.replication.replica.writes import Writes
 from ourodb.storage.chunk import Chunk, read_slices
+from ourodb.storage.clearing import clear
 from ourodb.storage.families import METADATA, PAXOS
 from ourodb.storage.mutation import Mutation, decode_mutation
 from ourodb.storage.row import Wait
@@ -208,7 +209,7 @@ class Acceptor:
         """Drop what is known of partitions that this node holds no more."""
         prefix = _key(incarnation, b"")
         last = (prefix[:-4] + (incarnation + 1).to_bytes(4, "big")) if end is None else prefix + end
-        self._store.delete_range(METADATA, prefix + start, last)
+        clear(self._store, METADATA, prefix + start, last)
 
     def _run(self, step: Callable[[], Wait | None], reply: Callable[[], bytes], answer: Answer) -> None:
         self._writes.run(step, lambda error: answer(reply() if error is None else error), sync=True)

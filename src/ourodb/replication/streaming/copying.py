@@ -50,6 +50,7 @@ from ourodb.schema.model import Table
 from ourodb.schema.names import is_system_keyspace
 from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.chunk import beyond, decode_chunk
+from ourodb.storage.clearing import clear
 from ourodb.storage.families import DATA, METADATA
 from ourodb.storage.keys import ALL_ROWS, Slice, next_position
 from ourodb.storage.record import CorruptRecord
@@ -525,7 +526,7 @@ def drop_range(
     except UnknownIncarnation:
         return
     base = held.use.incarnation
-    store.delete_range(DATA, base + start, held.keys.end if end is None else base + end)
+    clear(store, DATA, base + start, held.keys.end if end is None else base + end)
     acceptor.forget(table.incarnation, start, end)
 
 
