@@ -16,7 +16,7 @@ import pytest
 from tests.nodes import NodeProcess
 from tests.ring.bulk import BulkWorkload
 from tests.ring.ring import Ring
-from tests.ring.run import SECOND_NS, WATCHED, Run, seed_of_run
+from tests.ring.run import IS_FULL, SECOND_NS, WATCHED, Run, seed_of_run
 
 from ourodb.limits import REBALANCE_RATIO_MAX
 from ourodb.sim.checkers.availability import silent_seconds
@@ -285,7 +285,7 @@ class DisturbedRun(MovingRun):
     def _drawn(self, grows: bool) -> Disturbance:
         chance = self._chance
         whom = ("joiner" if grows else "source", "source", "leader", "coordinator")[chance.below(4)]
-        is_long = whom in ("joiner", "source") and chance.below(4) == 0
+        is_long = IS_FULL and whom in ("joiner", "source") and chance.below(4) == 0
         return Disturbance(
             whom,
             is_kill=whom != "coordinator" and chance.below(2) == 0,

@@ -40,6 +40,9 @@ CLUSTER_NAME: Final = "simulated"
 SECRET: Final = b"of the simulated cluster"
 EVERYTHING: Final = 1 << 40
 """Rows, bytes or keys: no bound."""
+AGREEMENT_SECONDS_MAX: Final = 10
+"""On a healed cluster all know by then what one knows."""
+
 CONVERGENCE_SECONDS_MAX: Final = 60
 """On a healed cluster hints are delivered by then."""
 
@@ -201,6 +204,12 @@ def inspect(world: World, stage: Stage) -> Script[list[str]]:
     Nodes that don't agree on what the cluster is; replicas that differ after everything was read at ALL.
     """
     problems = disagreements(world)
+    for _ in range(AGREEMENT_SECONDS_MAX):
+        if not problems:
+            break
+        # An entry of the log may be on its way to somebody.
+        yield stage.sleep(1)
+        problems = disagreements(world)
     for table in tables(world):
         yield from read_all(
             stage, f"SELECT * FROM {table.keyspace}.{table.name}", consistency=Consistency.ALL
