@@ -84,6 +84,16 @@ def test_other_cluster_name(ring: Ring, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("crowd")
+def test_in_the_place_of_one_that_is_up_or_of_nobody(ring: Ring, tmp_path: Path) -> None:
+    up = ring.nodes[0].admin("status")["members"][1]["id"]
+    said = refusal(newcomer(tmp_path, ring.nodes[0], "--replace", str(up)))
+    assert f"node {up} is up: only a node that is gone for good can be replaced" in said
+    (again := tmp_path / "again").mkdir()
+    said = refusal(newcomer(again, ring.nodes[0], "--replace", "99"))
+    assert "there is no node 99 to replace" in said
+
+
+@pytest.mark.usefixtures("crowd")
 def test_node_of_another_cluster(ring: Ring, tmp_path: Path) -> None:
     """One that has founded a cluster of its own, of the same name and with the same secret, and is told to join."""
     node = newcomer(tmp_path, ring.nodes[0])
