@@ -620,12 +620,14 @@ class Nemesis:
     def full(self) -> Script:
         """A disk is full, until there is room again."""
         victim = self._chance.choice(self._world.machines)
-        if victim.disk.conditions.is_full:
+        # Its disk may be exchanged meanwhile.
+        conditions = victim.disk.conditions
+        if conditions.is_full:
             return
-        victim.disk.conditions.is_full = True
+        conditions.is_full = True
         self._world.tell(victim.name, "has a full disk")
         yield self._wait(500, 5_000)
-        victim.disk.conditions.is_full = False
+        conditions.is_full = False
         self._world.tell(victim.name, "has room on its disk")
 
     def fsync(self) -> Script:
@@ -645,10 +647,11 @@ class Nemesis:
     def stall(self) -> Script:
         """A storage engine refuses what it would have to stall for, now and then."""
         victim = self._chance.choice(self._world.machines)
-        victim.disk.conditions.refuses_settle_one_in = self._chance.between(2, 20)
+        conditions = victim.disk.conditions
+        conditions.refuses_settle_one_in = self._chance.between(2, 20)
         self._world.tell(victim.name, "has a store that refuses writes now and then")
         yield self._wait(500, 5_000)
-        victim.disk.conditions.refuses_settle_one_in = 0
+        conditions.refuses_settle_one_in = 0
         self._world.tell(victim.name, "has a store that takes writes")
 
     def cpu(self) -> Script:
