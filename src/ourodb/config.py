@@ -160,8 +160,8 @@ def load(
         environment: the process's environment.
         file: path of the TOML file; None for none (``OURO_CONFIG`` counts as well).
     Raises:
-        ConfigurationProblem: an option is unknown, of the wrong type or out of bounds, or the file can't be
-        read.
+        ConfigurationProblem: an option is unknown, of the wrong type or out of bounds, or lacks another one, or the
+            file can't be read.
     """
     values: dict[str, object] = {}
     path = file or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
@@ -171,7 +171,13 @@ def load(
     for name, argument in arguments.items():
         if argument is not None:
             values[name] = _checked(name, argument, f"--{name.replace('_', '-')}")
-    return Config(**values)  # type: ignore[arg-type]
+    config = Config(**values)  # type: ignore[arg-type]
+    if config.replace and not config.join:
+        raise ConfigurationProblem(
+            f"--replace {config.replace} takes --join, with another node of its cluster; alone, this node would found a"
+            " new one"
+        )
+    return config
 
 
 def _from_file(path: str) -> dict[str, object]:

@@ -715,7 +715,7 @@ MOVE_VOTERS_MS: Final = 10_000
 """So long at most a node that leaves is kept until another one votes in its place."""
 
 MOVE_DOWN_MS: Final = 30_000
-"""A move is undone when a node that gains ranges was down for so long while it copied."""
+"""A move is undone when a node that gains ranges was down for so long while it copied, or too few sources were up."""
 
 MOVE_CLEAN_MS: Final = 5_000
 """After a move a node keeps for so long what it has lost."""

@@ -156,6 +156,7 @@ def test_what_cannot_be_started_is_said(tmp_path: Path) -> None:
     assert "--cores 2 takes as many ports" in line
     line = refused(ouro(*served.arguments, "--cores=2", "--join=127.0.0.1:1", cwd=tmp_path))
     assert "joining a cluster takes its secret" in line
+    assert "--replace 3 takes --join" in refused(ouro(*served.arguments, "--replace=3", cwd=tmp_path))
 
 
 def test_a_core_that_cannot_start_ends_all(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ class MovingRun(Run):
         for name, stage in self.stages.items():
             for error, count in stage.history.errors().items():
                 if error not in TIMEOUTS | NOTHING_DONE and not (
-                    name in ("table", "append") and error in AT_ALL
+                    name == "table" and error in AT_ALL
                 ):
                     yield f"{count} clients of {name} were told {error}"
 

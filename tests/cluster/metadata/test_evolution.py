@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -204,9 +203,7 @@ def test_of_those_that_were_to_come_together_only_the_one_that_is_down_is_given_
     assert [(node, len(tokens)) for node, tokens in again.move.tokens.items()] == [
         (5, len(begun.move.tokens[NodeId(5)]))
     ]
-    replacing = grown(
-        with_table(ring_of(4)), AddMember(msgspec.structs.replace(newcomer(5), replaces=4)), BeginMove()
-    )
+    replacing = grown(with_table(ring_of(4)), AddMember(msg(newcomer(5), replaces=4)), BeginMove())
     assert replacing.move is not None
     after = grown(replacing, AbortMove(replacing.move.id, "another one is down", blamed=2))
     assert [(wish.kind, wish.node, wish.replaces) for wish in after.wishes] == [("replace", 5, 4)]
