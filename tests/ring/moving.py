@@ -202,9 +202,7 @@ class MovingRun(Run):
     def _errors(self) -> Iterator[str]:
         for name, stage in self.stages.items():
             for error, count in stage.history.errors().items():
-                if error not in TIMEOUTS | NOTHING_DONE and not (
-                    name == "table" and error in AT_ALL
-                ):
+                if error not in TIMEOUTS | NOTHING_DONE and not (name == "table" and error in AT_ALL):
                     yield f"{count} clients of {name} were told {error}"
 
 
