@@ -36,6 +36,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 from rocksdict import (
+    BlockBasedIndexType,
     BlockBasedOptions,
     Cache,
     Checkpoint,
@@ -536,6 +537,12 @@ def _options(memtable_bytes: int, cache: Any) -> Any:
     table.set_format_version(5)
     table.set_cache_index_and_filter_blocks(True)
     table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    # In pieces: the cache is divided into shards of half a MiB, and what is larger than a shard is never in it. The
+    # filter of a large data file as a whole would be read, and its checksum computed, for every single key.
+    table.set_index_type(BlockBasedIndexType.two_level_index_search())
+    table.set_partition_filters(True)
+    table.set_metadata_block_size(BLOCK_BYTES)
+    table.set_pin_top_level_index_and_filter(True)
     options.set_block_based_table_factory(table)
     return options
 
