@@ -67,6 +67,28 @@ def moving_key(ring: Ring, gaining: int) -> int:
     raise AssertionError("nothing moves there")
 
 
+def miss_the_move(ring: Ring, stale: int) -> ClusterView:
+    """The machine's coordinator goes by the view of before the move, and says so in its messages; gives the present."""
+    current = view(ring, stale)
+    past = ClusterView(
+        **{
+            name: getattr(current, name)
+            for name in ClusterView.__slots__
+            if name not in ("move", "next_ring", "epoch")
+        },
+        epoch=current.move.id - 1 if current.move else 0,
+    )
+    know(ring, stale, past)
+    return current
+
+
+def know(ring: Ring, index: int, known: ClusterView) -> None:
+    """The machine's coordinator goes by this view."""
+    node = ring.node(index)
+    node.coordinator.view_changed(known)
+    node.peers.epoch = known.epoch
+
+
 @pytest.mark.parametrize("stage", list(Stage))
 def test_writes_go_to_both_sets_and_reads_to_one(ring: Ring, stage: Stage) -> None:
     begin_to_leave(ring, 3, stage)
@@ -134,19 +156,7 @@ def test_a_coordinator_that_has_missed_the_move_is_refused_and_learns(ring: Ring
     gaining = next(index for index in staying if ring.id(index) in view(ring).copying)
     key = moving_key(ring, gaining)
     stale = next(index for index in staying if index != gaining)
-    coordinator = ring.node(stale).coordinator
-    current = view(ring, stale)
-    # It goes by the view of before, and says so in its messages.
-    past = ClusterView(
-        **{
-            name: getattr(current, name)
-            for name in ClusterView.__slots__
-            if name not in ("move", "next_ring", "epoch")
-        },
-        epoch=current.move.id - 1 if current.move else 0,
-    )
-    coordinator.view_changed(past)
-    ring.node(stale).peers.epoch = past.epoch
+    miss_the_move(ring, stale)
     ring.seen.clear()
     ring.done(stale, f"INSERT INTO ks.t (k, v) VALUES ({key}, 8)", Consistency.QUORUM)
     refused = [seen for seen in ring.seen if seen.verb == Verb.WRITE and seen.is_failure]
@@ -155,6 +165,29 @@ def test_a_coordinator_that_has_missed_the_move_is_refused_and_learns(ring: Ring
     assert ring.here(gaining, "t", key) is not None
     values = {as_int(row["v"]) for index in staying if (row := ring.here(index, "t", key))}
     assert values == {8}
+
+
+@pytest.mark.parametrize(
+    "statement", ["INSERT INTO ks.t (k, v) VALUES ({}, 8)", "SELECT v FROM ks.t WHERE k = {}"]
+)
+def test_who_learns_of_the_move_before_it_is_refused_waits_for_nothing_more(
+    ring: Ring, statement: str
+) -> None:
+    leaver = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
+    begin_to_leave(ring, leaver, Stage.COPYING)
+    staying = [index for index in range(4) if index != leaver]
+    gaining = next(index for index in staying if ring.id(index) in view(ring).copying)
+    key = moving_key(ring, gaining)
+    stale = next(index for index in staying if index != gaining)
+    current = miss_the_move(ring, stale)
+    ring.fate = lambda message: HOLD if message.is_failure and message.receiver == stale else PASS
+    promise = ring.ask(stale, statement.format(key), Consistency.ALL)
+    ring.run_for(0.05)
+    know(ring, stale, current)
+    ring.fate = lambda message: PASS
+    ring.let_in()
+    ring.run_for(0.1)
+    assert promise.is_kept and ring.reply(promise).error is None
 
 
 def test_another_one_votes_before_a_voter_leaves(ring: Ring) -> None:

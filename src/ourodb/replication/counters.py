@@ -321,7 +321,17 @@ class _Led:
     The nearest replica leads to which they can be sent. One whose link takes nothing hasn't got them, so the next may.
     """
 
-    __slots__ = ("_again", "_context", "_done", "_leader", "_level", "_replicas", "_required", "started_ms")
+    __slots__ = (
+        "_again",
+        "_context",
+        "_done",
+        "_epoch",
+        "_leader",
+        "_level",
+        "_replicas",
+        "_required",
+        "started_ms",
+    )
 
     def __init__(
         self, context: WriteContext, route: Route, level: int, done: Done, again: Callable[[], None]
@@ -333,6 +343,7 @@ class _Led:
         self.started_ms = 0
         self._again = again
         self._context = context
+        self._epoch = context.peers.epoch
         self._level = level
         self._done = done
         self._required = route.write_need(level).required
@@ -362,7 +373,7 @@ class _Led:
             return True
         if reason == Reason.COORDINATOR_BEHIND:
             # It has done nothing.
-            self._context.peers.when_caught_up(self._again)
+            self._context.peers.when_caught_up(self._epoch, self._again)
             return True
         if reason in (Reason.OVERLOADED, Reason.READ_ONLY):
             self._done(Overloaded(text))

@@ -141,10 +141,17 @@ class Peers:
         """Run after the present pass: for what must not happen in the midst of a call."""
         self._scheduler.soon(callback)
 
-    def when_caught_up(self, callback: Callable[[], None]) -> None:
-        """A peer has said that this node is behind: run once it has applied more of the metadata log, or a little later
+    def when_caught_up(self, epoch: int, callback: Callable[[], None]) -> None:
+        """A peer has said that this node was behind: run once it has applied more of the metadata log, or a little later
         anyway.
+
+        Args:
+            epoch: that this node had applied when it sent what was refused.
         """
+        if self.epoch > epoch:
+            # While the refusal was on its way.
+            self._scheduler.soon(callback)
+            return
         self._behind_count += 1
         number = self._behind_count
         self._behind[number] = callback

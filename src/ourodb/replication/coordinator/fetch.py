@@ -114,6 +114,7 @@ class Fetch:
     __slots__ = (
         "_answers",
         "_context",
+        "_epoch",
         "_failures",
         "_has_speculated",
         "_is_behind",
@@ -173,11 +174,14 @@ class Fetch:
         self._is_behind = False
         """A replica said that the range has moved; the fetch starts over."""
         self._tries = 1
+        self._epoch = 0
+        """As applied when it began, or began anew."""
 
     def start(self) -> Fetch:
         """Ask."""
         context = self._context
         peers = context.peers
+        self._epoch = peers.epoch
         me = peers.me
         nodes = self._nodes
         now_ns = context.clock.monotonic_ns()
@@ -329,7 +333,7 @@ class Fetch:
         if reason == Reason.COORDINATOR_BEHIND and self._tries < limits.BEHIND_TRIES_MAX:
             if not self._is_behind:
                 self._is_behind = True
-                self._context.peers.when_caught_up(self._start_over)
+                self._context.peers.when_caught_up(self._epoch, self._start_over)
             return
         if self._is_behind:
             return

@@ -82,6 +82,7 @@ class WriteOperation:
         "_context",
         "_done",
         "_each",
+        "_epoch",
         "_failures",
         "_is_behind",
         "_is_complete",
@@ -144,6 +145,8 @@ class WriteOperation:
         self._is_given_up = False
         """It was refused by all, and the client knows."""
         self._request = 0
+        self._epoch = 0
+        """As applied when it was sent."""
 
     def start(self, now_s: int) -> None:
         """Send it.
@@ -163,6 +166,7 @@ class WriteOperation:
         """
         self._sent_as = verb, body, write_here
         peers = self._context.peers
+        self._epoch = peers.epoch
         route = self._route
         pending = self._pending
         unsent: list[NodeId] | None = None
@@ -287,7 +291,7 @@ class WriteOperation:
         if reason == Reason.COORDINATOR_BEHIND and self.tries < limits.BEHIND_TRIES_MAX:
             if not self._is_behind:
                 self._is_behind = True
-                self._context.peers.when_caught_up(self._send_again)
+                self._context.peers.when_caught_up(self._epoch, self._send_again)
             return
         if node == self._context.peers.me:
             self._is_complete = False
