@@ -161,6 +161,9 @@ SMALL_FAMILY_MEMTABLE_BYTES: Final = 8 * MIB
 BLOCK_CACHE_BYTES: Final = 32 * MIB
 """Uncompressed blocks, indexes and filters of data files, all families together."""
 
+COMPACTION_NICENESS: Final = 5
+"""How much less than others the engine's threads that compact data files get of a processor that all want: a third."""
+
 WAL_BYTES_MAX: Final = 96 * MIB
 """Write-ahead logs on disk. Past it the oldest memtables are written out; the rest is replayed at the next start."""
 
@@ -686,12 +689,21 @@ BEHIND_MS_MAX: Final = 1_000
 BEHIND_TRIES_MAX: Final = 6
 """How often a request is sent, as its range moves on."""
 
-STREAM_CHUNK_ROWS_MAX: Final = 2_000
-STREAM_CHUNK_BYTES_MAX: Final = 512 * KIB
+STREAM_CHUNK_ROWS_MAX: Final = 500
+STREAM_CHUNK_BYTES_MAX: Final = 128 * KIB
 """Rows, and bytes, in one message of a stream; a message ends with the row that reaches either."""
 
 STREAMS_AT_ONCE_MAX: Final = 4
 """Ranges that a node copies at the same time, of one or of several sources."""
+
+PACE_LATE_MS: Final = 2
+"""What comes later than that when rows are copied tells that the loop or its processor is busy with other things."""
+
+PACE_GAP_FACTOR: Final = 4
+"""How many times as long the next piece of a copy then waits."""
+
+PACE_GAP_MS_MAX: Final = 50
+"""It waits no longer: a copy gets on however busy a node is."""
 
 STREAM_STATES_MAX: Final = 1_000
 """States of conditional statements in one message of a stream."""

@@ -55,6 +55,7 @@ from ourodb.replication.replica.fence import Fence
 from ourodb.replication.replica.replica import Handler, Replica
 from ourodb.replication.replica.writes import Writes
 from ourodb.replication.streaming.copying import Cleaning, Copying
+from ourodb.replication.streaming.pace import Pace
 from ourodb.replication.streaming.source import StreamSource
 from ourodb.replication.timestamps import Timestamps
 from ourodb.schema.changes import SchemaChangeEvent
@@ -209,6 +210,7 @@ class Node:
             self._gossiped(self.gossip.stop(self.peers.now_ms()))
         if self.is_member:
             self.upkeep.stop()
+            self.pace.stop()
             self.peers.stop()
         try:
             mark_clean_stop(self.ports.store)
@@ -419,7 +421,10 @@ class Node:
             self.timestamps,
             self.generation,
         )
-        self.stream_source = StreamSource(lambda: self.view, self.rows, store, self.acceptor, peers, clock)
+        self.pace = Pace(clock, scheduler)
+        self.stream_source = StreamSource(
+            lambda: self.view, self.rows, store, self.acceptor, peers, clock, self.pace
+        )
         self.copying = Copying(
             self.rows,
             store,
@@ -428,6 +433,7 @@ class Node:
             peers,
             clock,
             scheduler,
+            self.pace,
             lambda: shards.renew(renew_counter_incarnation(store)),
             self._tell_copied,
             config.stream_bytes_per_s,

@@ -142,8 +142,8 @@ class Peers:
         self._scheduler.soon(callback)
 
     def when_caught_up(self, epoch: int, callback: Callable[[], None]) -> None:
-        """A peer has said that this node was behind: run once it has applied more of the metadata log, or a little later
-        anyway.
+        """A peer has said that this node was behind: run once it has applied more of the metadata log, or a little
+        later anyway.
 
         Args:
             epoch: that this node had applied when it sent what was refused.

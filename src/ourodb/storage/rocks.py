@@ -31,6 +31,7 @@ import queue
 import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -60,6 +61,9 @@ FORMAT: Final = 1
 FORMAT_KEY: Final = b"store/format"
 SYNCED: Final = "SYNCED"
 """File beside RocksDB's own: the last sequence number that is known to be on disk (u64, big-endian)."""
+
+COMPACTING_THREAD: Final = "rocksdb:low"
+"""As the engine names them for the system."""
 
 BLOOM_BITS: Final = 10
 BLOCK_BYTES: Final = 8 * 1024
@@ -117,6 +121,7 @@ class RocksStore:
         self._sync_timer: Timer | None = None
         _check_logs(path)
         self._db = _open(path, memtable_bytes, cache_bytes)
+        _step_back()
         columns = [self._db.get_column_family(name) for name in NAMES]
         writes = WriteOptions()
         writes.no_slowdown = True
@@ -510,6 +515,20 @@ def _open(path: Path, memtable_bytes: int, cache_bytes: int) -> Any:
                 f"the store in {path} can't be opened: its disk is full. Make room, and start the node again"
             ) from error
         raise StoreError(f"the store in {path} can't be opened: {text}") from error
+
+
+def _step_back() -> None:
+    """Have the engine's compactions leave the processor to whom clients wait for, where there isn't enough of it.
+
+    What writes memory out keeps its share: writes wait for it.
+    """
+    with suppress(OSError):
+        # Where there is no such folder, threads have no priorities of their own.
+        for task in Path("/proc/self/task").iterdir():
+            if (task / "comm").read_text().startswith(COMPACTING_THREAD):
+                os.setpriority(
+                    os.PRIO_PROCESS, int(task.name), min(os.nice(0) + limits.COMPACTION_NICENESS, 19)
+                )
 
 
 def _options(memtable_bytes: int, cache: Any) -> Any:

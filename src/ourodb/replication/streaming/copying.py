@@ -38,6 +38,7 @@ from ourodb.replication.messages import decode_failure
 from ourodb.replication.paxos.acceptor import Acceptor
 from ourodb.replication.peers import Peers, RequestClass
 from ourodb.replication.replica.writes import Writes
+from ourodb.replication.streaming.pace import Pace
 from ourodb.replication.streaming.source import (
     Question,
     StreamRows,
@@ -204,6 +205,7 @@ class _Session:
 class Copying:
     """Attributes:
     progress: for operators.
+    pace: of what comes in.
     """
 
     def __init__(
@@ -215,6 +217,7 @@ class Copying:
         peers: Peers,
         clock: Clock,
         scheduler: Scheduler,
+        pace: Pace,
         begun: Callable[[], None],
         copied: Copied,
         bytes_per_second: int = 0,
@@ -225,6 +228,7 @@ class Copying:
             begun: told when this node begins to gain ranges, before any of them is written to.
         """
         self.progress = Progress()
+        self.pace = pace
         self._rows = rows
         self._store = store
         self._writes = writes
@@ -501,7 +505,8 @@ class _Asked:
         if flags & FAILED:
             self._copying.failed(self._session, self._task, decode_failure(body)[1])
         else:
-            self._copying.answered(self._session, self._task, body)
+            copying = self._copying
+            copying.pace.add(lambda: copying.answered(self._session, self._task, body))
         return True
 
     def on_expired(self) -> None:

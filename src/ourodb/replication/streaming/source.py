@@ -21,6 +21,7 @@ from ourodb.replication.messages import encode_failure
 from ourodb.replication.paxos.acceptor import Acceptor
 from ourodb.replication.peers import Peers
 from ourodb.replication.replica.replica import Handler
+from ourodb.replication.streaming.pace import Pace
 from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.chunk import read_range, read_slices
 from ourodb.storage.families import DATA
@@ -80,6 +81,7 @@ class StreamSource:
         acceptor: Acceptor,
         peers: Peers,
         clock: Clock,
+        pace: Pace,
     ) -> None:
         self.sent_bytes = 0
         self.sent_rows = 0
@@ -89,6 +91,7 @@ class StreamSource:
         self._acceptor = acceptor
         self._peers = peers
         self._clock = clock
+        self._pace = pace
 
     def handlers(self) -> dict[int, Handler]:
         """By verb."""
@@ -96,6 +99,9 @@ class StreamSource:
 
     def _on_question(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         question = _decode_question(body)
+        self._pace.add(lambda: self._answer(link, request, question))
+
+    def _answer(self, link: Link, request: int, question: Question) -> None:
         try:
             move = self._view().move
             if move is None or move.id != question.move:
@@ -120,7 +126,7 @@ class StreamSource:
                 lambda fetched: (
                     self._peers.fail(link, Verb.STREAM, request, encode_failure(fetched), BULK)
                     if isinstance(fetched, Exception)
-                    else self._on_question(link, node, request, epoch, body)
+                    else self._answer(link, request, question)
                 ),
             )
             return
