@@ -352,7 +352,7 @@ class Nemesis:
                 return
             if movers:
                 # It had joined before it died, or is still about to: somebody has to say that it is gone for good.
-                movers[0].send_away(guest.address, is_dead=True)
+                movers[0].send_away(guest.address, is_dead=True, is_forced=True)
 
     def join(self) -> Script:
         """A new machine joins, and gets its part of the data."""

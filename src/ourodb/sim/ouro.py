@@ -115,12 +115,12 @@ class OuroProgram:
     def even(self) -> None:
         rebalance(self.node, lambda outcome: None)
 
-    def send_away(self, address: Address, *, is_dead: bool) -> bool:
+    def send_away(self, address: Address, *, is_dead: bool, is_forced: bool = False) -> bool:
         leaver = self._number(address)
         if not leaver:
             return False
         try:
-            self.node.send_away(leaver, is_dead=is_dead)
+            self.node.send_away(leaver, is_dead=is_dead, is_forced=is_forced)
         except InvalidRequest:
             return False
         return True

@@ -106,8 +106,12 @@ class Mover(Protocol):
         """Whether the node at this address belongs to the cluster."""
         ...
 
-    def send_away(self, address: Address, *, is_dead: bool) -> bool:
-        """Begin to have a node leave; False when it can't now."""
+    def send_away(self, address: Address, *, is_dead: bool, is_forced: bool = False) -> bool:
+        """Begin to have a node leave; False when it can't now.
+
+        Args:
+            is_forced: even if the only copies of some rows go with one that is dead.
+        """
         ...
 
     @property
