@@ -22,7 +22,7 @@ from typing import Any, Final
 import structlog
 
 from ourodb.sim.client import CqlClient
-from ourodb.sim.faults import FAULTS
+from ourodb.sim.faults.kinds import FAULTS
 from ourodb.sim.ouro import build_node, inspect
 from ourodb.sim.run import Plan, SimStage, run
 from ourodb.sim.tasks import Promise

@@ -18,7 +18,9 @@ from ourodb.cql.wire.codes import Consistency
 from ourodb.limits import PEER_UNACKNOWLEDGED_MS_MAX
 from ourodb.ports import BULK, DATA, URGENT
 from ourodb.sim.client import CqlClient
-from ourodb.sim.faults import FAULTS, Nemesis, between
+from ourodb.sim.faults.kinds import FAULTS
+from ourodb.sim.faults.nemesis import Nemesis
+from ourodb.sim.faults.paths import between
 from ourodb.sim.machine import Machine
 from ourodb.sim.network import CLIENTS, LAN, RACK, WAN, Impairment, Latency
 from ourodb.sim.ouro import build_node, inspect

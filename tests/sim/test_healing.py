@@ -19,7 +19,7 @@ from ourodb.node import Node
 from ourodb.operations import operations_report, rebalance
 from ourodb.ports import NodeId
 from ourodb.sim.client import CqlClient
-from ourodb.sim.faults import between
+from ourodb.sim.faults.paths import between
 from ourodb.sim.machine import Machine
 from ourodb.sim.ouro import build_node, inspect, nodes
 from ourodb.sim.run import SimStage

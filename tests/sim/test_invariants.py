@@ -31,7 +31,8 @@ from ourodb.replication.hints import Hints
 from ourodb.schema.keyspaces import SIMPLE
 from ourodb.schema.model import Replication
 from ourodb.sim.client import CqlClient
-from ourodb.sim.faults import FAULTS, between
+from ourodb.sim.faults.kinds import FAULTS
+from ourodb.sim.faults.paths import between
 from ourodb.sim.invariants import InvariantBroken
 from ourodb.sim.machine import Machine
 from ourodb.sim.ouro import build_node, build_unwatched, disagreements, inspect

@@ -14,7 +14,15 @@ from tests.sim.talkers import Talker, send, talkers
 
 from ourodb.limits import PEER_QUEUE_BYTES_MAX, PEER_UNACKNOWLEDGED_MS_MAX
 from ourodb.ports import BULK, DATA, URGENT
-from ourodb.sim.faults import PARTITIONS, between, bridge, halves, isolate, majorities_ring, one_way
+from ourodb.sim.faults.paths import (
+    PARTITIONS,
+    between,
+    bridge,
+    halves,
+    isolate,
+    majorities_ring,
+    one_way_paths,
+)
 from ourodb.sim.network import Latency
 from ourodb.sim.tasks import MS, S
 from ourodb.sim.world import World
@@ -419,7 +427,7 @@ def test_partitions_are_what_they_are_called(count: int) -> None:
         assert all(len(majority) > count // 2 for majority in majorities)
         if count >= 5:
             assert len({frozenset(majority) for majority in majorities}) == count
-        paths = one_way(places, chance)
+        paths = one_way_paths(places, chance)
         assert all((target, source) not in paths for source, target in paths)
 
 

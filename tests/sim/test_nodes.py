@@ -10,7 +10,8 @@ import pytest
 from tests.sim.ending import assert_all_was_right
 
 from ourodb.sim.checkers.availability import silent_seconds
-from ourodb.sim.faults import FAULTS, between
+from ourodb.sim.faults.kinds import FAULTS
+from ourodb.sim.faults.paths import between
 from ourodb.sim.ouro import build_node, inspect
 from ourodb.sim.run import Plan, SimStage, run
 from ourodb.sim.workloads import WORKLOADS

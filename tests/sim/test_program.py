@@ -15,7 +15,7 @@ import pytest
 from ourodb.replication import routes
 from ourodb.sim.__main__ import main, told
 from ourodb.sim.chance import Chance
-from ourodb.sim.faults import FAULTS
+from ourodb.sim.faults.kinds import FAULTS
 from ourodb.sim.history import History, Outcome
 from ourodb.sim.profiles import HARMFUL_TO_UNSYNCED, HARMLESS_TO_UNSYNCED, command, drawn
 from ourodb.sim.run import LOCAL_QUORUM, QUORUM, Plan, Verdict

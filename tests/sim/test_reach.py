@@ -11,7 +11,7 @@ from tests.sim.toy import build_toy, toy_world
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import WriteTimeout
 from ourodb.sim.checkers.availability import success_share
-from ourodb.sim.faults import between
+from ourodb.sim.faults.paths import between
 from ourodb.sim.history import History, Outcome
 from ourodb.sim.reach import Reach, core_of
 from ourodb.sim.run import NO_PROOF, Plan, run

@@ -18,7 +18,8 @@ from tests.sim.toy import WORKLOADS, Bugs, build_toy, toy_world
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import InvalidRequest, StoreReadOnly, WriteTimeout
 from ourodb.sim.client import CqlClient
-from ourodb.sim.faults import FAULTS, Nemesis, kinds_of
+from ourodb.sim.faults.kinds import FAULTS, kinds_of
+from ourodb.sim.faults.nemesis import Nemesis
 from ourodb.sim.history import Outcome
 from ourodb.sim.profiles import HARMLESS_TO_UNSYNCED
 from ourodb.sim.run import Plan, Verdict, run

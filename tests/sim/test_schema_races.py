@@ -17,7 +17,7 @@ from ourodb.cluster.metadata.submissions import Applied, Done, Submissions
 from ourodb.schema import evolution
 from ourodb.schema.changes import Change, CreateKeyspace, DropKeyspace, DropTable
 from ourodb.sim.checkers.schema import EXISTS, MISSING, NO_COLUMN, check_schema
-from ourodb.sim.faults import FAULTS
+from ourodb.sim.faults.kinds import FAULTS
 from ourodb.sim.history import NEVER, Operation, Outcome
 from ourodb.sim.ouro import build_node, build_unwatched, inspect
 from ourodb.sim.run import Plan, Verdict, run

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from tests.sim.toy import Bugs, build_toy, toy_world
 
-from ourodb.sim.faults import FAULTS, Nemesis, Strike
+from ourodb.sim.faults.kinds import FAULTS
+from ourodb.sim.faults.nemesis import Nemesis, Strike
 from ourodb.sim.run import NO_PROOF, Plan, Verdict, run
 from ourodb.sim.shrink import kinds_of_problems, shrink, thinned
 from ourodb.sim.tasks import S

@@ -17,7 +17,7 @@ from ourodb.sim.chance import Chance
 from ourodb.sim.checkers.deletions import check_deletions
 from ourodb.sim.checkers.monotonic import check_monotonic
 from ourodb.sim.checkers.sets import check_set
-from ourodb.sim.faults import between
+from ourodb.sim.faults.paths import between
 from ourodb.sim.history import History, Operation, Outcome
 from ourodb.sim.ouro import build_node, inspect
 from ourodb.sim.run import LOCAL_QUORUM, Plan, SimStage, run

@@ -27,7 +27,7 @@ from ourodb.sim.checkers.rows import (
 )
 from ourodb.sim.checkers.selects import ResultRow, Select
 from ourodb.sim.checkers.tables import Judgement, check_tables
-from ourodb.sim.faults import FAULTS
+from ourodb.sim.faults.kinds import FAULTS
 from ourodb.sim.history import NEVER, Operation, Outcome
 from ourodb.sim.machine import Machine
 from ourodb.sim.ouro import OuroProgram, build_node, inspect

@@ -14,7 +14,7 @@ from tests.writes.ring import LOSE, PASS, Fate, Message, Ring, as_int
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import Unavailable, WriteFailure, WriteTimeout
 from ourodb.peer.messages import Verb
-from ourodb.sim.faults import between
+from ourodb.sim.faults.paths import between
 
 T = "CREATE TABLE ks.t (k int PRIMARY KEY, v int, l list<int>)"
 TWO_PARTITIONS = "INSERT INTO ks.t (k, v) VALUES (1, 1); INSERT INTO ks.t (k, v) VALUES (2, 1);"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ourodb.cli.console import console
-from ourodb.sim.faults import FAULTS, kinds_of
+from ourodb.sim.faults.kinds import FAULTS, kinds_of
 from ourodb.sim.ouro import build_node, inspect
 from ourodb.sim.profiles import OPTIONS, command, drawn
 from ourodb.sim.run import LOCAL_QUORUM, QUORUM, Plan, Verdict, run

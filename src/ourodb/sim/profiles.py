@@ -17,7 +17,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from ourodb.sim.chance import Chance
-from ourodb.sim.faults import FAULTS
+from ourodb.sim.faults.kinds import FAULTS
 from ourodb.sim.machine import HEAL_AFTER_S
 from ourodb.sim.run import LOCAL_QUORUM, QUORUM, Plan
 from ourodb.sim.workloads import WORKLOADS

@@ -22,7 +22,7 @@ from ourodb.sim.chance import Chance
 from ourodb.sim.checkers.availability import success_share
 from ourodb.sim.checkers.linearizability import TooTangled
 from ourodb.sim.client import CqlClient
-from ourodb.sim.faults import GAP_MS_MAX, Nemesis, Strike
+from ourodb.sim.faults.nemesis import GAP_MS_MAX, Nemesis, Strike
 from ourodb.sim.history import NEVER, History, Operation, Outcome
 from ourodb.sim.logs import captured
 from ourodb.sim.machine import HEAL_AFTER_S, Build, InvariantBroken

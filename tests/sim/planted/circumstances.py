@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Any
-
 import pytest
 
 from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.ports import Ports
-from ourodb.sim.faults import FAULTS, Nemesis, between, isolate
+from ourodb.sim.faults.hand import Hand, Script
+from ourodb.sim.faults.kinds import FAULTS
+from ourodb.sim.faults.paths import between, isolate
 from ourodb.sim.machine import Machine
 from ourodb.sim.ouro import build_node
 from ourodb.sim.process import Program
-from ourodb.sim.tasks import Promise, S, sleep
+from ourodb.sim.tasks import S, sleep
 
 
 def on_slow_disks(machine: Machine, ports: Ports) -> Program:
@@ -25,11 +24,11 @@ def on_slow_disks(machine: Machine, ports: Ports) -> Program:
 def with_stalling_stores(patch: pytest.MonkeyPatch) -> None:
     """Each replica refuses some writes, so that many are on one replica alone for a while."""
 
-    def stall(self: Nemesis) -> Generator[Promise[Any], Any, None]:
-        machines = self._world.machines
+    def stall(hand: Hand) -> Script:
+        machines = hand.world.machines
         for machine in machines:
             machine.disk.conditions.refuses_settle_one_in = 4
-        yield sleep(self._world.loop, 2 * S)
+        yield sleep(hand.world.loop, 2 * S)
         for machine in machines:
             machine.disk.conditions.refuses_settle_one_in = 0
 
@@ -39,12 +38,12 @@ def with_stalling_stores(patch: pytest.MonkeyPatch) -> None:
 def with_coordinators_that_die_in_a_part(patch: pytest.MonkeyPatch) -> None:
     """A node reaches only two others, and dies of that: what it coordinated meanwhile has reached nobody else."""
 
-    def die(self: Nemesis) -> Generator[Promise[Any], Any, None]:
-        world = self._world
-        victim = self._take_victim()
+    def die(hand: Hand) -> Script:
+        world = hand.world
+        victim = hand.take_victim()
         if victim is None:
             return
-        others = self._chance.shuffled([place for place in self._places() if place != victim.index])
+        others = hand.chance.shuffled([place for place in hand.places() if place != victim.index])
         paths = between([victim.index, *others[:2]], others[2:])
         world.network.cut(paths)
         yield sleep(world.loop, S)
@@ -52,7 +51,7 @@ def with_coordinators_that_die_in_a_part(patch: pytest.MonkeyPatch) -> None:
         yield sleep(world.loop, S // 2)
         world.network.heal(paths)
         victim.start()
-        self._release(victim)
+        hand.release(victim)
 
     patch.setitem(FAULTS, "kill", die)
 
@@ -60,11 +59,11 @@ def with_coordinators_that_die_in_a_part(patch: pytest.MonkeyPatch) -> None:
 def with_leaders_that_die(patch: pytest.MonkeyPatch) -> None:
     """Whoever leads the metadata log is killed, and is back when another one leads."""
 
-    def die(self: Nemesis) -> Generator[Promise[Any], Any, None]:
-        leader = _leader(self)
+    def die(hand: Hand) -> Script:
+        leader = _leader(hand)
         if leader is not None:
             leader.kill()
-            yield sleep(self._world.loop, 3 * S)
+            yield sleep(hand.world.loop, 3 * S)
             leader.start()
 
     patch.setitem(FAULTS, "kill", die)
@@ -73,18 +72,18 @@ def with_leaders_that_die(patch: pytest.MonkeyPatch) -> None:
 def with_short_isolation(patch: pytest.MonkeyPatch) -> None:
     """One node is cut off, long enough for it to notice, not for the others."""
 
-    def isolate_shortly(self: Nemesis) -> Generator[Promise[Any], Any, None]:
-        network = self._world.network
-        paths = isolate(self._places(), self._chance)
+    def isolate_shortly(hand: Hand) -> Script:
+        network = hand.world.network
+        paths = isolate(hand.places(), hand.chance)
         network.cut(paths)
-        yield sleep(self._world.loop, 3 * S // 2)
+        yield sleep(hand.world.loop, 3 * S // 2)
         network.heal(paths)
 
     patch.setitem(FAULTS, "partition", isolate_shortly)
 
 
-def _leader(nemesis: Nemesis) -> Machine | None:
-    for machine in nemesis._world.machines:
+def _leader(hand: Hand) -> Machine | None:
+    for machine in hand.world.machines:
         if machine.is_ready:
             metadata: Metadata = machine.program.node.metadata
             if metadata.leader == metadata.me:
