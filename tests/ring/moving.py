@@ -60,6 +60,8 @@ class MovingRun(Run):
     def __init__(self, ring: Ring, spares: Sequence[NodeProcess], rows: int) -> None:
         super().__init__(ring, seed_of_run(), [])
         self.spares = list(spares)
+        self._subject: NodeProcess | None = None
+        """Who is about to leave, and may end at any moment."""
         self.kills_ns: list[int] = []
         self._moves: Script[None] = iter(())  # type: ignore[assignment]
         stage = self.stages["bulk"] = RingStage(self.player, self._chance.child("bulk"))
@@ -180,7 +182,7 @@ class MovingRun(Run):
         return sum(bool(one["tokens"]) for one in self._members())
 
     def _witness(self) -> NodeProcess:
-        return self.ring.live()[-1]
+        return next(node for node in reversed(self.ring.live()) if node is not self._subject)
 
     # What was wrong
 
@@ -254,6 +256,7 @@ class DisturbedRun(MovingRun):
         chance, ring = self._chance, self.ring
         grows = len(ring.nodes) == 3 or (len(ring.nodes) < self.SIZE_MAX and chance.below(2) == 0)
         subject = self.spares[0] if grows else ring.nodes[chance.below(len(ring.nodes))]
+        self._subject = subject
         disturbance = self._drawn(grows)
         victim = self._victim(disturbance, subject)
         self._begin(f"{'join' if grows else 'leave'}, and {disturbance}", is_fault=True)
@@ -276,6 +279,7 @@ class DisturbedRun(MovingRun):
         took = time.monotonic() - began
         assert took < MOVE_SECONDS_MAX + disturbance.for_s, took
         outcome = self._settle(subject, grows)
+        self._subject = None
         self.ends.append(f"{'join' if grows else 'leave'}, {disturbance}: {outcome} after {took:.1f} s")
         print(self.ends[-1])
         yield from self.until(ring.is_whole)
