@@ -36,7 +36,7 @@ demo: $(VENV)/.stamp-demo
 	$(BIN)/python demo/flights.py
 
 # Tests that need no time but the processor's run side by side; those with real nodes have the machine to themselves.
-ALIKE := $(addprefix tests/,cluster cql schema sim storage writes)
+ALIKE := $(addprefix tests/,bench cluster cql goldens replication schema sim storage writes test_style.py)
 
 test: setup check
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST_ARGS) $(ALIKE)

@@ -40,6 +40,8 @@ TEST_SECONDS_MAX = RUN_SECONDS_MAX + 150
 EQUAL_SECONDS_MAX = 30
 REQUEST_SECONDS_MAX = 0.8
 """Clients that want to go on within a second wait for less."""
+LAST_LOOK_SECONDS_MAX = 10
+"""The same once nobody hurries any more."""
 GRACE_NS = 2_000_000_000
 SUCCESS_SHARE_MIN = 0.95
 SECOND_NS = 1_000_000_000
@@ -161,6 +163,8 @@ class Run:
             clients += [workload.run_client(number) for number in range(1, count + 1)]
         player.play([*clients, self._let_faults_strike(operations_min)])
         self.ring.wait_until_whole()
+        # All rows are read, of some tables by one statement.
+        self.session.get_execution_profile(EXEC_PROFILE_DEFAULT).request_timeout = LAST_LOOK_SECONDS_MAX
         player.play([workload.finish() for workload in self.workloads])
 
     @property
