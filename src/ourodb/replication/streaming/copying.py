@@ -4,10 +4,12 @@ For each table and each range that this node gains, or merges, there is one *tas
 (``cluster.ring.moves``), one after the other; from each, states of conditional statements first, then records, chunk by
 chunk. Chunks are applied as repairs are: timestamps and the age of deletions stay, and whatever was written here
 meanwhile is merged with. A few tasks run at a time, each with one question under way and one chunk being written, so
-memory is bounded and the source reads no faster than this node writes, and no faster than it is told to. A task whose
-source fails begins again where it was; when that source is dead, with others, and from the start: how many it takes
-depends on whether the replica that is displaced lives. How far each task has come is noted in the store after what it
-copied, so that a node that is started again goes on where it was: whatever keeps a note keeps the rows before it, too.
+memory is bounded and the source reads no faster than this node writes, and no faster than it is told to; both do it
+between what clients ask for (``pace``). A task whose source fails begins again where it was; when that source is dead,
+with others, and from the start: how many it takes depends on whether the replica that is displaced lives. How far each
+task has come is noted in the store after what it copied, so that a node that is started again goes on where it was:
+whatever keeps a note keeps the rows before it, too. What travels is covered by the checksums of the peer protocol's
+frames, each of which goes on from the one before (``peer.frames``): damage breaks the connection, and is copied anew.
 
 What this node may still hold of a range from an earlier time is deleted as soon as the move is known, before anything
 is written to it: deletions of that time may have been purged everywhere else. A mark in the store says that this was
