@@ -12,7 +12,7 @@ import pytest
 from tests.writes.ring import HOLD, LOSE, PASS, TWICE, Message, Ring, as_int
 
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import InvalidRequest, Overloaded, WriteFailure, WriteTimeout
+from ourodb.errors import InvalidRequest, Overloaded, Unavailable, WriteFailure, WriteTimeout
 from ourodb.peer.messages import Verb
 
 C = "CREATE TABLE ks.c (k int PRIMARY KEY, n counter)"
@@ -234,3 +234,44 @@ def test_a_deleted_counter_is_gone_everywhere(ring: Ring) -> None:
     ring.done(2, "DELETE FROM ks.c WHERE k = 1")
     assert total(ring) is None
     assert [ring.here(index, "c", 1) for index in range(4)] == [None] * 4
+
+
+def test_another_one_leads_when_the_first_reaches_too_few(ring: Ring) -> None:
+    """It has done nothing, so the increment counts once."""
+    (stranger,) = ring.strangers("c", 1)
+    leader = leader_of(ring, stranger)
+    for index in range(4):
+        ring.node(leader).peers.up[ring.id(index)] = index in (leader, stranger)
+    ring.node(leader).coordinator.view_changed(ring.node(leader).view)
+    ring.seen.clear()
+    ring.done(stranger, ADD)
+    asked = [seen.receiver for seen in ring.seen if seen.verb == Verb.COUNTER and not seen.is_reply]
+    assert asked[0] == leader
+    assert len(asked) == 2
+    for index in range(4):
+        ring.node(leader).peers.up[ring.id(index)] = True
+    ring.node(leader).coordinator.view_changed(ring.node(leader).view)
+    assert total(ring) == 1
+
+
+def test_a_counter_none_of_whose_leaders_reaches_enough_others_is_unavailable(ring: Ring) -> None:
+    (stranger,) = ring.strangers("c", 1)
+    replicas = ring.replicas("c", 1)
+    for leader in replicas:
+        for index in range(4):
+            ring.node(leader).peers.up[ring.id(index)] = index in (leader, stranger)
+        ring.node(leader).coordinator.view_changed(ring.node(leader).view)
+    error = ring.run(stranger, ADD).error
+    assert isinstance(error, Unavailable)
+    assert (error.consistency, error.required) == (Consistency.QUORUM, 2)
+    for leader in replicas:
+        for index in range(4):
+            ring.node(leader).peers.up[ring.id(index)] = True
+        ring.node(leader).coordinator.view_changed(ring.node(leader).view)
+    assert total(ring) is None
+
+
+def leader_of(ring: Ring, coordinator: int) -> int:
+    """Whom this coordinator asks to lead increments of key 1."""
+    route = ring.node(coordinator).coordinator.route_of("ks", ring.position("c", 1))
+    return ring.index(route.remote[0][0])

@@ -15,6 +15,7 @@ from tests.writes.ring import HOLD, LOSE, PASS, Message, Ring, as_int
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.ring.moves import Stage
 from ourodb.cql.wire.codes import Consistency
+from ourodb.errors import WriteTimeout
 from ourodb.peer.messages import Verb
 from ourodb.ports import NodeId
 from ourodb.sim.ouro import build_unwatched
@@ -189,6 +190,31 @@ def test_who_learns_of_the_move_before_it_is_refused_waits_for_nothing_more(
     ring.run_for(0.1)
     assert promise.is_kept
     assert ring.reply(promise).error is None
+
+
+def test_what_one_replica_has_is_not_called_undone_when_it_can_t_be_sent_again(ring: Ring) -> None:
+    """The coordinator has written it itself, the others refuse: the range has moved; then they are gone."""
+    leaver = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
+    begin_to_leave(ring, leaver, Stage.COPYING)
+    staying = [index for index in range(4) if index != leaver]
+    gaining = next(index for index in staying if ring.id(index) in view(ring).copying)
+    key = moving_key(ring, gaining)
+    stale = next(index for index in ring.replicas("t", key) if index not in (gaining, leaver))
+    current = miss_the_move(ring, stale)
+    ring.fate = lambda message: HOLD if message.is_failure and message.receiver == stale else PASS
+    promise = ring.ask(stale, f"INSERT INTO ks.t (k, v) VALUES ({key}, 8)", Consistency.QUORUM)
+    ring.run_for(0.05)
+    for index in range(4):
+        ring.node(stale).peers.up[ring.id(index)] = index == stale
+    know(ring, stale, current)
+    ring.fate = lambda message: PASS
+    ring.let_in()
+    error = ring.reply(promise).error
+    assert isinstance(error, WriteTimeout)
+    assert as_int((ring.here(stale, "t", key) or {})["v"]) == 8
+    for index in range(4):
+        ring.node(stale).peers.up[ring.id(index)] = True
+    know(ring, stale, current)
 
 
 def test_another_one_votes_before_a_voter_leaves(ring: Ring) -> None:

@@ -24,11 +24,18 @@ import structlog
 
 from ourodb import limits
 from ourodb.cql.plan.modification import CounterDelta
-from ourodb.errors import OuroError, Overloaded, RequestError, WriteFailure, WriteTimeout
+from ourodb.errors import OuroError, Overloaded, RequestError, Unavailable, WriteFailure, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, Link, NodeId
 from ourodb.replication.coordinator.write import Together, WriteContext, WriteOperation
-from ourodb.replication.messages import CoordinatorBehind, Reason, client_code, decode_failure, encode_failure
+from ourodb.replication.messages import (
+    CoordinatorBehind,
+    LeaderAlone,
+    Reason,
+    client_code,
+    decode_failure,
+    encode_failure,
+)
 from ourodb.replication.peers import RequestClass
 from ourodb.replication.replica.replica import Handler, Replica
 from ourodb.replication.replica.writes import Done, as_request_error
@@ -300,6 +307,8 @@ class Counters:
                 self._not_read_here(epoch, again, done)
                 return
             self._lead(deltas, route, increments.level, increments.timestamp, now_s, done)
+        except Unavailable as error:
+            done(LeaderAlone(str(error)))
         except OuroError as error:
             done(as_request_error(error))
 
@@ -318,11 +327,13 @@ class Counters:
 class _Led:
     """Increments that another node leads, and the wait for its answer.
 
-    The nearest replica leads to which they can be sent. One whose link takes nothing hasn't got them, so the next may.
+    The nearest replica leads to which they can be sent. One whose link takes nothing hasn't got them, and one that
+    reaches too few others has done nothing, so the next may.
     """
 
     __slots__ = (
         "_again",
+        "_body",
         "_context",
         "_done",
         "_epoch",
@@ -348,19 +359,30 @@ class _Led:
         self._done = done
         self._required = route.write_need(level).required
         holding = route.replicas.nodes
-        self._replicas = tuple(remote for remote in route.remote if remote[0] in holding)
+        self._replicas = [remote for remote in route.remote if remote[0] in holding]
+        """Who may still be asked to lead."""
         self._leader = self._replicas[0][0]
+        self._body = b""
 
     def start(self, body: bytes) -> None:
+        self._body = body
+        self._ask(Overloaded("the leader of a counter can't be reached"))
+
+    def _ask(self, failure: RequestError) -> None:
+        """Ask the next one.
+
+        Args:
+            failure: what the client is told if there is none.
+        """
         peers = self._context.peers
         request = peers.begin(RequestClass.COUNTER, self)
-        message = peers.message(Verb.COUNTER, body, request)
-        for leader, link in self._replicas:
+        message = peers.message(Verb.COUNTER, self._body, request)
+        while self._replicas:
+            self._leader, link = self._replicas.pop(0)
             if link.send(DATA, message):
-                self._leader = leader
                 return
         peers.end(request)
-        peers.later(lambda: self._done(Overloaded("the leader of a counter can't be reached")))
+        peers.later(lambda: self._done(failure))
 
     def on_reply(self, node: NodeId, flags: int, body: bytes) -> bool:
         if not flags & FAILED:
@@ -374,6 +396,9 @@ class _Led:
         if reason == Reason.COORDINATOR_BEHIND:
             # It has done nothing.
             self._context.peers.when_caught_up(self._epoch, self._again)
+            return True
+        if reason == Reason.LEADER_ALONE:
+            self._ask(Unavailable(self._level, self._required, 1, text))
             return True
         if reason in (Reason.OVERLOADED, Reason.READ_ONLY):
             self._done(Overloaded(text))

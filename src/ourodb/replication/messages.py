@@ -41,6 +41,7 @@ class Reason(IntEnum):
     COORDINATOR_BEHIND = 10
     OVERLOADED = 0x40
     READ_ONLY = 0x41
+    LEADER_ALONE = 0x42
 
 
 _CLIENT_CODES_MAX: Final = 0x3F
@@ -54,10 +55,16 @@ class CoordinatorBehind(OuroError):
     """The sender of a request doesn't know yet that what it is about has other replicas now."""
 
 
+class LeaderAlone(OuroError):
+    """Who was to lead increments reaches too few replicas, and has done nothing: another one may lead."""
+
+
 def reason_of(error: Exception) -> Reason:
     """The reason of a failure."""
     if isinstance(error, CoordinatorBehind):
         return Reason.COORDINATOR_BEHIND
+    if isinstance(error, LeaderAlone):
+        return Reason.LEADER_ALONE
     if isinstance(error, StoreReadOnly):
         return Reason.READ_ONLY
     if isinstance(error, Overloaded):

@@ -25,7 +25,7 @@ from typing import Final
 
 from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import Overloaded, RequestError, WriteFailure, WriteTimeout
+from ourodb.errors import Overloaded, RequestError, Unavailable, WriteFailure, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, NodeId
 from ourodb.replication.hints import Hints
@@ -330,8 +330,12 @@ class WriteOperation:
         assert self._sent_as is not None
 
         def done(error: RequestError | None) -> None:
-            if not self.is_answered:
-                self._answer(error)
+            if self.is_answered:
+                return
+            if isinstance(error, Unavailable | Overloaded) and self._may_be_somewhere():
+                # That nothing was done is true of the second time only.
+                error = self._timeout()
+            self._answer(error)
 
         try:
             table = context.writes.rows.known(mutation.incarnation).table
@@ -349,6 +353,11 @@ class WriteOperation:
             )
             again.tries = self.tries + 1
             again.send_as(*self._sent_as)
+
+    def _may_be_somewhere(self) -> bool:
+        """Whether some replica has written it, may have, or will by a hint: not all have said that it has moved."""
+        refused = [why for why in (self._failures or {}).values() if why == Reason.COORDINATOR_BEHIND]
+        return len(refused) < self._route.alive or bool(self._route.down)
 
     def _is_refused(self) -> bool:
         """Whether all that was heard so far is that there is no room; it must be all that the request was about."""
