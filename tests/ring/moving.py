@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,24 +169,30 @@ class MovingRun(Run):
             if happened():
                 return
             yield Pause(0.5)
-        pytest.fail(f"not within {MOVE_SECONDS_MAX} s: {self._witness().admin('moves')}")
+        pytest.fail(f"not within {MOVE_SECONDS_MAX} s: {self._told('moves')}")
 
     def is_calm(self) -> bool:
         """Whether nothing moves, nor wants to."""
-        report = self._witness().admin("moves")
+        report = self._told("moves")
         return report["move"] is None and not report["wishes"]
 
     def knows(self, node: NodeProcess) -> bool:
         return any(str(one["cql"]).startswith(f"{node.host}:") for one in self._members())
 
     def _members(self) -> list[dict[str, Any]]:
-        return members(self._witness())
+        found: list[dict[str, Any]] = self._told("status")["members"]
+        return found
 
     def _owners(self) -> int:
         return sum(bool(one["tokens"]) for one in self._members())
 
-    def _witness(self) -> NodeProcess:
-        return next(node for node in reversed(self.ring.live()) if node is not self._subject)
+    def _told(self, path: str) -> Any:
+        """What the admin API of some node tells: not of one that leaves, nor of one that is just starting."""
+        witnesses = [node for node in reversed(self.ring.live()) if node is not self._subject]
+        for node in witnesses[:-1]:
+            with suppress(OSError):
+                return node.admin(path)
+        return witnesses[-1].admin(path)
 
     # What was wrong
 
@@ -331,8 +338,7 @@ class DisturbedRun(MovingRun):
 
     def _owns(self, subject: NodeProcess) -> bool:
         return any(
-            one["tokens"] and str(one["cql"]).startswith(f"{subject.host}:")
-            for one in members(self._asked(subject))
+            one["tokens"] and str(one["cql"]).startswith(f"{subject.host}:") for one in self._members()
         )
 
     def _settle(self, subject: NodeProcess, grows: bool) -> str:
