@@ -409,7 +409,10 @@ class _Led:
         return True
 
     def on_expired(self) -> None:
-        self._done(WriteTimeout(self._level, 0, self._required, "COUNTER"))
+        self._done(self._unknown())
+
+    def _unknown(self) -> WriteTimeout:
+        return WriteTimeout(self._level, 0, self._required, "COUNTER")
 
     def on_lost(self, node: NodeId) -> bool:
         if node != self._leader:
