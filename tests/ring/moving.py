@@ -50,6 +50,10 @@ def number_of(ring: Ring, node: NodeProcess) -> int:
     )
 
 
+def _sees_down(node: NodeProcess, number: int) -> bool:
+    return any(one["id"] == number and one["state"] == "DOWN" for one in members(node))
+
+
 class MovingRun(Run):
     """A run in which nodes come and go.
 
@@ -152,9 +156,8 @@ class MovingRun(Run):
         self.strikes_ns.append(time.monotonic_ns())
         self.kills += 1
         dead.kill()
-        yield from self.until(
-            lambda: any(one["id"] == number and one["state"] == "DOWN" for one in self._members())
-        )
+        # All of them: whoever is told that another one takes its place refuses that while it takes it for alive.
+        yield from self.until(lambda: all(_sees_down(node, number) for node in self.ring.live()))
         return number
 
     def check_evenness(self) -> None:
