@@ -7,7 +7,7 @@ of it. A message that is held back arrives when the test lets it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -284,6 +284,13 @@ class Ring:
         return None
 
     # What goes wrong
+
+    def see(self, index: int, up: Collection[int]) -> None:
+        """The machine's node takes these for up, and all others for down."""
+        node = self.node(index)
+        for other in range(len(self.machines)):
+            node.peers.up[self.id(other)] = other in up
+        node.coordinator.view_changed(node.view)
 
     def kill(self, index: int, *, with_machine: bool = False) -> None:
         """A node dies, and the others have noticed.

@@ -240,17 +240,13 @@ def test_another_one_leads_when_the_first_reaches_too_few(ring: Ring) -> None:
     """It has done nothing, so the increment counts once."""
     (stranger,) = ring.strangers("c", 1)
     leader = leader_of(ring, stranger)
-    for index in range(4):
-        ring.node(leader).peers.up[ring.id(index)] = index in (leader, stranger)
-    ring.node(leader).coordinator.view_changed(ring.node(leader).view)
+    ring.see(leader, [leader, stranger])
     ring.seen.clear()
     ring.done(stranger, ADD)
     asked = [seen.receiver for seen in ring.seen if seen.verb == Verb.COUNTER and not seen.is_reply]
     assert asked[0] == leader
     assert len(asked) == 2
-    for index in range(4):
-        ring.node(leader).peers.up[ring.id(index)] = True
-    ring.node(leader).coordinator.view_changed(ring.node(leader).view)
+    ring.see(leader, range(4))
     assert total(ring) == 1
 
 
@@ -258,16 +254,12 @@ def test_a_counter_none_of_whose_leaders_reaches_enough_others_is_unavailable(ri
     (stranger,) = ring.strangers("c", 1)
     replicas = ring.replicas("c", 1)
     for leader in replicas:
-        for index in range(4):
-            ring.node(leader).peers.up[ring.id(index)] = index in (leader, stranger)
-        ring.node(leader).coordinator.view_changed(ring.node(leader).view)
+        ring.see(leader, [leader, stranger])
     error = ring.run(stranger, ADD).error
     assert isinstance(error, Unavailable)
     assert (error.consistency, error.required) == (Consistency.QUORUM, 2)
     for leader in replicas:
-        for index in range(4):
-            ring.node(leader).peers.up[ring.id(index)] = True
-        ring.node(leader).coordinator.view_changed(ring.node(leader).view)
+        ring.see(leader, range(4))
     assert total(ring) is None
 
 
