@@ -68,6 +68,17 @@ def moving_key(ring: Ring, gaining: int) -> int:
     raise AssertionError("nothing moves there")
 
 
+def move_a_key(ring: Ring) -> tuple[list[int], int, int]:
+    """A node begins to leave; gives who stays, who of them gains a key's partition, and the key."""
+    # One that doesn't vote: no other voter is chosen, so there are no entries of which somebody would learn.
+    leaver = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
+    begin_to_leave(ring, leaver, Stage.COPYING)
+    staying = [index for index in range(4) if index != leaver]
+    gaining = next(index for index in staying if ring.id(index) in view(ring).copying)
+    key = moving_key(ring, gaining)
+    return staying, gaining, key
+
+
 def miss_the_move(ring: Ring, stale: int) -> ClusterView:
     """The machine's coordinator goes by the view of before the move, and says so in its messages; gives the present."""
     current = view(ring, stale)
@@ -150,12 +161,7 @@ def test_a_node_that_gains_a_range_takes_no_writes_of_it_before_it_knows(ring: R
 
 def test_a_coordinator_that_has_missed_the_move_is_refused_and_learns(ring: Ring) -> None:
     """It writes at ONE through a replica that loses the range; the write is there when all is over."""
-    # One that doesn't vote: no other voter is chosen, so there are no entries of which somebody would learn.
-    leaver = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
-    begin_to_leave(ring, leaver, Stage.COPYING)
-    staying = [index for index in range(4) if index != leaver]
-    gaining = next(index for index in staying if ring.id(index) in view(ring).copying)
-    key = moving_key(ring, gaining)
+    staying, gaining, key = move_a_key(ring)
     stale = next(index for index in staying if index != gaining)
     miss_the_move(ring, stale)
     ring.seen.clear()
@@ -174,11 +180,7 @@ def test_a_coordinator_that_has_missed_the_move_is_refused_and_learns(ring: Ring
 def test_who_learns_of_the_move_before_it_is_refused_waits_for_nothing_more(
     ring: Ring, statement: str
 ) -> None:
-    leaver = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
-    begin_to_leave(ring, leaver, Stage.COPYING)
-    staying = [index for index in range(4) if index != leaver]
-    gaining = next(index for index in staying if ring.id(index) in view(ring).copying)
-    key = moving_key(ring, gaining)
+    staying, gaining, key = move_a_key(ring)
     stale = next(index for index in staying if index != gaining)
     current = miss_the_move(ring, stale)
     ring.fate = lambda message: HOLD if message.is_failure and message.receiver == stale else PASS
@@ -194,12 +196,8 @@ def test_who_learns_of_the_move_before_it_is_refused_waits_for_nothing_more(
 
 def test_what_one_replica_has_is_not_called_undone_when_it_can_t_be_sent_again(ring: Ring) -> None:
     """The coordinator has written it itself, the others refuse: the range has moved; then they are gone."""
-    leaver = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
-    begin_to_leave(ring, leaver, Stage.COPYING)
-    staying = [index for index in range(4) if index != leaver]
-    gaining = next(index for index in staying if ring.id(index) in view(ring).copying)
-    key = moving_key(ring, gaining)
-    stale = next(index for index in ring.replicas("t", key) if index not in (gaining, leaver))
+    staying, gaining, key = move_a_key(ring)
+    stale = next(index for index in ring.replicas("t", key) if index in staying and index != gaining)
     current = miss_the_move(ring, stale)
     ring.fate = lambda message: HOLD if message.is_failure and message.receiver == stale else PASS
     promise = ring.ask(stale, f"INSERT INTO ks.t (k, v) VALUES ({key}, 8)", Consistency.QUORUM)
