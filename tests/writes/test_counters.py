@@ -177,14 +177,16 @@ def test_a_leader_that_doesn_t_know_whether_its_disk_has_it_says_so(ring: Ring) 
 def test_a_part_of_a_batch_that_is_refused_doesn_t_make_it_repeatable(ring: Ring) -> None:
     """Another part has been added."""
     key = next(key for key in range(2, 50) if ring.strangers("c", key) != ring.strangers("c", 1))
-    (full,) = ring.strangers("c", key)
-    ring.machines[full].disk.conditions.is_full = True
+    (coordinator,) = ring.strangers("c", key)
+    for index in ring.replicas("c", 1):
+        ring.machines[index].disk.conditions.is_full = True
     batch = f"BEGIN COUNTER BATCH {ADD}; UPDATE ks.c SET n = n + 1 WHERE k = {key}; APPLY BATCH"
-    error = ring.run(full, batch).error
+    error = ring.run(coordinator, batch, Consistency.ONE).error
     assert isinstance(error, WriteTimeout), error
-    ring.machines[full].disk.conditions.is_full = False
+    for machine in ring.machines:
+        machine.disk.conditions.is_full = False
     ring.run_for(1)
-    assert total(ring, key=key) == 1
+    assert (total(ring, key=1), total(ring, key=key)) == (None, 1)
 
 
 def test_nobody_leads_who_is_no_replica(ring: Ring) -> None:
@@ -248,6 +250,17 @@ def test_another_one_leads_when_the_first_reaches_too_few(ring: Ring) -> None:
     assert len(asked) == 2
     ring.see(leader, range(4))
     assert total(ring) == 1
+
+
+def test_another_one_leads_when_the_first_has_no_room(ring: Ring) -> None:
+    """Be it the coordinator itself or whom it asks; the increments count once."""
+    (stranger,) = ring.strangers("c", 1)
+    full = leader_of(ring, stranger)
+    ring.machines[full].disk.conditions.is_full = True
+    for index in (full, stranger):
+        ring.done(index, ADD)
+    ring.machines[full].disk.conditions.is_full = False
+    assert total(ring) == 2
 
 
 def test_a_counter_none_of_whose_leaders_reaches_enough_others_is_unavailable(ring: Ring) -> None:

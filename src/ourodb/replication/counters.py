@@ -217,9 +217,30 @@ class Counters:
         done: Done,
     ) -> None:
         """Increments of one partition of one table."""
-        if route.reads_here:
-            self._lead(deltas, route, level, timestamp, now_s, done)
+        if not route.reads_here:
+            self._have_led(keyspace, deltas, route, level, timestamp, now_s, done)
             return
+
+        def led(error: RequestError | None) -> None:
+            # This node has done nothing; another one may still have room.
+            if isinstance(error, Overloaded) and _leaders(route):
+                self._have_led(keyspace, deltas, route, level, timestamp, now_s, done)
+            else:
+                done(error)
+
+        self._lead(deltas, route, level, timestamp, now_s, led)
+
+    def _have_led(
+        self,
+        keyspace: str,
+        deltas: Sequence[CounterDelta],
+        route: Route,
+        level: int,
+        timestamp: int,
+        now_s: int,
+        done: Done,
+    ) -> None:
+        """Another node is to add them."""
         body = _encode(
             _Increments(
                 level,
@@ -256,7 +277,7 @@ class Counters:
         now_s: int,
         done: Done,
     ) -> None:
-        """Add here, then replicate."""
+        """Add here, then replicate. If this node can't take them, and has done nothing, ``done`` is told Overloaded."""
         need = route.write_need(level)
         written: list[Mutation] = []
 
@@ -324,11 +345,16 @@ class Counters:
             done(OuroError("the leader of a counter must be one of its replicas"))
 
 
+def _leaders(route: Route) -> list[tuple[NodeId, Link]]:
+    """Who else may lead, nearest first: those that have all there is."""
+    return [remote for remote in route.remote if remote[0] in route.replicas.nodes]
+
+
 class _Led:
     """Increments that another node leads, and the wait for its answer.
 
     The nearest replica leads to which they can be sent. One whose link takes nothing hasn't got them, and one that
-    reaches too few others has done nothing, so the next may.
+    reaches too few others or has no room has done nothing, so the next may.
     """
 
     __slots__ = (
@@ -358,8 +384,7 @@ class _Led:
         self._level = level
         self._done = done
         self._required = route.write_need(level).required
-        holding = route.replicas.nodes
-        self._replicas = [remote for remote in route.remote if remote[0] in holding]
+        self._replicas = _leaders(route)
         """Who may still be asked to lead."""
         self._leader = self._replicas[0][0]
         self._body = b""
@@ -401,7 +426,7 @@ class _Led:
             self._ask(Unavailable(self._level, self._required, 1, text))
             return True
         if reason in (Reason.OVERLOADED, Reason.READ_ONLY):
-            self._done(Overloaded(text))
+            self._ask(Overloaded(text))
             return True
         reasons = {self._context.peers.packed_address(node): client_code(reason)}
         log.warning("a counter's leader failed", leader=node, reason=text)
