@@ -22,7 +22,7 @@ LATENCY_KEYS = {"mean_us", "p50_us", "p99_us", "p99.9_us", "max_us"}
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONPATH": str(SOURCES)}
+    environment = {**os.environ, "PYTHONPATH": str(SOURCES), "COLUMNS": "50"}
     return subprocess.Popen(
         [*COMMAND, *arguments],
         stdout=subprocess.PIPE,
@@ -64,6 +64,7 @@ def test_the_report_has_everything() -> None:
     assert sum(second["operations"] for second in report["series"]) == 1001
     assert sum(kind["operations"] for kind in report["kinds"].values()) == 1001
     assert "op/s" in err
+    assert "…" not in err, "the table is cut, though there is no terminal that it would have to fit"
 
 
 def test_a_fixed_rate_is_kept(tmp_path: Path) -> None:

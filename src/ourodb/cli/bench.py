@@ -18,22 +18,23 @@ from ourodb.bench.options import BenchError, Options
 from ourodb.bench.report import milliseconds, render, report
 from ourodb.bench.run import PhaseResult, Second, run
 from ourodb.bench.worker import MEASURE, PRELOAD
+from ourodb.cli.console import console
 
 
 def bench(options: Options, json_file: str, quiet: bool) -> int:
     """Run, show, report; returns the exit code."""
-    console = Console(file=sys.stderr if json_file == "-" else sys.stdout)
+    out = console(sys.stderr if json_file == "-" else sys.stdout)
     try:
         if json_file and json_file != "-":
             # Found out before the run rather than after it.
             Path(json_file).open("a").close()
-        with _Live(options, console, quiet) as live:
+        with _Live(options, out, quiet) as live:
             outcome = run(options, live.watch)
     except (BenchError, OSError) as error:
         print(f"ouro bench: {error}", file=sys.stderr)
         return 2
     if not quiet or json_file != "-":
-        console.print(render(outcome))
+        out.print(render(outcome))
     if json_file:
         text = json.dumps(report(outcome), indent=1) + "\n"
         if json_file == "-":
@@ -75,15 +76,15 @@ def parse_replication(text: str) -> str:
 class _Live:
     """Progress while the run goes on; on a terminal only."""
 
-    def __init__(self, options: Options, console: Console, quiet: bool) -> None:
+    def __init__(self, options: Options, out: Console, quiet: bool) -> None:
         self._options = options
         self._progress = Progress(
             TextColumn("{task.description:>8}"),
             BarColumn(30),
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
-            console=console,
-            disable=quiet or not console.is_terminal,
+            console=out,
+            disable=quiet or not out.is_terminal,
             refresh_per_second=2,
         )
         self._tasks: dict[str, int] = {}

@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from ourodb.cli.admin import AdminError, ask, call
-from ourodb.cli.console import size
+from ourodb.cli.console import console, size
 
 REQUEST_SECONDS_MAX = 3600
 
@@ -33,7 +32,7 @@ def make(addresses: Sequence[str], name: str, *, as_json: bool) -> int:
         sys.stdout.write(json.dumps(reply) + "\n")
     else:
         mib = reply["bytes"] / (1 << 20)
-        Console().print(
+        console().print(
             f"snapshot {reply['name']}: {reply['files']} files, {mib:.1f} MiB, in {reply['path']}"
         )
     return 0
@@ -76,5 +75,5 @@ def show(addresses: Sequence[str], *, as_json: bool) -> int:
     for one in reply["snapshots"]:
         created = datetime.fromtimestamp(one["created_us"] / 1_000_000, UTC)
         table.add_row(one["name"], f"{created:%Y-%m-%d %H:%M:%S}", f"{one['bytes'] / (1 << 20):.1f}")
-    Console().print(table)
+    console().print(table)
     return 0
