@@ -35,8 +35,9 @@ setup: $(VENV)/.stamp-dev $(SCYLLA)/.stamp
 demo: $(VENV)/.stamp-demo
 	$(BIN)/python demo/flights.py
 
-# Tests that need no time but the processor's run side by side; those with real nodes have the machine to themselves.
-ALIKE := $(addprefix tests/,bench cluster cql goldens replication schema sim storage writes test_style.py)
+# Tests in which nobody looks at how soon somebody answers run side by side; the others have the machine to themselves.
+ALIKE := $(addprefix tests/,bench clients cluster cql durability goldens replication restore schema sim storage testing \
+  writes test_style.py)
 
 test: setup check
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST_ARGS) $(ALIKE)
