@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from ourodb.cql.wire.codes import Consistency
 from ourodb.sim.chance import Chance
-from ourodb.sim.checkers.availability import success_share
+from ourodb.sim.checkers.availability import success_share, undisturbed
 from ourodb.sim.checkers.linearizability import TooTangled
 from ourodb.sim.client import CqlClient
 from ourodb.sim.faults.nemesis import GAP_MS_MAX, Nemesis, Strike
@@ -244,7 +244,8 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     )
     expected = [operation for reach in stage.reaches for operation in reach.expected]
     verdict.calm = success_share(expected, changes_ns, GRACE_NS, FLIGHT_NS)
-    verdict.problems += _too_poor(verdict, history, expected, nemesis.disturbances_ns)
+    hopeful = list(undisturbed(expected, changes_ns, GRACE_NS, FLIGHT_NS))
+    verdict.problems += _too_poor(verdict, history, hopeful, nemesis.disturbances_ns)
     for operation in history:
         # So that the hash also tells what clients concluded.
         world.trace.note(operation.completed_ns, WORLD, Kind.OPERATION, str(operation).encode())
@@ -261,8 +262,8 @@ def _too_poor(
     """Why a run proves nothing, if so.
 
     Args:
-        hopeful: the operations that could be expected to succeed. While faults struck there may be none in a run that
-            isn't asked for a number of operations.
+        hopeful: the operations that could be expected to succeed, as nothing had just changed either. While faults
+            struck there may be none in a run that isn't asked for a number of operations.
     """
     plan = verdict.plan
     problems = [
