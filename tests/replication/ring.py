@@ -299,7 +299,7 @@ class Node:
         return Watched(Fetch(self.fetches, command, route, level, route.read_nodes(level)))
 
     def replicated(self, level: int, rows_max: int = 5_000) -> ReplicatedRows:
-        return ReplicatedRows(self.fetches, self.routes(), self.rows, level, rows_max)
+        return ReplicatedRows(self.fetches, self.routes, self.rows, level, rows_max)
 
     def _distance(self, node: NodeId) -> float:
         far = self.net.nodes[node].member.data_center != self.member.data_center

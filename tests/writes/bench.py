@@ -247,7 +247,8 @@ class Bench:
         replicas = ReplicaSet(tuple(members), members)
         placement = Placement([], [replicas], [])
         keyspace = Keyspace("ks", replication)
-        return KeyspaceRoutes(keyspace, placement, self.peers, here, lambda node: node).find(b"")
+        epoch = self.peers.epoch
+        return KeyspaceRoutes(keyspace, placement, self.peers, here, lambda node: node, epoch=epoch).find(b"")
 
     def answer(self, node: int, request: int, failure: bytes | None = None, body: bytes = b"") -> None:
         """A node answers."""

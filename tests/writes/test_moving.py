@@ -212,6 +212,169 @@ def test_what_one_replica_has_is_not_called_undone_when_it_can_t_be_sent_again(r
     ring.see(stale, range(4))
 
 
+# What has waited
+
+
+def begin_meanwhile(ring: Ring, coordinator: int) -> list[int]:
+    """Another node begins to leave; gives the keys whose partitions somebody gains."""
+    leaver = next(
+        index for index in range(4) if ring.id(index) not in view(ring).voters and index != coordinator
+    )
+    begin_to_leave(ring, leaver, Stage.COPYING)
+    return [key for key in KEYS if gaining_of(ring, key)]
+
+
+def gaining_of(ring: Ring, key: int) -> set[int]:
+    """The machines that gain the partition of a key."""
+    position = ring.position("t", key)
+    return {
+        ring.index(node)
+        for one in view(ring).moved_ranges(view(ring).schema.keyspaces["ks"])
+        if one.start <= position and (one.end is None or position < one.end)
+        for node in one.gaining
+    }
+
+
+def receivers(ring: Ring, verb: Verb, key: int) -> set[int]:
+    """The machines that were sent something about the partition of a key."""
+    position = ring.position("t", key)
+    return {
+        seen.receiver
+        for seen in ring.seen
+        if seen.verb == verb and not seen.is_reply and position in seen.body
+    }
+
+
+def coordinator_of(ring: Ring) -> int:
+    """One that votes, and so doesn't leave."""
+    return next(index for index in range(4) if ring.id(index) in view(ring).voters)
+
+
+def test_a_statement_that_waited_for_its_turn_asks_those_who_vote_now(ring: Ring) -> None:
+    """The one before it was chosen before rows began to move."""
+    coordinator = coordinator_of(ring)
+    ring.fate = lambda message: (
+        HOLD
+        if message.verb == Verb.PAXOS_COMMIT and message.is_reply and message.receiver == coordinator
+        else PASS
+    )
+    promises = [
+        ring.ask(coordinator, f"UPDATE ks.t SET v = {value} WHERE k = {key} IF EXISTS")
+        for key in KEYS
+        for value in (1001, 1002)
+    ]
+    ring.run_for(0.05)
+    ring.seen.clear()
+    moving = begin_meanwhile(ring, coordinator)
+    assert moving
+    ring.fate = lambda message: PASS
+    ring.let_in()
+    for promise in promises:
+        assert ring.reply(promise).error is None
+    for key in moving:
+        assert gaining_of(ring, key) <= receivers(ring, Verb.PAXOS_PROPOSE, key) | {coordinator}
+        assert gaining_of(ring, key) <= receivers(ring, Verb.PAXOS_COMMIT, key) | {coordinator}
+
+
+def test_a_batch_that_was_being_stored_is_written_to_those_who_hold_its_rows_now(ring: Ring) -> None:
+    coordinator = coordinator_of(ring)
+    ring.fate = lambda message: HOLD if message.verb == Verb.BATCH_STORE and message.is_reply else PASS
+    parts = " ".join(f"INSERT INTO ks.t (k, v) VALUES ({key}, 8);" for key in KEYS)
+    promise = ring.ask(coordinator, f"BEGIN BATCH {parts} APPLY BATCH")
+    ring.run_for(0.01)
+    ring.seen.clear()
+    moving = begin_meanwhile(ring, coordinator)
+    assert moving
+    ring.fate = lambda message: PASS
+    ring.let_in()
+    assert ring.reply(promise).error is None
+    for key in moving:
+        assert gaining_of(ring, key) <= receivers(ring, Verb.WRITE, key) | {coordinator}
+
+
+def test_a_counter_that_was_being_synced_is_sent_to_those_who_hold_it_now(ring: Ring) -> None:
+    coordinator = coordinator_of(ring)
+    store = ring.node(coordinator).ports.store
+    sync, waiting = store.sync, []
+    store.sync = waiting.append  # type: ignore[method-assign]
+    promises = [ring.ask(coordinator, f"UPDATE ks.c SET n = n + 1 WHERE k = {key}") for key in KEYS]
+    ring.run_for(0.01)
+    store.sync = sync  # type: ignore[method-assign]
+    assert waiting
+    ring.seen.clear()
+    moving = begin_meanwhile(ring, coordinator)
+    for synced in waiting:
+        synced(None)
+    led = [key for key in moving if coordinator in ring.replicas("c", key)]
+    assert led
+    for promise in promises:
+        assert ring.reply(promise).error is None
+    for key in led:
+        assert gaining_of(ring, key) <= receivers(ring, Verb.WRITE, key) | {coordinator}
+
+
+def test_a_write_that_waited_for_its_row_is_refused_once_the_row_moves(ring: Ring) -> None:
+    """What was copied from there doesn't have it."""
+    coordinator = coordinator_of(ring)
+    waits = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
+    # So that it has nothing in memory.
+    ring.kill(waits)
+    ring.start(waits)
+    conditions, store = ring.machines[waits].disk.conditions, ring.node(waits).ports.store
+    conditions.later_one_in = 1
+    fetch, waiting = store.fetch, []
+    store.fetch = lambda *arguments: waiting.append(arguments)  # type: ignore[method-assign]
+    promises = [
+        ring.ask(coordinator, f"UPDATE ks.t SET v = 8 WHERE k = {key}", Consistency.ALL) for key in KEYS
+    ]
+    ring.run_for(0.01)
+    store.fetch, conditions.later_one_in = fetch, 0  # type: ignore[method-assign]
+    assert waiting
+    moving = [key for key in begin_meanwhile(ring, coordinator) if waits in receivers(ring, Verb.WRITE, key)]
+    assert moving
+    ring.seen.clear()
+    for arguments in waiting:
+        fetch(*arguments)
+    for promise in promises:
+        assert ring.reply(promise).error is None
+    for key in moving:
+        assert gaining_of(ring, key) <= receivers(ring, Verb.WRITE, key) | {coordinator}
+
+
+def test_a_scan_whose_ranges_move_on_is_divided_anew(ring: Ring) -> None:
+    staying, gaining, _ = move_a_key(ring)
+    stale = next(index for index in staying if index != gaining)
+    current = miss_the_move(ring, stale)
+    ring.fate = lambda message: HOLD if message.is_failure and message.receiver == stale else PASS
+    promise = ring.ask(stale, "SELECT k, v FROM ks.t")
+    ring.run_for(0.05)
+    assert ring.held
+    know(ring, stale, current)
+    ring.fate = lambda message: PASS
+    ring.let_in()
+    reply = ring.reply(promise)
+    assert reply.error is None
+    assert sorted(as_int(row[0]) or 0 for row in reply.rows) == list(KEYS)
+
+
+def test_what_is_mended_while_a_range_changes_hands_is_on_enough_of_those_who_will_hold_it(
+    ring: Ring,
+) -> None:
+    """One of those that stay had it alone when the others were copied; with the one that leaves it is a quorum."""
+    staying, gaining, key = move_a_key(ring)
+    until(ring, lambda: ring.id(gaining) in view(ring).move.copied if view(ring).move else True)
+    (leaver,) = {0, 1, 2, 3} - set(staying)
+    holder = next(index for index in staying if index != gaining)
+    ring.fate = lambda message: LOSE if message.verb in (Verb.WRITE, Verb.HINT) else PASS
+    ring.done(holder, f"INSERT INTO ks.t (k, v) VALUES ({key}, 8)", Consistency.ONE)
+    assert view(ring, holder).move is not None
+    ring.see(holder, [holder, leaver, gaining])
+    assert as_int(ring.done(holder, f"SELECT v FROM ks.t WHERE k = {key}").cell("v")) == 8
+    assert is_at(view(ring, holder), Stage.COPYING)
+    assert as_int((ring.here(gaining, "t", key) or {})["v"]) == 8
+    ring.see(holder, range(4))
+
+
 def test_another_one_votes_before_a_voter_leaves(ring: Ring) -> None:
     """Else one that dies right after it would be one too many. The leader itself leaves."""
     leader = next(index for index in range(4) if ring.id(index) == ring.node(0).metadata.leader)

@@ -147,8 +147,7 @@ class Batches:
         if len(mutations) < 2 or all(route.alone for route in routes):
             write_all(context, mutations, routes, level, write_type, now_s, done)
             return
-        for route in routes:
-            route.write_need(level)
+        required = max([route.write_need(level).required for route in routes])
         context.peers.check_room()
         batch_id = self._random.bytes(ID_BYTES)
         keeping = _Keeping(context, level, self._choose_keepers())
@@ -157,7 +156,16 @@ class Batches:
             if error is not None:
                 done(error)
                 return
-            write_all(context, mutations, routes, level, write_type, now_s, written)
+            try:
+                # Its rows may have moved while it was stored.
+                now = [
+                    context.present(route, mutation.position)
+                    for route, mutation in zip(routes, mutations, strict=True)
+                ]
+                write_all(context, mutations, now, level, write_type, now_s, written)
+            except RequestError:
+                # Its keepers will write it.
+                done(WriteTimeout(level, 0, required, write_type))
 
         def written(error: RequestError | None) -> None:
             if error is None:

@@ -278,7 +278,7 @@ class Counters:
         done: Done,
     ) -> None:
         """Add here, then replicate. If this node can't take them, and has done nothing, ``done`` is told Overloaded."""
-        need = route.write_need(level)
+        required = route.write_need(level).required
         written: list[Mutation] = []
 
         def step() -> Wait | None:
@@ -293,10 +293,17 @@ class Counters:
                 done(error)
                 return
             (mutation,) = written
-            operation = WriteOperation(self._context, mutation, route, need, "COUNTER", done)
+            try:
+                now = self._context.present(route, mutation.position)
+                need = now.write_need(level)
+            except RequestError:
+                # It has been added here, at least.
+                done(WriteTimeout(level, 1, required, "COUNTER"))
+                return
+            operation = WriteOperation(self._context, mutation, now, need, "COUNTER", done)
             operation.send_as(Verb.WRITE, mutation.encode(), lambda written_here: written_here(None))
 
-        self._context.writes.run_once(step, added, WriteTimeout(level, 0, need.required, "COUNTER"))
+        self._context.writes.run_once(step, added, WriteTimeout(level, 0, required, "COUNTER"))
 
     def _on_increments(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         peers = self._context.peers
@@ -380,7 +387,7 @@ class _Led:
         self.started_ms = 0
         self._again = again
         self._context = context
-        self._epoch = context.peers.epoch
+        self._epoch = route.epoch
         self._level = level
         self._done = done
         self._required = route.write_need(level).required
@@ -401,7 +408,7 @@ class _Led:
         """
         peers = self._context.peers
         request = peers.begin(RequestClass.COUNTER, self)
-        message = peers.message(Verb.COUNTER, self._body, request)
+        message = peers.message(Verb.COUNTER, self._body, request, epoch=self._epoch)
         while self._replicas:
             self._leader, link = self._replicas.pop(0)
             if link.send(DATA, message):

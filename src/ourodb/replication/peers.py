@@ -125,9 +125,17 @@ class Peers:
 
     # Sending
 
-    def message(self, verb: int, body: bytes, request: int = 0, flags: int = 0) -> bytes:
-        """A message as it is sent; the same for every receiver."""
-        return HEADER.pack(verb, flags, request, self.timestamps.now_us(), self.epoch) + body
+    def message(
+        self, verb: int, body: bytes, request: int = 0, flags: int = 0, epoch: int | None = None
+    ) -> bytes:
+        """A message as it is sent; the same for every receiver.
+
+        Args:
+            epoch: as of which its receivers were chosen; None: the present one.
+        """
+        if epoch is None:
+            epoch = self.epoch
+        return HEADER.pack(verb, flags, request, self.timestamps.now_us(), epoch) + body
 
     def reply(self, link: Link, verb: int, request: int, body: bytes = b"", lane: int = DATA) -> None:
         link.send(lane, HEADER.pack(verb, REPLY, request, self.timestamps.now_us(), self.epoch) + body)

@@ -98,6 +98,7 @@ class Route:
     """How to reach one replica set, or the two of a range that changes hands.
 
     Attributes:
+        epoch: of the metadata log, as of which this is the route: what goes by it says so; who knows better refuses.
         replicas: the set that reads go to.
         other: the one that writes go to besides; None as a rule.
         other_keyspace: the keyspace as it is for that one.
@@ -117,6 +118,7 @@ class Route:
         "alone",
         "data_centers",
         "down",
+        "epoch",
         "keyspace",
         "local",
         "other",
@@ -129,6 +131,7 @@ class Route:
     def __init__(self, routes: KeyspaceRoutes, replicas: ReplicaSet, other: ReplicaSet | None = None) -> None:
         peers, me = routes.peers, routes.peers.me
         self._routes = routes
+        self.epoch = routes.epoch
         self.keyspace = routes.keyspace
         self.other_keyspace = routes.other_keyspace
         self.replicas = replicas
@@ -148,6 +151,12 @@ class Route:
         self.down = tuple(node for node in nodes if node != me and node not in live)
         self._needs: dict[int, Need | RequestError] = {}
         self._reads: dict[int, tuple[NodeId, ...] | RequestError] = {}
+
+    def leads_as(self, other: Route) -> bool:
+        """Whether all that goes by the other one goes to the same nodes."""
+        return self.replicas.nodes == other.replicas.nodes and (
+            None if self.other is None else self.other.nodes
+        ) == (None if other.other is None else other.other.nodes)
 
     @property
     def alive(self) -> int:
@@ -184,6 +193,25 @@ class Route:
             here = self._routes.data_center
             nodes = [node for node in nodes if self.data_centers[node] == here]
         return nodes
+
+    def next_without(self, nodes: Sequence[NodeId], level: int) -> list[NodeId]:
+        """Who else must have what all of these have, so that as many do as the level asks for among those that will be
+        read from once the range has changed hands; best those that are read from now as well.
+
+        Raises:
+            Unavailable: too few of them are up.
+        """
+        if self.other is None or self._routes.reads_after:
+            return []
+        both = self.write_need(level).both
+        assert both is not None
+        need = both[1]
+        missing = need.required - sum([need.counts(node) for node in nodes])
+        live = [node for node in self._live(self.other, False) if need.counts(node) and node not in nodes]
+        if len(live) < missing:
+            raise unavailable(level, missing, len(live))
+        live.sort(key=lambda node: node not in self.replicas.nodes)
+        return live[: max(missing, 0)]
 
     def reads_as(self, other: Route) -> bool:
         """Whether reads of the other one go to the same nodes."""
@@ -267,9 +295,11 @@ class KeyspaceRoutes:
         "_sets",
         "data_center",
         "distance",
+        "epoch",
         "keyspace",
         "other_keyspace",
         "peers",
+        "reads_after",
     )
 
     def __init__(
@@ -283,14 +313,18 @@ class KeyspaceRoutes:
         keyspace_after: Keyspace | None = None,
         *,
         reads_after: bool = False,
+        epoch: int = 0,
     ) -> None:
         """
         Args:
+            epoch: see ``Route``.
             data_center: of this node.
             after: where everything will be when the move that is under way is over.
             keyspace_after: the keyspace as it will be then; None: as it is.
             reads_after: reads go there already.
         """
+        self.epoch = epoch
+        self.reads_after = reads_after
         pair = keyspace, keyspace_after or keyspace
         self.keyspace, self.other_keyspace = pair[::-1] if reads_after else pair
         self.peers = peers

@@ -1,8 +1,9 @@
 """What a coordinator does with a statement that is bound: find the replicas, ask them, count.
 
 Any node coordinates. ``Coordinator`` knows the routes of each keyspace as of the present view of the cluster
-and of who can be reached; operations that are under way keep the routes that they began with. Keyspaces that
-aren't replicated (LocalStrategy) are this node's own.
+and of who can be reached. What goes by a route says as of which epoch it is one, so that a replica which knows better
+can refuse it; whoever goes on after he has waited looks where rows are by then. Keyspaces that aren't replicated
+(LocalStrategy) are this node's own.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class Coordinator:
                 after,
                 None if view.move is None else replace(found, replication=view.move.replication_after(found)),
                 reads_after=view.move is not None and view.move.stage is Stage.SWITCHED,
+                epoch=view.epoch,
             )
         return routes
 
@@ -189,7 +191,8 @@ class Coordinator:
     ) -> ReplicatedRows:
         """The table's rows as its replicas have them; arguments as of ``ReplicatedRows``."""
         self.peers.check_room()
-        return ReplicatedRows(self.fetches, self.routes(rows.table.keyspace), rows, level, rows_max, first)
+        keyspace = rows.table.keyspace
+        return ReplicatedRows(self.fetches, lambda: self.routes(keyspace), rows, level, rows_max, first)
 
     def route_of(self, keyspace: str, position: bytes) -> Route:
         return self.routes(keyspace).find(position)

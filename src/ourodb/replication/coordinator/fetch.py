@@ -107,6 +107,7 @@ class Fetch:
     Attributes:
         chunk: once done, unless it failed.
         error: why it failed.
+        has_moved: it failed because its range has other replicas now.
         is_done: one of the two is set.
         wake: called when it is done; set by whoever waits.
     """
@@ -132,6 +133,7 @@ class Fetch:
         "chunk",
         "command",
         "error",
+        "has_moved",
         "is_done",
         "started_ms",
         "wake",
@@ -151,6 +153,7 @@ class Fetch:
         """
         self.chunk: Chunk | None = None
         self.error: RequestError | None = None
+        self.has_moved = False
         self.is_done = False
         self.wake: Callable[[], None] | None = None
         self.command = command
@@ -175,13 +178,13 @@ class Fetch:
         """A replica said that the range has moved; the fetch starts over."""
         self._tries = 1
         self._epoch = 0
-        """As applied when it began, or began anew."""
+        """Of its route."""
 
     def start(self) -> Fetch:
         """Ask."""
         context = self._context
         peers = context.peers
-        self._epoch = peers.epoch
+        epoch = self._epoch = self._route.epoch
         me = peers.me
         nodes = self._nodes
         now_ns = context.clock.monotonic_ns()
@@ -199,7 +202,7 @@ class Fetch:
                     self._send(node)
                     continue
                 if message is None:
-                    message = peers.message(command.verb, command.body(digest=True), request)
+                    message = peers.message(command.verb, command.body(digest=True), request, epoch=epoch)
                 link = links.get(node)
                 if link is None or not link.send(DATA_LANE, message):
                     self._give_up(node)
@@ -251,7 +254,8 @@ class Fetch:
         """Ask for records."""
         peers = self._context.peers
         link = peers.links.get(node)
-        message = peers.message(self.command.verb, self.command.body(digest=False), self._request)
+        body = self.command.body(digest=False)
+        message = peers.message(self.command.verb, body, self._request, epoch=self._epoch)
         if link is None or not link.send(DATA_LANE, message):
             self._give_up(node)
 
@@ -349,6 +353,7 @@ class Fetch:
             return
         if isinstance(command, RangeCommand):
             # What was one range may be several now.
+            self.has_moved = True
             self._finish(None, self._timeout())
             return
         assert context.find_route is not None
@@ -515,22 +520,71 @@ class Fetch:
         whole = Chunk(merged, end)
         table = command.rows.table
         missing: dict[NodeId, list[Mutation]] = {}
+        torn: list[Mutation] = []
         if table.options.read_repair != "NONE":
             gc_grace_s, dropped = table.options.gc_grace_seconds, dropped_from(command.rows.keys)
             for partition in merged:
                 holders = held[partition.position]
+                is_torn = False
                 for node in chunks:
                     found = lacking(partition, holders.get(node), command.now_s, gc_grace_s, dropped)
                     if found is not None:
                         missing.setdefault(node, []).append(found)
+                        is_torn = True
+                if is_torn:
+                    found = lacking(partition, None, command.now_s, gc_grace_s, dropped)
+                    assert found is not None
+                    torn.append(found)
         if not missing:
             self._finish(whole, None)
-            return
-        context = self._context
+        elif self._has_moved():
+            self._start_over()
+        else:
+            self._mend(whole, missing, torn)
+
+    def _has_moved(self) -> bool:
+        """Whether rows have begun to move since this fetch was begun."""
+        find_route = self._context.find_route
+        if find_route is None:
+            return False
+        command = self.command
+        now = find_route(command.rows.table.keyspace, command.position)
+        return now.epoch != self._epoch and (
+            isinstance(command, RangeCommand) or not now.leads_as(self._route)
+        )
+
+    def _mend(self, whole: Chunk, missing: dict[NodeId, list[Mutation]], torn: list[Mutation]) -> None:
+        """Give replicas what they lack. While the range changes hands it may be on too few of those that will be read
+        from then; these are given it before: as soon as those that are read from agree, nobody mends any more.
+
+        Args:
+            torn: all there is of the partitions of which some replica lacks something.
+        """
+        context, command = self._context, self.command
         context.repairs += len(missing)
-        context.peers.end(self._request)
-        others = [node for node in self._others() if node not in chunks]
-        self._repair = ReadRepair(context, command, missing, others, lambda done: self._repaired(whole, done))
+        if self._request:
+            context.peers.end(self._request)
+        try:
+            next_ones = self._route.next_without(list(self._answers), self._level)
+        except RequestError as error:
+            self._finish(None, error)
+            return
+        others = [node for node in self._others() if node not in (*self._answers, *next_ones)]
+
+        def mend(is_carried_over: bool) -> None:
+            if not is_carried_over:
+                self._repaired(whole, False)
+                return
+            self._repair = ReadRepair(
+                context, command, missing, others, self._epoch, lambda done: self._repaired(whole, done)
+            )
+            self._repair.start()
+
+        if not next_ones:
+            mend(True)
+            return
+        carried = {node: list(torn) for node in next_ones}
+        self._repair = ReadRepair(context, command, carried, [], self._epoch, mend)
         self._repair.start()
 
     def _repaired(self, whole: Chunk, is_done: bool) -> None:

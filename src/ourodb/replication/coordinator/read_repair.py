@@ -37,6 +37,7 @@ class ReadRepair:
         "_command",
         "_context",
         "_done",
+        "_epoch",
         "_has_speculated",
         "_missing",
         "_others",
@@ -52,6 +53,7 @@ class ReadRepair:
         command: ReadCommand,
         missing: Mapping[NodeId, list[Mutation]],
         others: list[NodeId],
+        epoch: int,
         done: Callable[[bool], None],
     ) -> None:
         """
@@ -59,6 +61,7 @@ class ReadRepair:
             command: of the read.
             missing: what each replica lacks.
             others: who may be given it in place of one of them, each once; they weren't read from.
+            epoch: as of which these are the replicas.
             done: told whether all of it was acknowledged.
         """
         self.started_ms = 0
@@ -66,6 +69,7 @@ class ReadRepair:
         self._command = command
         self._missing = missing
         self._others = others
+        self._epoch = epoch
         self._done = done
         self._waiting: dict[NodeId, list[Mutation]] = {}
         """Who was sent what and hasn't answered."""
@@ -116,7 +120,8 @@ class ReadRepair:
             return
         link = peers.links.get(node)
         body = b"".join([mutation.encode() for mutation in mutations])
-        if link is None or not link.send(DATA, peers.message(Verb.REPAIR, body, self._request)):
+        message = peers.message(Verb.REPAIR, body, self._request, epoch=self._epoch)
+        if link is None or not link.send(DATA, message):
             peers.later(lambda: self._failed(node))
 
     def _written_here(self, error: RequestError | None) -> None:

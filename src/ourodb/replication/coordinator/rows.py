@@ -9,7 +9,7 @@ A first chunk is no longer than what the reader wants. Where that doesn't do, as
 following ones grow.
 
 A scan goes along the ring in token order, one token range after the other; as long as ranges give few rows,
-the next ones are fetched at the same time.
+the next ones are fetched at the same time. Where rows move meanwhile, what is left of a range is divided anew.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ReplicatedRows:
     def __init__(
         self,
         context: FetchContext,
-        routes: KeyspaceRoutes,
+        find_routes: Callable[[], KeyspaceRoutes],
         rows: TableRows,
         level: int,
         rows_max: int = limits.CHUNK_ROWS_MAX,
@@ -57,6 +57,7 @@ class ReplicatedRows:
     ) -> None:
         """
         Args:
+            find_routes: gives those of the table's keyspace as they are now.
             rows: the table's on this node.
             rows_max: how many rows the reader will want at most, as far as it knows.
             first: for a serial read: its first chunk goes through Paxos, which makes sure that what was agreed before
@@ -66,7 +67,7 @@ class ReplicatedRows:
         self.fetched = 0
         self.keys = rows.keys
         self._context = context
-        self._routes = routes
+        self._find_routes = find_routes
         self._rows = rows
         self._level = level
         self._rows_max = min(rows_max, limits.CHUNK_ROWS_MAX)
@@ -93,7 +94,7 @@ class ReplicatedRows:
                 command = SlicesCommand(
                     self._rows, position, slices, now_s, reverse=reverse, rows_max=self._rows_max
                 )
-                self._started[position] = self._start(command, self._routes.find(position))
+                self._started[position] = self._start(command, self._find_routes().find(position))
 
     def read(
         self,
@@ -121,7 +122,6 @@ class ReplicatedRows:
         any_row: bool,
     ) -> Iterator[LiveRow | Pause]:
         """Read a partition, of which rows may have been given already."""
-        route = self._routes.find(position)
         rows_max = self._rows_max
         while True:
             fetch: AnyFetch | None = self._started.pop(position, None)
@@ -129,6 +129,7 @@ class ReplicatedRows:
                 command = SlicesCommand(
                     self._rows, position, slices, now_s, reverse=reverse, rows_max=rows_max
                 )
+                route = self._find_routes().find(position)
                 if self._first is not None:
                     fetch = self._first(command, route)
                     self._first = None
@@ -181,9 +182,10 @@ class ReplicatedRows:
             if rest:
                 yield from self._read(start, now_s, rest, False, False, watch, None, True)
             start = next_position(start)
-        ranges = self._routes.between(start, end)
+        routes = self._find_routes()
+        ranges = routes.between(start, end)
         begun: deque[tuple[bytes, bytes | None, Route, Fetch]] = deque()
-        window = 1
+        window, moves = 1, 0
         while True:
             while len(begun) < window:
                 following = next(ranges, None)
@@ -196,16 +198,31 @@ class ReplicatedRows:
                 return
             part = _Scan(now_s, slices, static_alone, watch, *begun.popleft())
             rows = yield from self._scan_range(part)
+            if not part.is_over:
+                # Its rows, and maybe those of what comes after it, are elsewhere now.
+                moves += 1
+                if moves > limits.BEHIND_TRIES_MAX and part.fetch.error is not None:
+                    raise part.fetch.error
+                begun.clear()
+                routes = self._find_routes()
+                ranges = routes.between(part.low, end)
+            elif routes.epoch != self._find_routes().epoch and part.high is not None:
+                begun.clear()
+                routes = self._find_routes()
+                ranges = routes.between(part.high, end)
             if rows < self._rows_max:
                 window = min(window * 2, limits.RANGES_AT_ONCE_MAX)
 
     def _scan_range(self, scan: _Scan) -> Generator[LiveRow | Pause, None, int]:
-        """The rows of one token range; returns how many."""
+        """The rows of one token range, or those of its beginning if it moves meanwhile; returns how many."""
         now_s, slices = scan.now_s, scan.slices
         rows_max = self._rows_max
         count = 0
         while True:
-            chunk = yield from self._await(scan.fetch)
+            yield from self._wait_for(scan.fetch)
+            if scan.fetch.has_moved:
+                return count
+            chunk = self._chunk_of(scan.fetch)
             found = rows_of(self._rows, chunk.partitions)
             end = chunk.end
             stop = scan.high
@@ -223,6 +240,7 @@ class ReplicatedRows:
                 count += 1
                 yield row
             if end is None:
+                scan.is_over = True
                 return count
             if end[1] is not None:
                 for row in self._scan_partial(scan, chunk, found, end[0], end[1]):
@@ -230,6 +248,9 @@ class ReplicatedRows:
                     yield row
             scan.low = next_position(end[0])
             if scan.high is not None and scan.low >= scan.high:
+                scan.is_over = True
+                return count
+            if self._find_routes().epoch != scan.route.epoch:
                 return count
             rows_max = min(rows_max * GROWTH, limits.CHUNK_ROWS_MAX)
             scan.fetch = self._start(self._range(scan.low, scan.high, slices, now_s, rows_max), scan.route)
@@ -284,6 +305,10 @@ class ReplicatedRows:
         return Fetch(self._context, command, route, self._level, route.read_nodes(self._level)).start()
 
     def _await(self, fetch: AnyFetch) -> Generator[Pause, None, Chunk]:
+        yield from self._wait_for(fetch)
+        return self._chunk_of(fetch)
+
+    def _wait_for(self, fetch: AnyFetch) -> Iterator[Pause]:
         if fetch.is_done and self._records_unpaused > limits.ROWS_PER_STEP:
             self._records_unpaused = 0
             yield PAUSE
@@ -292,6 +317,8 @@ class ReplicatedRows:
             self.waiting = fetch
             yield PAUSE
         self.waiting = None
+
+    def _chunk_of(self, fetch: AnyFetch) -> Chunk:
         if fetch.error is not None:
             raise fetch.error
         assert fetch.chunk is not None
@@ -305,10 +332,11 @@ class _Scan:
     Attributes:
         low, high: what is left of it.
         fetch: of the next chunk.
+        is_over: nothing is left.
         watch: counts tombstones.
     """
 
-    __slots__ = ("fetch", "high", "low", "now_s", "route", "slices", "static_alone", "watch")
+    __slots__ = ("fetch", "high", "is_over", "low", "now_s", "route", "slices", "static_alone", "watch")
 
     def __init__(
         self,
@@ -329,3 +357,4 @@ class _Scan:
         self.high = high
         self.route = route
         self.fetch = fetch
+        self.is_over = False

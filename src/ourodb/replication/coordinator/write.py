@@ -59,6 +59,15 @@ class WriteContext:
         self.clock = clock
         hints.follow(writes)
 
+    def present(self, route: Route, position: bytes) -> Route:
+        """The route of the same partition as it is now, for whoever has waited: its rows may have moved.
+
+        Raises:
+            InvalidRequest: its keyspace is gone.
+        """
+        assert self.find_route is not None
+        return self.find_route(route.keyspace.name, position)
+
 
 _REFUSALS: Final = (Reason.OVERLOADED, Reason.READ_ONLY)
 """A replica that fails for these has done nothing, and can't take more now."""
@@ -146,7 +155,7 @@ class WriteOperation:
         """It was refused by all, and the client knows."""
         self._request = 0
         self._epoch = 0
-        """As applied when it was sent."""
+        """Of its route."""
 
     def start(self, now_s: int) -> None:
         """Send it.
@@ -166,8 +175,8 @@ class WriteOperation:
         """
         self._sent_as = verb, body, write_here
         peers = self._context.peers
-        self._epoch = peers.epoch
         route = self._route
+        self._epoch = route.epoch
         pending = self._pending
         unsent: list[NodeId] | None = None
         if route.down:
@@ -178,7 +187,7 @@ class WriteOperation:
             return
         self._request = peers.begin(RequestClass.WRITE, self)
         if route.remote:
-            message = peers.message(verb, body, self._request)
+            message = peers.message(verb, body, self._request, epoch=self._epoch)
             for node, link in route.remote:
                 pending[node] = None
                 if not link.send(DATA, message):
@@ -227,6 +236,13 @@ class WriteOperation:
     def on_tick(self, waited_ms: int) -> bool:
         return False
 
+    def _has_moved(self) -> bool:
+        """Whether rows have begun to move since this was sent."""
+        try:
+            return not self._context.present(self._route, self._mutation.position).leads_as(self._route)
+        except RequestError:
+            return False
+
     # Counting
 
     def _written_here(self, error: RequestError | None) -> None:
@@ -236,7 +252,11 @@ class WriteOperation:
             return
         del pending[me]
         if error is None:
-            self._acknowledged(me)
+            if self._context.peers.epoch != self._epoch and self._has_moved():
+                # It may have waited, and come after what was copied.
+                self._failed(me, Reason.COORDINATOR_BEHIND)
+            else:
+                self._acknowledged(me)
         elif self._route.alone and not self.is_answered:
             self._is_complete = False
             self._answer(error)

@@ -123,8 +123,8 @@ class Acceptor:
 
         self._run(step, lambda: reply, answer)
 
-    def commit(self, request: Commit, answer: Answer) -> None:
-        """Write what was agreed."""
+    def commit(self, request: Commit, answer: Answer, again: Callable[[], None] | None = None) -> None:
+        """Write what was agreed; ``again`` as of ``Writes.write``."""
 
         def step() -> Wait | None:
             key = _key(request.incarnation, request.position)
@@ -139,7 +139,7 @@ class Acceptor:
                 self._store.apply(((METADATA, key, encode(state)),))
             return None
 
-        self._run(step, lambda: b"", answer)
+        self._run(step, lambda: b"", answer, again)
 
     def decide_alone(
         self,
@@ -211,8 +211,15 @@ class Acceptor:
         last = (prefix[:-4] + (incarnation + 1).to_bytes(4, "big")) if end is None else prefix + end
         clear(self._store, METADATA, prefix + start, last)
 
-    def _run(self, step: Callable[[], Wait | None], reply: Callable[[], bytes], answer: Answer) -> None:
-        self._writes.run(step, lambda error: answer(reply() if error is None else error), sync=True)
+    def _run(
+        self,
+        step: Callable[[], Wait | None],
+        reply: Callable[[], bytes],
+        answer: Answer,
+        again: Callable[[], None] | None = None,
+    ) -> None:
+        done = lambda error: answer(reply() if error is None else error)  # noqa: E731
+        self._writes.run(step, done, sync=True, again=again)
 
     def _load(self, key: bytes) -> PaxosState:
         # A scan, because it never answers LATER.
@@ -240,7 +247,7 @@ class Acceptor:
         answer = self._answer(link, Verb.PAXOS_COMMIT, request)
         again = lambda: self._on_commit(link, node, request, epoch, body)  # noqa: E731
         if self._replica.knows(commit.incarnation, epoch, again, answer, commit.position):
-            self.commit(commit, answer)
+            self.commit(commit, answer, again)
 
     def _answer(self, link: Link, verb: Verb, request: int) -> Callable[[bytes | Exception | None], None]:
         def answer(outcome: bytes | Exception | None) -> None:

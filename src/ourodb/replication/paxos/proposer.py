@@ -26,6 +26,10 @@ promised a higher ballot knows of neither, and what is decided then is chosen on
 it. Where the history doesn't reach back far enough, or time runs out, the client is told that the outcome is unknown;
 it is never told "not applied", or an error that means it, of something that may have been, or may yet be, applied.
 
+**Where rows move** meanwhile, others vote: a message goes out only to those who vote as of now, and says as of when
+that is, so that whoever knows better refuses it. What waited, for its turn or for answers, and finds the voters changed
+begins again with a new ballot among these. What has been chosen is committed to all who hold it by then.
+
 **One at a time.** Statements about one partition that came to the same coordinator would only take the ballots from
 each other, so they form a queue there, and one of them is under way. Those of other coordinators contend with it.
 
@@ -193,7 +197,6 @@ class Proposer:
         "_electorates",
         "_failures",
         "_history",
-        "_is_behind",
         "_is_over",
         "_is_read",
         "_key",
@@ -248,8 +251,6 @@ class Proposer:
         self._level = level
         self._is_read = is_read
         self._is_over = False
-        self._is_behind = False
-        """A replica said that the range has moved."""
         self._elect()
         if not is_read:
             route.write_need(level)
@@ -318,16 +319,13 @@ class Proposer:
     def prepare(self) -> None:
         """Begin with a new ballot, higher than any that was heard of."""
         context = self._context
-        if self._is_behind:
-            self._is_behind = False
-            find_route = context.writing.find_route
-            assert find_route is not None
-            try:
-                self._route = find_route(self._command.rows.table.keyspace, self._position)
+        try:
+            if self._has_moved():
+                self._route = context.writing.present(self._route, self._position)
                 self._elect()
-            except RequestError:
-                self._give_up()
-                return
+        except RequestError:
+            self._give_up()
+            return
         self._phase = Phase.PREPARING
         self._ballot = context.next_ballot(self._refused_by)
         request = Prepare(
@@ -377,8 +375,14 @@ class Proposer:
         body: bytes,
         ask_here: Callable[[Callable[[bytes | RequestError], None]], None],
     ) -> None:
-        """Send one phase's message to some of those who vote."""
+        """Send one phase's message to some of those who vote, if these are still they."""
         peers = self._context.peers
+        if self._has_moved():
+            if self._origin == self._ballot:
+                # Nobody has it yet.
+                self._proposed.pop(self._ballot, None)
+            self._try_again()
+            return
         if self._request:
             peers.end(self._request)
         self._answered = []
@@ -386,7 +390,7 @@ class Proposer:
         self._failures = {}
         self._waiting = dict.fromkeys(nodes)
         request = self._request = peers.begin(RequestClass.PAXOS, self)
-        message = peers.message(verb, body, request)
+        message = peers.message(verb, body, request, epoch=self._route.epoch)
         here = False
         for node in nodes:
             if node == peers.me:
@@ -397,6 +401,17 @@ class Proposer:
                 peers.later(lambda node=node, request=request: self._lost(node, request))  # type: ignore[misc]
         if here:
             ask_here(lambda outcome: self._answered_here(request, outcome))
+
+    def _has_moved(self) -> bool:
+        """Whether others vote now. If not, who votes is as of now."""
+        try:
+            now = self._context.writing.present(self._route, self._position)
+        except RequestError:
+            return True
+        if not now.leads_as(self._route):
+            return True
+        self._route = now
+        return False
 
     def _answered_here(self, request: int, outcome: bytes | RequestError) -> None:
         if request == self._request:
@@ -445,7 +460,6 @@ class Proposer:
         self._waiting.pop(node, None)
         if reason == Reason.COORDINATOR_BEHIND:
             # Whoever else votes now: a new ballot, once this node knows.
-            self._is_behind = True
             self._try_again()
             return
         self._failures[node] = reason, text
@@ -594,8 +608,13 @@ class Proposer:
         self._stop_asking()
         self._phase = Phase.COMMITTING
         mutation, _ = decode_mutation(proposal)
-        need = self._route.write_need(self._level)
-        operation = WriteOperation(context.writing, mutation, self._route, need, "CAS", self._committed)
+        try:
+            route = context.writing.present(self._route, self._position)
+            need = route.write_need(self._level)
+        except RequestError as error:
+            self._committed(error)
+            return
+        operation = WriteOperation(context.writing, mutation, route, need, "CAS", self._committed)
         operation.start(context.clock.wall_us() // MICROS)
 
     # Commit
@@ -612,7 +631,8 @@ class Proposer:
         proposal = self._proposal
         try:
             mutation, _ = decode_mutation(proposal)
-            need = self._route.write_need(level)
+            route = context.writing.present(self._route, self._position)
+            need = route.write_need(level)
         except OuroError as error:
             then(error if isinstance(error, RequestError) else ServerError(str(error)))
             return
@@ -621,7 +641,7 @@ class Proposer:
             history = (*history, self._origin)[-HISTORY_MAX:]
         incarnation = self._command.rows.table.incarnation
         commit = Commit(self._ballot, incarnation, self._position, proposal, history)
-        operation = WriteOperation(context.writing, mutation, self._route, need, "CAS", then)
+        operation = WriteOperation(context.writing, mutation, route, need, "CAS", then)
         operation.send_as(
             Verb.PAXOS_COMMIT,
             encode(commit),

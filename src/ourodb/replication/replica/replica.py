@@ -110,7 +110,7 @@ class Replica:
         done = Acknowledgement(self._peers, link, Verb.WRITE, request)
         again = lambda: self.on_write(link, node, request, epoch, body)  # noqa: E731
         if self.knows(mutation.incarnation, epoch, again, done, mutation.position):
-            self._writes.write(mutation, now_s, done)
+            self._writes.write(mutation, now_s, done, again)
 
     def on_write_all(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         """Several mutations, all or none."""
@@ -124,13 +124,13 @@ class Replica:
         done = Acknowledgement(self._peers, link, verb, request)
         mutations = decode_mutations(body)
         now_s = self._clock.wall_us() // MICROS
+        again = lambda: self._write_all(verb, link, request, epoch, body)  # noqa: E731
         for mutation in mutations:
-            again = lambda: self._write_all(verb, link, request, epoch, body)  # noqa: E731
             if not self.knows(mutation.incarnation, epoch, again, done, mutation.position):
                 return
             if verb is Verb.REPAIR:
                 mutation.stamped_at = now_s
-        self._writes.write_all(mutations, now_s, done)
+        self._writes.write_all(mutations, now_s, done, again)
 
     def on_hints(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         """Mutations that this node missed; those of tables that are gone are dropped."""
@@ -148,7 +148,7 @@ class Replica:
             if not self.knows(mutation.incarnation, epoch, again, done, mutation.position):
                 return
             mutations.append(mutation)
-        self._writes.write_all(mutations, self._clock.wall_us() // MICROS, done)
+        self._writes.write_all(mutations, self._clock.wall_us() // MICROS, done, again)
 
     def on_read(self, verb: Verb, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         try:

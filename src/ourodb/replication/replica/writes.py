@@ -7,7 +7,7 @@ timer or a future for a request.
 
 A mutation whose row isn't in memory is tried again once it is. Others may overtake it meanwhile, which does
 no harm: merging is commutative. What reads before it writes (conditions, counters, list indexes) begins anew
-as a whole.
+as a whole, and so does what came from a peer: while it waited the range may have begun to move.
 """
 
 from __future__ import annotations
@@ -45,31 +45,45 @@ class Writes:
         self._unsynced: list[Done] = []
         self._queues: dict[bytes, list[Callable[[RequestError | None], None]]] = {}
 
-    def write(self, mutation: Mutation, now_s: int, done: Done) -> None:
-        """Apply one mutation; ``done`` is never called before this returns, unless it failed."""
+    def write(
+        self, mutation: Mutation, now_s: int, done: Done, again: Callable[[], None] | None = None
+    ) -> None:
+        """Apply one mutation; ``done`` is never called before this returns, unless it failed.
+
+        Args:
+            again: instead of this, after a wait.
+        """
         try:
             wait = self.rows.apply(mutation, now_s)
         except OuroError as error:
             done(as_request_error(error))
             return
         if wait is not None:
-            self._when_ready(
-                wait.key, lambda error: self.write(mutation, now_s, done) if error is None else done(error)
-            )
+            again = again or (lambda: self.write(mutation, now_s, done))
+            self._when_ready(wait.key, lambda error: again() if error is None else done(error))
             return
         if not self._unsettled:
             self._arm()
         self._unsettled.append(done)
 
-    def write_all(self, mutations: Sequence[Mutation], now_s: int, done: Done) -> None:
-        """Apply all of them, or none, in one atomic write."""
-        self.run(lambda: self.rows.apply_many(mutations, now_s), done)
+    def write_all(
+        self,
+        mutations: Sequence[Mutation],
+        now_s: int,
+        done: Done,
+        again: Callable[[], None] | None = None,
+    ) -> None:
+        """Apply all of them, or none, in one atomic write; ``again`` as of ``write``."""
+        self.run(lambda: self.rows.apply_many(mutations, now_s), done, again=again)
 
-    def run(self, step: Step, done: Done, *, sync: bool = False) -> None:
+    def run(
+        self, step: Step, done: Done, *, sync: bool = False, again: Callable[[], None] | None = None
+    ) -> None:
         """Run a step that applies something, again and again until it need not wait; then acknowledge it.
 
         Args:
             sync: acknowledge after an fsync also under ``periodic`` durability.
+            again: instead of this, after a wait.
         """
         try:
             wait = step()
@@ -77,9 +91,8 @@ class Writes:
             done(as_request_error(error))
             return
         if wait is not None:
-            self._when_ready(
-                wait.key, lambda error: self.run(step, done, sync=sync) if error is None else done(error)
-            )
+            again = again or (lambda: self.run(step, done, sync=sync))
+            self._when_ready(wait.key, lambda error: again() if error is None else done(error))
             return
         if not self._unsettled and not self._unsynced:
             self._arm()
