@@ -195,7 +195,7 @@ def test_missed_targets_are_told() -> None:
     slow, placed = FIGURES.gossip[0], FIGURES.placement[0]
     missed = replace(
         FIGURES,
-        gossip=(replace(slow, change=Spread(1, 21, 4), bytes_per_second=50_001),),
+        gossip=(replace(slow, change=Spread(1, 21, 4), bytes_per_second_busiest=50_001),),
         placement=(replace(placed, place_seconds=1.5, unevenness_primary=1.16, unevenness_replicated=1.3),),
     ).missed()
     assert [sentence.partition(":")[0] for sentence in missed] == ["10 nodes"] * 5

@@ -29,7 +29,8 @@ START_ROUNDS_MAX: Final = 120
 NEWS_ROUNDS_MAX: Final = 120
 """For something to become known everywhere, before it is taken for lost."""
 SETTLE_ROUNDS: Final = 4
-QUIET_ROUNDS: Final = 15
+QUIET_ROUNDS: Final = 60
+"""A minute: whom others happen to speak to evens out by then."""
 NODE_ROUNDS: Final = 9_000
 """Two and a half node-hours: so long a ring loses messages at least, all nodes taken together."""
 FAULT_ROUNDS_MIN: Final = 20

@@ -53,8 +53,8 @@ def _news_table(rings: Sequence[GossipFigures]) -> str:
             f"{ring.change.kilobytes:,.0f}",
             f"{ring.death.median_rounds:.1f} / **{ring.death.last_rounds:.1f}**",
             f"{ring.death.kilobytes:,.0f}",
-            f"**{ring.bytes_per_second / 1_000:.1f}**",
-            f"{ring.bytes_per_second_busiest / 1_000:.1f}",
+            f"{ring.bytes_per_second / 1_000:.1f}",
+            f"**{ring.bytes_per_second_busiest / 1_000:.1f}**",
             f"{ring.messages_per_second:.1f}",
         )
         for ring in rings
@@ -68,8 +68,8 @@ def _news_table(rings: Sequence[GossipFigures]) -> str:
             "kB by then",
             "a death is known, median / last round",
             "kB by then",
-            f"a quiet node, kB/s (≤ {BYTES_PER_SECOND_MAX // 1_000})",
-            "the busiest, kB/s",
+            "a quiet node, kB/s",
+            f"the busiest, kB/s (≤ {BYTES_PER_SECOND_MAX // 1_000})",
             "messages/s",
         ),
         rows,
