@@ -341,6 +341,47 @@ def test_a_write_that_waited_for_its_row_is_refused_once_the_row_moves(ring: Rin
         assert gaining_of(ring, key) <= receivers(ring, Verb.WRITE, key) | {coordinator}
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE ks.t SET v = 8 WHERE k = {}",
+        "UPDATE ks.t SET v = 8 WHERE k = {} IF v = {}",
+        "BEGIN UNLOGGED BATCH UPDATE ks.t SET v = 8 WHERE k = {}; UPDATE ks.t SET v = 8 WHERE k = {} APPLY BATCH",
+        "UPDATE ks.c SET n = n + 8 WHERE k = {}",
+    ],
+)
+def test_what_the_only_holder_waited_to_do_reaches_those_who_take_over(statement: str) -> None:
+    ring = Ring(4)
+    ring.set_up(T, "CREATE TABLE ks.c (k int PRIMARY KEY, n counter)", factor=1)
+    table, column = ("c", "n") if "ks.c" in statement else ("t", "v")
+    for key in KEYS:
+        ring.done(0, f"INSERT INTO ks.t (k, v) VALUES ({key}, {key})")
+        ring.done(0, f"UPDATE ks.c SET n = n + 0 WHERE k = {key}")
+    holder = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
+    ring.kill(holder)
+    ring.start(holder)
+    conditions, store = ring.machines[holder].disk.conditions, ring.node(holder).ports.store
+    conditions.later_one_in = 1
+    fetch, waiting = store.fetch, []
+    store.fetch = lambda *arguments: waiting.append(arguments)  # type: ignore[method-assign]
+    held = [key for key in KEYS if ring.replicas("t", key) == [holder]]
+    promises = [ring.ask(holder, statement.format(key, key)) for key in held]
+    ring.run_for(0.01)
+    store.fetch, conditions.later_one_in = fetch, 0  # type: ignore[method-assign]
+    assert len(waiting) == len(held)
+    begin_to_leave(ring, holder, Stage.COPYING)
+    until(ring, lambda: view(ring).move is None or view(ring).move.copied)
+    for arguments in waiting:
+        fetch(*arguments)
+    for promise in promises:
+        assert ring.reply(promise).error is None
+    until(ring, lambda: len(view(ring).members) == 3)
+    for key in held:
+        reply = ring.done(0, f"SELECT {column} FROM ks.{table} WHERE k = {key}")
+        assert as_int(reply.cell(column)) == 8
+    ring.rest()
+
+
 def test_a_scan_whose_ranges_move_on_is_divided_anew(ring: Ring) -> None:
     staying, gaining, _ = move_a_key(ring)
     stale = next(index for index in staying if index != gaining)

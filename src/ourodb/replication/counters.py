@@ -24,7 +24,15 @@ import structlog
 
 from ourodb import limits
 from ourodb.cql.plan.modification import CounterDelta
-from ourodb.errors import OuroError, Overloaded, RequestError, Unavailable, WriteFailure, WriteTimeout
+from ourodb.errors import (
+    OuroError,
+    Overloaded,
+    RequestError,
+    RowsMoved,
+    Unavailable,
+    WriteFailure,
+    WriteTimeout,
+)
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, Link, NodeId
 from ourodb.replication.coordinator.write import Together, WriteContext, WriteOperation
@@ -179,9 +187,7 @@ class Counters:
         for route in routes.values():
             route.write_need(level)
         if all(route.alone for route in (*routes.values(), *other_routes)):
-            self._add_alone(
-                [delta for _, delta in deltas], [one for _, one in others], level, timestamp, now_s, done
-            )
+            self._add_alone(deltas, others, level, timestamp, now_s, done)
             return
         self._context.peers.check_room()
         unknown = WriteTimeout(level, 0, 1, "COUNTER")
@@ -193,18 +199,34 @@ class Counters:
 
     def _add_alone(
         self,
-        deltas: Sequence[CounterDelta],
-        others: Sequence[Mutation],
+        deltas: Sequence[tuple[str, CounterDelta]],
+        others: Sequence[tuple[str, Mutation]],
         level: int,
         timestamp: int,
         now_s: int,
         done: Done,
     ) -> None:
+        keyspaces = [(keyspace, delta.position) for keyspace, delta in deltas]
+        keyspaces += [(keyspace, mutation.position) for keyspace, mutation in others]
+
         def step() -> Wait | None:
-            outcome = self._shards.add(deltas, others, timestamp, now_s)
+            if not all(self._find_route(*one).alone for one in keyspaces):
+                raise RowsMoved("the counters have begun to move; try again")
+            outcome = self._shards.add(
+                [delta for _, delta in deltas], [one for _, one in others], timestamp, now_s
+            )
             return outcome if isinstance(outcome, Wait) else None
 
-        self._context.writes.run_once(step, done, WriteTimeout(level, 0, 1, "COUNTER"))
+        def added(error: RequestError | None) -> None:
+            if not isinstance(error, RowsMoved):
+                done(error)
+                return
+            try:
+                self.add(deltas, others, level, timestamp, now_s, done)
+            except RequestError as refusal:
+                done(refusal)
+
+        self._context.writes.run_once(step, added, WriteTimeout(level, 0, 1, "COUNTER"))
 
     def _add(
         self,

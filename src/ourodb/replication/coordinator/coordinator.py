@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.ring.moves import Stage
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import InvalidRequest
+from ourodb.errors import InvalidRequest, RequestError, RowsMoved
 from ourodb.ports import Clock, NodeId, Store
 from ourodb.replication.coordinator.fetch import Fetch, FetchContext
 from ourodb.replication.coordinator.rows import FirstFetch, ReplicatedRows
@@ -125,10 +126,18 @@ class Coordinator:
         route = routes.find(mutation.position)
         need = route.write_need(level)
         if route.alone:
-            self._writes.write(mutation, now_s, done)
+            again = partial(self._write_again, keyspace, mutation, level, now_s, done)
+            self._writes.write(mutation, now_s, done, again)
             return
         self.peers.check_room()
         WriteOperation(self.writing, mutation, route, need, "SIMPLE", done).start(now_s)
+
+    def _write_again(self, keyspace: str, mutation: Mutation, level: int, now_s: int, done: Done) -> None:
+        """This node has waited, and may not hold the partition alone any more."""
+        try:
+            self.write(keyspace, mutation, level, now_s, done)
+        except RequestError as error:
+            done(error)
 
     def write_all(
         self, changes: Sequence[tuple[str, Mutation]], level: int, write_type: str, now_s: int, done: Done
@@ -196,6 +205,15 @@ class Coordinator:
 
     def route_of(self, keyspace: str, position: bytes) -> Route:
         return self.routes(keyspace).find(position)
+
+    def check_alone(self, keyspace: str, position: bytes) -> None:
+        """For what this node does alone, each time that it tries.
+
+        Raises:
+            RowsMoved: somebody else holds the partition as well by now, or instead.
+        """
+        if not self.routes(keyspace).find(position).alone:
+            raise RowsMoved("its rows have begun to move; try again")
 
 
 def read_level_of(level: int) -> int:

@@ -500,7 +500,18 @@ def write_all(
         context.peers.later(lambda: done(None))
         return
     if all(route.alone for route in routes):
-        context.writes.write_all(mutations, now_s, done)
+
+        def again() -> None:
+            try:
+                now = [
+                    context.present(route, mutation.position)
+                    for route, mutation in zip(routes, mutations, strict=True)
+                ]
+                write_all(context, mutations, now, level, write_type, now_s, done)
+            except RequestError as error:
+                done(error)
+
+        context.writes.write_all(mutations, now_s, done, again)
         return
     unknown = WriteTimeout(level, 0, needs[0].required, write_type)
     together = done if len(mutations) == 1 else Together(len(mutations), done, unknown)
