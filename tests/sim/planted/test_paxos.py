@@ -68,9 +68,13 @@ def ballot_not_persisted(patch: pytest.MonkeyPatch) -> None:
     """Promises, acceptances and commits wait for a sync only where all writes do."""
 
     def run(
-        self: Acceptor, step: Callable[[], Wait | None], reply: Callable[[], bytes], answer: Answer
+        self: Acceptor,
+        step: Callable[[], Wait | None],
+        reply: Callable[[], bytes],
+        answer: Answer,
+        again: Callable[[], None] | None = None,
     ) -> None:
-        self._writes.run(step, lambda error: answer(reply() if error is None else error))
+        self._writes.run(step, lambda error: answer(reply() if error is None else error), again=again)
 
     patch.setattr(Acceptor, "_run", run)
 
