@@ -313,22 +313,38 @@ def test_a_counter_that_was_being_synced_is_sent_to_those_who_hold_it_now(ring: 
         assert gaining_of(ring, key) <= receivers(ring, Verb.WRITE, key) | {coordinator}
 
 
+def hold_the_disk(
+    ring: Ring, index: int
+) -> tuple[Callable[..., None], list[tuple[Any, ...]], Callable[[], None]]:
+    """The machine has nothing in memory, and its disk answers nothing.
+
+    Returns:
+        (fetches a row after all, given one of what waits; what waits; lets the disk answer what comes from then on)
+    """
+    ring.kill(index)
+    ring.start(index)
+    conditions, store = ring.machines[index].disk.conditions, ring.node(index).ports.store
+    fetch: Callable[..., None] = store.fetch
+    waiting: list[tuple[Any, ...]] = []
+    conditions.later_one_in = 1
+    store.fetch = lambda *arguments: waiting.append(arguments)  # type: ignore[method-assign]
+
+    def go_on() -> None:
+        store.fetch, conditions.later_one_in = fetch, 0  # type: ignore[method-assign]
+
+    return fetch, waiting, go_on
+
+
 def test_a_write_that_waited_for_its_row_is_refused_once_the_row_moves(ring: Ring) -> None:
     """What was copied from there doesn't have it."""
     coordinator = coordinator_of(ring)
     waits = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
-    # So that it has nothing in memory.
-    ring.kill(waits)
-    ring.start(waits)
-    conditions, store = ring.machines[waits].disk.conditions, ring.node(waits).ports.store
-    conditions.later_one_in = 1
-    fetch, waiting = store.fetch, []
-    store.fetch = lambda *arguments: waiting.append(arguments)  # type: ignore[method-assign]
+    fetch, waiting, go_on = hold_the_disk(ring, waits)
     promises = [
         ring.ask(coordinator, f"UPDATE ks.t SET v = 8 WHERE k = {key}", Consistency.ALL) for key in KEYS
     ]
     ring.run_for(0.01)
-    store.fetch, conditions.later_one_in = fetch, 0  # type: ignore[method-assign]
+    go_on()
     assert waiting
     moving = [key for key in begin_meanwhile(ring, coordinator) if waits in receivers(ring, Verb.WRITE, key)]
     assert moving
@@ -358,16 +374,11 @@ def test_what_the_only_holder_waited_to_do_reaches_those_who_take_over(statement
         ring.done(0, f"INSERT INTO ks.t (k, v) VALUES ({key}, {key})")
         ring.done(0, f"UPDATE ks.c SET n = n + 0 WHERE k = {key}")
     holder = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
-    ring.kill(holder)
-    ring.start(holder)
-    conditions, store = ring.machines[holder].disk.conditions, ring.node(holder).ports.store
-    conditions.later_one_in = 1
-    fetch, waiting = store.fetch, []
-    store.fetch = lambda *arguments: waiting.append(arguments)  # type: ignore[method-assign]
+    fetch, waiting, go_on = hold_the_disk(ring, holder)
     held = [key for key in KEYS if ring.replicas("t", key) == [holder]]
     promises = [ring.ask(holder, statement.format(key, key)) for key in held]
     ring.run_for(0.01)
-    store.fetch, conditions.later_one_in = fetch, 0  # type: ignore[method-assign]
+    go_on()
     assert len(waiting) == len(held)
     begin_to_leave(ring, holder, Stage.COPYING)
     until(ring, lambda: view(ring).move is None or view(ring).move.copied)
