@@ -22,6 +22,7 @@ from ourodb.storage.mutation import Mutation, MutationBuilder, row_suffix
 from ourodb.storage.record import UniformShape
 from ourodb.storage.row import PAUSE, LivePartition, LiveRow, Pause, Wait
 from ourodb.storage.rows import Rows, TableRows
+from ourodb.storage.scan import SKIP_KEYS_MAX
 
 NOW = 1_700_000_000
 ONE, TWO, THREE = (INT.encode(number) for number in (1, 2, 3))
@@ -290,6 +291,23 @@ def test_long_reads_pause() -> None:
     assert [row is PAUSE for row in rows.read(position, NOW, pause_every=5)].count(True) == 2
     assert [row is PAUSE for row in rows.scan(NOW, pause_every=5)].count(True) == 2
     assert all(row is not PAUSE for row in rows.read(position, NOW))
+
+
+@pytest.mark.parametrize("count", [SKIP_KEYS_MAX // 2, 2 * SKIP_KEYS_MAX])
+def test_a_scan_that_wants_one_row_of_each_partition_pauses_too(count: int) -> None:
+    rows = opened(PLAIN)
+    for partition in range(20):
+        for number in range(count):
+            rows.apply(insert(rows, INT.encode(partition), INT.encode(number)), NOW)
+    pauses, found = 0, 0
+    for row in rows.scan(NOW, pause_every=2 * SKIP_KEYS_MAX):
+        if row is PAUSE:
+            pauses += 1
+        else:
+            found += 1
+            row.partition.done = True
+    assert found == 20
+    assert 3 <= pauses <= 20
 
 
 @pytest.mark.parametrize("table", [PLAIN, WIDE])

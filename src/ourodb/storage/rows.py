@@ -496,49 +496,54 @@ class TableRows:
             TooManyTombstones: while iterating.
         """
         watch = watch or self.watch()
-        key: bytes | None = self._incarnation + start
+        key = self._incarnation + start
         stop = self.keys.end if end is None else self._incarnation + end
         plain = tuple(slices) == ALL_ROWS and resume_after is None and not self._multicell
-        while key is not None and plain and not self.use.has_headers:
-            # Looked at again after each seek: a new pass over the keys may see headers.
+        if plain:
             key = yield from self._scan_plain(key, stop, now_s, pause_every, watch)
-        if key is not None:
+        if key < stop:
             view = ScanView(self.keys, self._known, self._multicell, now_s, slices, static_alone, watch)
             yield from scan_partitions(self.store, view, key, stop, resume_after, pause_every)
 
     def _scan_plain(
         self, first: bytes, stop: bytes, now_s: int, pause_every: int, watch: TombstoneWatch
-    ) -> Generator[LiveRow | Pause, None, bytes | None]:
-        """Scan keys of which each is a row; returns the key to seek to, None at the end."""
+    ) -> Generator[LiveRow | Pause, None, bytes]:
+        """Scan keys as long as each is a row; returns where that is over."""
         keys = self.keys
         known = self._known
-        # No key that comes begins with it.
-        prefix = keys.end
-        size = 0
         pause_in = pause_every
-        skipped = 0
-        partition = LivePartition(keys, b"")
-        for key, record in self.store.scan(DATA, first, stop):
-            if not key.startswith(prefix):
-                size = position_end(key)
-                prefix = key[:size]
-                partition = LivePartition(keys, prefix[4:], watch)
-                size += 1
-                skipped = 0
-            elif partition.done:
-                skipped += 1
-                if skipped > SKIP_KEYS_MAX:
-                    return prefix + b"\xff"
-                continue
-            row = resolve_record(partition, key[size:], record, NEVER, now_s, known)
-            if row is not None:
-                yield row
-            if pause_every:
-                pause_in -= 1
-                if not pause_in:
-                    pause_in = pause_every
-                    yield PAUSE
-        return None
+        # Looked at again after each seek: a new pass over the keys may see headers.
+        while first < stop and not self.use.has_headers:
+            seek = stop
+            # No key that comes begins with it.
+            prefix = keys.end
+            size = skipped = 0
+            partition = LivePartition(keys, b"")
+            for key, record in self.store.scan(DATA, first, stop):
+                if not key.startswith(prefix):
+                    size = position_end(key)
+                    prefix = key[:size]
+                    partition = LivePartition(keys, prefix[4:], watch)
+                    size += 1
+                    pause_in -= skipped
+                    skipped = 0
+                elif partition.done:
+                    skipped += 1
+                    if skipped > SKIP_KEYS_MAX:
+                        seek = prefix + b"\xff"
+                        break
+                    continue
+                row = resolve_record(partition, key[size:], record, NEVER, now_s, known)
+                if row is not None:
+                    yield row
+                if pause_every:
+                    pause_in -= 1
+                    if pause_in <= 0:
+                        pause_in = pause_every
+                        yield PAUSE
+            pause_in -= skipped
+            first = seek
+        return first
 
 
 def _met(partition: LivePartition, fragments: Iterator[Fragment]) -> Iterator[Fragment]:
