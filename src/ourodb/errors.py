@@ -123,10 +123,6 @@ class Overloaded(RequestError):
     retryable = True
 
 
-class RowsMoved(Overloaded):
-    """What a node was to do alone, and waited to do, is no longer its alone: it has done nothing, and begins anew."""
-
-
 class StoreReadOnly(Overloaded):
     """The disk is nearly full or refuses writes. Reads go on; drivers take a write to another node."""
 

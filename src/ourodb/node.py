@@ -438,11 +438,11 @@ class Node:
             self._tell_copied,
             config.stream_bytes_per_s,
         )
-        self.cleaning = Cleaning(self.rows, store, self.acceptor, peers, scheduler)
-        shards = Shards(self.rows, clock, self.identity.host_id.bytes, self.identity.counter_incarnation)
-        self.counters = Counters(
-            shards, self.coordinator.writing, self.rows, self.replica, self.coordinator.route_of
+        self.cleaning = Cleaning(
+            self.rows, store, self.acceptor, peers, scheduler, lambda epoch: self.reads.began_before(epoch)
         )
+        shards = Shards(self.rows, clock, self.identity.host_id.bytes, self.identity.counter_incarnation)
+        self.counters = Counters(shards, self.coordinator.writing, self.rows, self.replica)
         self.batches = Batches(
             self.coordinator.writing,
             self.rows,
@@ -450,7 +450,6 @@ class Node:
             clock,
             random,
             scheduler,
-            self.coordinator.route_of,
             self._keepers_of_batches,
         )
         self.batches.recover()

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.placement import Ring
-from ourodb.errors import StoreError, StoreReadOnly
+from ourodb.errors import InvalidRequest, StoreError, StoreReadOnly
 from ourodb.peer.messages import FAILED, HEADER, HEADER_BYTES, REPLY
 from ourodb.ports import LATER, Address, Later, NodeId, Ports, Write
 from ourodb.replication.coordinator.fetch import Fetch, FetchContext
@@ -26,7 +26,7 @@ from ourodb.replication.peers import Peers
 from ourodb.replication.replica.reads import ReadCommand
 from ourodb.replication.replica.replica import Replica
 from ourodb.replication.replica.writes import Writes
-from ourodb.replication.routes import KeyspaceRoutes, Route
+from ourodb.replication.routes import KeyspaceRoutes, Route, Routing
 from ourodb.replication.timestamps import Timestamps
 from ourodb.schema.keyspaces import NETWORK_TOPOLOGY, SIMPLE
 from ourodb.schema.model import Keyspace, Replication, Table
@@ -119,6 +119,7 @@ class Net:
 
     Attributes:
         messages: on their way.
+        is_keyspace_gone: it has been dropped.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class Net:
     ) -> None:
         self.now_ns = START_NS
         self.messages: list[Message] = []
+        self.is_keyspace_gone = False
         self._soon: list[Callable[[], None]] = []
         self._timers: list[tuple[int, int, Timer]] = []
         self._order = count()
@@ -264,6 +266,7 @@ class Node:
         self.latencies = Latencies()
         self.fetches = FetchContext(
             self.peers,
+            Routing(lambda keyspace: self.routes()),
             self.store,
             self.writes,
             net,
@@ -286,6 +289,8 @@ class Node:
             assert self.rows.apply(arrived, self.net.now_ns // 10**9) is None
 
     def routes(self) -> KeyspaceRoutes:
+        if self.net.is_keyspace_gone:
+            raise InvalidRequest("Keyspace ks does not exist")
         placement = self.net.ring.placement(self.net.keyspace.replication)
         return KeyspaceRoutes(
             self.net.keyspace, placement, self.peers, self.member.data_center, self._distance
@@ -299,7 +304,7 @@ class Node:
         return Watched(Fetch(self.fetches, command, route, level, route.read_nodes(level)))
 
     def replicated(self, level: int, rows_max: int = 5_000) -> ReplicatedRows:
-        return ReplicatedRows(self.fetches, self.routes, self.rows, level, rows_max)
+        return ReplicatedRows(self.fetches, self.rows, level, rows_max)
 
     def _distance(self, node: NodeId) -> float:
         far = self.net.nodes[node].member.data_center != self.member.data_center

@@ -418,6 +418,18 @@ def test_a_repair_that_one_replica_refuses_goes_to_another() -> None:
     story.check_nothing_waits()
 
 
+def test_a_read_whose_keyspace_goes_meanwhile_is_answered() -> None:
+    """Where its rows are now can't be said; as they differ it is asked for."""
+    story = Story(held=[OLD, NEW, None])
+    watched = story.read()
+    story.net.is_keyspace_gone = True
+    story.node.peers.epoch += 1
+    story.net.deliver_all()
+    assert watched.woken == 1
+    assert story.value(watched.fetch.chunk) == b"new"
+    story.check_nothing_waits()
+
+
 def test_a_repair_that_this_node_refuses_goes_to_another() -> None:
     story = Story(held=[OLD, NEW, None])
     story.node.store.is_read_only = True

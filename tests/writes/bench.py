@@ -22,7 +22,7 @@ from ourodb.replication.coordinator.write import WriteContext
 from ourodb.replication.hints import Hints
 from ourodb.replication.peers import Peers
 from ourodb.replication.replica.writes import Writes
-from ourodb.replication.routes import KeyspaceRoutes, Route
+from ourodb.replication.routes import KeyspaceRoutes, Route, Routing
 from ourodb.replication.timestamps import Timestamps
 from ourodb.schema.model import Keyspace, Replication
 from ourodb.storage.memory import MemoryStore
@@ -183,7 +183,8 @@ class Bench:
         self.writes = Writes(self.rows, self.store, group=True, arm=self._arm)
         self.hints = Hints(self.store, self.peers, self.clock, self._arm)
         self.hints.recover()
-        self.context = WriteContext(self.peers, self.writes, self.hints, self.clock)
+        routing = Routing(lambda keyspace: self._routes({ME: "dc1"}))
+        self.context = WriteContext(self.peers, routing, self.writes, self.hints, self.clock)
 
     def _arm(self) -> None:
         self.armed = True
@@ -237,6 +238,11 @@ class Bench:
             here: this node's data centre.
             factors: of NetworkTopologyStrategy; None: SimpleStrategy with as many copies as there are nodes.
         """
+        return self._routes(nodes, here, factors).find(b"")
+
+    def _routes(
+        self, nodes: Mapping[int, str], here: str = "dc1", factors: Mapping[str, int] | None = None
+    ) -> KeyspaceRoutes:
         members = {NodeId(node): member(node, name) for node, name in nodes.items()}
         if factors is None:
             replication = Replication("SimpleStrategy", {"replication_factor": str(len(nodes))})
@@ -248,7 +254,7 @@ class Bench:
         placement = Placement([], [replicas], [])
         keyspace = Keyspace("ks", replication)
         epoch = self.peers.epoch
-        return KeyspaceRoutes(keyspace, placement, self.peers, here, lambda node: node, epoch=epoch).find(b"")
+        return KeyspaceRoutes(keyspace, placement, self.peers, here, lambda node: node, epoch=epoch)
 
     def answer(self, node: int, request: int, failure: bytes | None = None, body: bytes = b"") -> None:
         """A node answers."""

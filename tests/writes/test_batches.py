@@ -301,7 +301,6 @@ class Keeper:
             bench.clock,
             bench.ports.random,
             bench.scheduler,
-            lambda keyspace, position: bench.route({1: "dc1"}),
             lambda: [NodeId(1)],
         )
         batches.recover()

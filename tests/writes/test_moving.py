@@ -7,6 +7,7 @@ that gains it, or a coordinator that has missed the change reads where nothing i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from ourodb.errors import WriteTimeout
 from ourodb.peer.messages import Verb
 from ourodb.ports import NodeId
 from ourodb.sim.ouro import build_unwatched
+from ourodb.storage.scan import SKIP_KEYS_MAX
 
 T = "CREATE TABLE ks.t (k int PRIMARY KEY, v int)"
 KEYS = range(100)
@@ -321,7 +323,8 @@ def hold_the_disk(
     Returns:
         (fetches a row after all, given one of what waits; what waits; lets the disk answer what comes from then on)
     """
-    ring.kill(index)
+    if ring.machines[index].is_ready:
+        ring.kill(index)
     ring.start(index)
     conditions, store = ring.machines[index].disk.conditions, ring.node(index).ports.store
     fetch: Callable[..., None] = store.fetch
@@ -393,6 +396,39 @@ def test_what_the_only_holder_waited_to_do_reaches_those_who_take_over(statement
     ring.rest()
 
 
+def test_a_counter_that_waited_over_a_whole_move_is_added_where_it_is_now(ring: Ring) -> None:
+    """Its leader has nothing of it any more: its shard would begin anew, and what it had added before be lost."""
+    leader = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
+    led = [key for key in KEYS if leader in ring.replicas("c", key)]
+    for key in led:
+        ring.done(leader, f"UPDATE ks.c SET n = n + 1 WHERE k = {key}")
+    # After a clean stop it adds to the same shard.
+    ring.machines[leader].stop()
+    until(ring, lambda: not ring.machines[leader].is_ready and ring.is_whole())
+    fetch, waiting, go_on = hold_the_disk(ring, leader)
+    promises = [ring.ask(leader, f"UPDATE ks.c SET n = n + 8 WHERE k = {key}") for key in led]
+    ring.run_for(0.01)
+    go_on()
+    assert len(waiting) == len(led)
+    (newcomer,) = ring.world.add_machines(1, ring.machines[0].build)
+    newcomer.start()
+    until(
+        ring, lambda: all(one.tokens for one in view(ring).members.values()) and len(view(ring).members) == 5
+    )
+    until(ring, lambda: view(ring).move is None)
+    ring.run_for(6)
+    lost = [key for key in led if leader not in ring.replicas("c", key)]
+    assert lost
+    assert not any(ring.here(leader, "c", key) for key in lost)
+    for arguments in waiting:
+        fetch(*arguments)
+    for promise in promises:
+        assert ring.reply(promise).error is None
+    for key in led:
+        reply = ring.done(0, f"SELECT n FROM ks.c WHERE k = {key}", Consistency.ALL)
+        assert as_int(reply.cell("n")) == 9
+
+
 def test_a_scan_whose_ranges_move_on_is_divided_anew(ring: Ring) -> None:
     staying, gaining, _ = move_a_key(ring)
     stale = next(index for index in staying if index != gaining)
@@ -407,6 +443,35 @@ def test_a_scan_whose_ranges_move_on_is_divided_anew(ring: Ring) -> None:
     reply = ring.reply(promise)
     assert reply.error is None
     assert sorted(as_int(row[0]) or 0 for row in reply.rows) == list(KEYS)
+
+
+def test_what_somebody_still_reads_is_not_cleaned_away() -> None:
+    """A node that holds everything alone reads its own rows, and looks at no route while it does."""
+    ring = Ring(1)
+    ring.set_up("CREATE TABLE ks.w (k int, c int, PRIMARY KEY (k, c))", factor=1)
+    for key in KEYS:
+        for row in range(SKIP_KEYS_MAX + 2):
+            ring.done(0, f"INSERT INTO ks.w (k, c) VALUES ({key}, {row})", Consistency.ONE)
+    reads = ring.node(0).reads
+    scheduler, waiting = reads._scheduler, []  # type: ignore[var-annotated]
+    reads._scheduler = SimpleNamespace(soon=waiting.append)  # type: ignore[assignment]
+    promise = ring.ask(0, "SELECT k, c FROM ks.w PER PARTITION LIMIT 1", Consistency.ONE)
+    ring.run_for(0.1)
+    reads._scheduler = scheduler
+    (go_on,) = waiting
+    (newcomer,) = ring.world.add_machines(1, ring.machines[0].build)
+    newcomer.start()
+    until(
+        ring, lambda: all(one.tokens for one in view(ring).members.values()) and len(view(ring).members) == 2
+    )
+    until(ring, lambda: view(ring).move is None)
+    ring.run_for(8)
+    scheduler.soon(go_on)
+    reply = ring.reply(promise)
+    assert reply.error is None
+    assert sorted(as_int(row[0]) or 0 for row in reply.rows) == list(KEYS)
+    lost = [key for key in KEYS if ring.replicas("w", key) != [0]]
+    until(ring, lambda: not any(ring.here(0, "w", key) for key in lost))
 
 
 def test_what_is_mended_while_a_range_changes_hands_is_on_enough_of_those_who_will_hold_it(

@@ -54,7 +54,6 @@ MICROS: Final = 1_000_000
 _STORED_AT = struct.Struct(">Q")
 _EPOCH = struct.Struct(">I")
 
-FindRoute = Callable[[str, bytes], Route]
 ChooseKeepers = Callable[[], list[NodeId]]
 """Whom to give a batch, best first: all live nodes that may keep it, this one last."""
 
@@ -93,7 +92,6 @@ class Batches:
         clock: Clock,
         random: Random,
         scheduler: Scheduler,
-        find_route: FindRoute,
         choose_keepers: ChooseKeepers,
     ) -> None:
         self.replayed = 0
@@ -104,7 +102,6 @@ class Batches:
         self._clock = clock
         self._random = random
         self._scheduler = scheduler
-        self._find_route = find_route
         self._choose_keepers = choose_keepers
         self._batches: dict[bytes, Kept] = {}
         """By id, oldest first."""
@@ -158,10 +155,7 @@ class Batches:
                 return
             try:
                 # Its rows may have moved while it was stored.
-                now = [
-                    context.present(route, mutation.position)
-                    for route, mutation in zip(routes, mutations, strict=True)
-                ]
+                now = context.routing.all_present(routes, mutations)
                 write_all(context, mutations, now, level, write_type, now_s, written)
             except RequestError:
                 # Its keepers will write it.
@@ -320,7 +314,7 @@ class Batches:
                 continue
             if age_us >= rows.use.gc_grace_s * MICROS and age_us >= limits.BATCH_LOG_GRACE_MS * 1000:
                 continue
-            route = self._find_route(rows.table.keyspace, mutation.position)
+            route = self._context.routing.find(rows.table.keyspace, mutation.position)
             parts.append((mutation, route, route.write_need(Consistency.ONE)))
         return parts
 

@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import structlog
@@ -28,7 +30,6 @@ from ourodb.errors import (
     OuroError,
     Overloaded,
     RequestError,
-    RowsMoved,
     Unavailable,
     WriteFailure,
     WriteTimeout,
@@ -46,7 +47,7 @@ from ourodb.replication.messages import (
 )
 from ourodb.replication.peers import RequestClass
 from ourodb.replication.replica.replica import Handler, Replica
-from ourodb.replication.replica.writes import Done, as_request_error
+from ourodb.replication.replica.writes import Done, as_request_error, attempt
 from ourodb.replication.routes import Route
 from ourodb.schema.model import Column
 from ourodb.storage.counter import increment
@@ -61,9 +62,6 @@ MICROS = 1_000_000
 
 _TIMED_OUT = struct.Struct(">HI")
 """A failed reply: ``u16 reason | u32 acknowledgements`` of a leader that waited in vain."""
-
-FindRoute = Callable[[str, bytes], Route]
-"""(keyspace, position) -> route."""
 
 
 class Shards:
@@ -147,17 +145,40 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Increments).decode
 
 
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """Increments of one partition of one table, to be carried out as one.
+
+    Attributes:
+        timestamp: microseconds, of the cells.
+    """
+
+    keyspace: str
+    deltas: Sequence[CounterDelta]
+    level: int
+    timestamp: int
+
+    @property
+    def position(self) -> bytes:
+        return self.deltas[0].position
+
+    def encode(self) -> bytes:
+        deltas = [
+            _Delta(delta.keys.table.incarnation, delta.clustering, delta.column.id, delta.delta)
+            for delta in self.deltas
+        ]
+        return _encode(_Increments(self.level, self.timestamp, self.keyspace, self.position, deltas))
+
+
 class Counters:
     """The coordinator's and the leader's side."""
 
-    def __init__(
-        self, shards: Shards, context: WriteContext, rows: Rows, replica: Replica, find_route: FindRoute
-    ) -> None:
+    def __init__(self, shards: Shards, context: WriteContext, rows: Rows, replica: Replica) -> None:
         self._shards = shards
         self._context = context
+        self._routing = context.routing
         self._rows = rows
         self._replica = replica
-        self._find_route = find_route
 
     def handlers(self) -> dict[int, Handler]:
         """By verb."""
@@ -181,130 +202,74 @@ class Counters:
         for keyspace, delta in deltas:
             key = keyspace, delta.keys.table.incarnation, delta.position
             by_partition.setdefault(key, []).append(delta)
-        routes = {key: self._find_route(key[0], key[2]) for key in by_partition}
-        other_routes = [self._find_route(keyspace, mutation.position) for keyspace, mutation in others]
+        routes = {key: self._routing.find(key[0], key[2]) for key in by_partition}
+        other_routes = [self._routing.find(keyspace, mutation.position) for keyspace, mutation in others]
         needs = [route.write_need(level) for route in other_routes]
         for route in routes.values():
             route.write_need(level)
+        unknown = WriteTimeout(level, 0, 1, "COUNTER")
         if all(route.alone for route in (*routes.values(), *other_routes)):
-            self._add_alone(deltas, others, level, timestamp, now_s, done)
+
+            def step() -> Wait | None:
+                outcome = self._shards.add(
+                    [delta for _, delta in deltas], [one for _, one in others], timestamp, now_s
+                )
+                return outcome if isinstance(outcome, Wait) else None
+
+            again = partial(self.add, deltas, others, level, timestamp, now_s, done)
+            self._context.writes.run_once(step, done, unknown, again)
             return
         self._context.peers.check_room()
-        unknown = WriteTimeout(level, 0, 1, "COUNTER")
         together = Together(len(by_partition) + len(others), done, unknown)
         for (_, mutation), route, need in zip(others, other_routes, needs, strict=True):
             WriteOperation(self._context, mutation, route, need, "COUNTER", together).start(now_s)
         for key, partition in by_partition.items():
-            self._add(key[0], partition, routes[key], level, timestamp, now_s, together)
+            self._add(_Addition(key[0], partition, level, timestamp), routes[key], together)
 
-    def _add_alone(
-        self,
-        deltas: Sequence[tuple[str, CounterDelta]],
-        others: Sequence[tuple[str, Mutation]],
-        level: int,
-        timestamp: int,
-        now_s: int,
-        done: Done,
-    ) -> None:
-        keyspaces = [(keyspace, delta.position) for keyspace, delta in deltas]
-        keyspaces += [(keyspace, mutation.position) for keyspace, mutation in others]
-
-        def step() -> Wait | None:
-            if not all(self._find_route(*one).alone for one in keyspaces):
-                raise RowsMoved("the counters have begun to move; try again")
-            outcome = self._shards.add(
-                [delta for _, delta in deltas], [one for _, one in others], timestamp, now_s
-            )
-            return outcome if isinstance(outcome, Wait) else None
-
-        def added(error: RequestError | None) -> None:
-            if not isinstance(error, RowsMoved):
-                done(error)
-                return
-            try:
-                self.add(deltas, others, level, timestamp, now_s, done)
-            except RequestError as refusal:
-                done(refusal)
-
-        self._context.writes.run_once(step, added, WriteTimeout(level, 0, 1, "COUNTER"))
-
-    def _add(
-        self,
-        keyspace: str,
-        deltas: Sequence[CounterDelta],
-        route: Route,
-        level: int,
-        timestamp: int,
-        now_s: int,
-        done: Done,
-    ) -> None:
-        """Increments of one partition of one table."""
+    def _add(self, addition: _Addition, route: Route, done: Done) -> None:
         if not route.reads_here:
-            self._have_led(keyspace, deltas, route, level, timestamp, now_s, done)
+            self._have_led(addition, route, done)
             return
 
         def led(error: RequestError | None) -> None:
             # This node has done nothing; another one may still have room.
             if isinstance(error, Overloaded) and _leaders(route):
-                self._have_led(keyspace, deltas, route, level, timestamp, now_s, done)
+                self._have_led(addition, route, done)
             else:
                 done(error)
 
-        self._lead(deltas, route, level, timestamp, now_s, led)
+        self._lead(addition, route, led, lambda: self._add_again(addition, done))
 
-    def _have_led(
-        self,
-        keyspace: str,
-        deltas: Sequence[CounterDelta],
-        route: Route,
-        level: int,
-        timestamp: int,
-        now_s: int,
-        done: Done,
-    ) -> None:
+    def _add_again(self, addition: _Addition, done: Done) -> None:
+        """Nothing was done. Raises why nothing can be."""
+        self._add(addition, self._routing.find(addition.keyspace, addition.position), done)
+
+    def _have_led(self, addition: _Addition, route: Route, done: Done) -> None:
         """Another node is to add them."""
-        body = _encode(
-            _Increments(
-                level,
-                timestamp,
-                keyspace,
-                deltas[0].position,
-                [
-                    _Delta(delta.keys.table.incarnation, delta.clustering, delta.column.id, delta.delta)
-                    for delta in deltas
-                ],
-            )
-        )
-
         begun_ms = self._context.peers.now_ms()
 
         def again() -> None:
             if self._context.peers.now_ms() - begun_ms > limits.COUNTER_TIMEOUT_MS:
                 done(Overloaded("this node doesn't learn who holds the counter now"))
-                return
-            try:
-                now = self._find_route(keyspace, deltas[0].position)
-                self._add(keyspace, deltas, now, level, timestamp, now_s, done)
-            except OuroError as error:
-                done(as_request_error(error))
+            else:
+                attempt(lambda: self._add_again(addition, done), done)
 
-        _Led(self._context, route, level, done, again).start(body)
+        _Led(self._context, route, addition.level, done, again).start(addition.encode())
 
-    def _lead(
-        self,
-        deltas: Sequence[CounterDelta],
-        route: Route,
-        level: int,
-        timestamp: int,
-        now_s: int,
-        done: Done,
-    ) -> None:
-        """Add here, then replicate. If this node can't take them, and has done nothing, ``done`` is told Overloaded."""
+    def _lead(self, addition: _Addition, route: Route, done: Done, again: Callable[[], None]) -> None:
+        """Add here, then replicate. If this node can't take them, and has done nothing, ``done`` is told Overloaded.
+
+        Args:
+            again: begun instead of this, after a wait; may raise why it can't be.
+        """
+        level, position = addition.level, addition.position
         required = route.write_need(level).required
+        unknown = WriteTimeout(level, 0, required, "COUNTER")
+        now_s = self._context.clock.wall_us() // MICROS
         written: list[Mutation] = []
 
         def step() -> Wait | None:
-            outcome = self._shards.add(deltas, (), timestamp, now_s)
+            outcome = self._shards.add(addition.deltas, (), addition.timestamp, now_s)
             if isinstance(outcome, Wait):
                 return outcome
             written.extend(outcome)
@@ -316,7 +281,7 @@ class Counters:
                 return
             (mutation,) = written
             try:
-                now = self._context.present(route, mutation.position)
+                now = self._routing.present(route, position)
                 need = now.write_need(level)
             except RequestError:
                 # It has been added here, at least.
@@ -325,7 +290,7 @@ class Counters:
             operation = WriteOperation(self._context, mutation, now, need, "COUNTER", done)
             operation.send_as(Verb.WRITE, mutation.encode(), lambda written_here: written_here(None))
 
-        self._context.writes.run_once(step, added, WriteTimeout(level, 0, required, "COUNTER"))
+        self._context.writes.run_once(step, added, unknown, again)
 
     def _on_increments(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         peers = self._context.peers
@@ -350,13 +315,13 @@ class Counters:
                 done(OuroError(f"no column {one.column}"))
                 return
             deltas.append(CounterDelta(keys, increments.position, one.clustering, column, one.delta))
-        now_s = self._context.clock.wall_us() // MICROS
+        addition = _Addition(increments.keyspace, deltas, increments.level, increments.timestamp)
         try:
-            route = self._find_route(increments.keyspace, increments.position)
+            route = self._routing.find(increments.keyspace, increments.position)
             if not route.reads_here:
                 self._not_read_here(epoch, again, done)
                 return
-            self._lead(deltas, route, increments.level, increments.timestamp, now_s, done)
+            self._lead(addition, route, done, again)
         except Unavailable as error:
             done(LeaderAlone(str(error)))
         except OuroError as error:

@@ -9,6 +9,9 @@ The coordinator asks the nearest first: itself, then its own data centre by obse
 
 While rows change hands (``cluster.ring.moves``) the route of a range that does has two sets: one that reads go to, and
 another one that writes go to as well. A write then needs its level in each of them by itself.
+
+What goes by a route says as of which epoch it is one, so that a replica which knows better can refuse it. So a route is
+good for as long as nothing is waited for: whoever has waited asks ``Routing`` where the rows are by then.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from ourodb.replication.consistency import (
 )
 from ourodb.replication.peers import Peers
 from ourodb.schema.model import Keyspace
+from ourodb.storage.mutation import Mutation
 
 Distance = Callable[[NodeId], float]
 """How far a live member is; smaller is nearer. Only compared."""
@@ -152,8 +156,8 @@ class Route:
         self._needs: dict[int, Need | RequestError] = {}
         self._reads: dict[int, tuple[NodeId, ...] | RequestError] = {}
 
-    def leads_as(self, other: Route) -> bool:
-        """Whether all that goes by the other one goes to the same nodes."""
+    def has_nodes_of(self, other: Route) -> bool:
+        """Whether what goes by the one goes to the same nodes as what goes by the other."""
         return self.replicas.nodes == other.replicas.nodes and (
             None if self.other is None else self.other.nodes
         ) == (None if other.other is None else other.other.nodes)
@@ -391,3 +395,37 @@ class KeyspaceRoutes:
                 route = self._made[key] = Route(self, *key)
             self._routes[index] = route
         return route
+
+
+class Routing:
+    """Where the rows are now: for whoever begins, and for whoever has waited since he began.
+
+    Attributes:
+        of: the routes of a keyspace, by its name. Raises InvalidRequest: there is none.
+    """
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: Callable[[str], KeyspaceRoutes]) -> None:
+        self.of = of
+
+    def find(self, keyspace: str, position: bytes) -> Route:
+        """The route of a partition. Raises as ``of``."""
+        return self.of(keyspace).find(position)
+
+    def present(self, route: Route, position: bytes) -> Route:
+        """The route of the partition that had this one. Raises as ``of``."""
+        return self.find(route.keyspace.name, position)
+
+    def all_present(self, routes: Sequence[Route], mutations: Sequence[Mutation]) -> list[Route]:
+        """The routes of mutations that had these. Raises as ``of``."""
+        return [
+            self.present(route, mutation.position) for route, mutation in zip(routes, mutations, strict=True)
+        ]
+
+    def has_moved(self, route: Route, position: bytes) -> bool:
+        """Whether a partition that had this route has other replicas now. One whose keyspace is gone hasn't."""
+        try:
+            return not self.present(route, position).has_nodes_of(route)
+        except RequestError:
+            return False

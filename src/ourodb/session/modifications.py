@@ -17,7 +17,7 @@ from ourodb.cql.plan.options import ExecuteOptions
 from ourodb.cql.wire import codes
 from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.columns import RowsMetadata, encode_row
-from ourodb.errors import CasWriteUnknown, InvalidRequest, OuroError, RequestError, RowsMoved, WriteTimeout
+from ourodb.errors import CasWriteUnknown, InvalidRequest, OuroError, RequestError, WriteTimeout
 from ourodb.ports import Clock
 from ourodb.replication.batches import Batches
 from ourodb.replication.consistency import misuse_of_commit, misuse_of_counter, unavailable
@@ -152,22 +152,14 @@ class Modifications:
             now_s = self._clock.wall_us() // MICROS
 
             def step() -> Wait | None:
-                for plan, values in bound:
-                    for position in plan.positions(values, options):
-                        coordinator.check_alone(plan.table.keyspace, position)
                 changes = self._conditional.changes(bound, options, timestamp)
                 if isinstance(changes, Wait):
                     return changes
                 return self._rows.apply_many(changes.mutations(), now_s)
 
-            def done(error: RequestError | None) -> None:
-                if isinstance(error, RowsMoved):
-                    again = lambda: self._read_first(bound, options, timestamp, answer, batch_kind)  # noqa: E731
-                    _begin_anew(again, answer)
-                else:
-                    answer(error)
-
-            self._writes.run_once(step, done, WriteTimeout(options.consistency, 0, 1, "SIMPLE"))
+            unknown = WriteTimeout(options.consistency, 0, 1, "SIMPLE")
+            again = partial(self._read_first, bound, options, timestamp, answer, batch_kind)
+            self._writes.run_once(step, answer, unknown, again)
             return
         level = read_level_of(options.consistency)
         parts: dict[int, list[Mutation]] = {}
@@ -343,13 +335,9 @@ class Modifications:
             return decision.mutation
 
         def step() -> Wait | None:
-            self._coordinator.check_alone(table.keyspace, position)
             return paxos.acceptor.decide_alone(table.incarnation, position, paxos.next_ballot, decide)
 
         def done(error: RequestError | None) -> None:
-            if isinstance(error, RowsMoved):
-                _begin_anew(lambda: self._compare_and_set(bound, options, answer, in_batch=in_batch), answer)
-                return
             if error is not None:
                 answer.error(error)
                 return
@@ -357,15 +345,8 @@ class Modifications:
             _answer_cas(result, options, answer)
 
         answer.will_come()
-        self._writes.run_once(step, done, unknown)
-
-
-def _begin_anew(begin: Callable[[], None], answer: Answer) -> None:
-    """A statement that this node was to carry out alone, now with others."""
-    try:
-        begin()
-    except RequestError as error:
-        answer.error(error)
+        again = partial(self._compare_and_set, bound, options, answer, in_batch=in_batch)
+        self._writes.run_once(step, done, unknown, again)
 
 
 def _answer_cas(result: CasResult, options: ExecuteOptions, answer: Answer) -> None:

@@ -74,6 +74,12 @@ class Reads:
         self._virtual = virtual
         self._scheduler = scheduler
         self._seal = seal
+        self._under_way: dict[Read, int] = {}
+        """Reads that take several steps, with the epoch in which they chose whose rows they read."""
+
+    def began_before(self, epoch: int) -> bool:
+        """Whether a read is still under way that doesn't know of this epoch."""
+        return any(begun < epoch for begun in self._under_way.values())
 
     def compile(self, statement: ast.Select, text: str, context: Context) -> SelectPlan:
         """The plan of a SELECT.
@@ -147,13 +153,16 @@ class Reads:
             self._answer_page(plan, read, options, answer, skip_metadata, changed)
             return
         answer.will_come(limits.LONG_READ_WEIGHT if read.waiting is None else 1)
+        self._under_way[read] = self._coordinator.peers.epoch
 
         def go_on() -> None:
             try:
                 if read.step() is None:
+                    del self._under_way[read]
                     self._answer_page(plan, read, options, answer, skip_metadata, changed)
                     return
             except OuroError as error:
+                self._under_way.pop(read, None)
                 answer.error(as_request_error(error))
                 return
             wait()

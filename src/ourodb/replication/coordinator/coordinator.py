@@ -1,9 +1,8 @@
 """What a coordinator does with a statement that is bound: find the replicas, ask them, count.
 
 Any node coordinates. ``Coordinator`` knows the routes of each keyspace as of the present view of the cluster
-and of who can be reached. What goes by a route says as of which epoch it is one, so that a replica which knows better
-can refuse it; whoever goes on after he has waited looks where rows are by then. Keyspaces that aren't replicated
-(LocalStrategy) are this node's own.
+and of who can be reached; whoever goes on after he has waited asks for them anew (``routing``). Keyspaces that aren't
+replicated (LocalStrategy) are this node's own.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from functools import partial
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.ring.moves import Stage
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import InvalidRequest, RequestError, RowsMoved
+from ourodb.errors import InvalidRequest
 from ourodb.ports import Clock, NodeId, Store
 from ourodb.replication.coordinator.fetch import Fetch, FetchContext
 from ourodb.replication.coordinator.rows import FirstFetch, ReplicatedRows
@@ -25,7 +24,7 @@ from ourodb.replication.latency import Latencies
 from ourodb.replication.peers import Peers
 from ourodb.replication.replica.reads import ReadCommand
 from ourodb.replication.replica.writes import Done, Writes
-from ourodb.replication.routes import KeyspaceRoutes, Route
+from ourodb.replication.routes import KeyspaceRoutes, Route, Routing
 from ourodb.schema.keyspaces import LOCAL
 from ourodb.schema.model import Table
 from ourodb.storage.mutation import Mutation
@@ -38,6 +37,7 @@ class Coordinator:
     """The coordinating side of one node.
 
     Attributes:
+        routing: where rows are now.
         fetches, writing: what all reads and all writes share.
     """
 
@@ -52,9 +52,10 @@ class Coordinator:
         latencies: Latencies,
     ) -> None:
         self.peers = peers
-        self.writing = WriteContext(peers, writes, hints, clock)
+        self.routing = Routing(self.routes)
+        self.writing = WriteContext(peers, self.routing, writes, hints, clock)
         self.fetches = FetchContext(
-            peers, store, writes, clock, latencies.speculate_after_ms, latencies.observe_us
+            peers, self.routing, store, writes, clock, latencies.speculate_after_ms, latencies.observe_us
         )
         self._view = view
         self._writes = writes
@@ -63,7 +64,6 @@ class Coordinator:
         self._routes: dict[str, KeyspaceRoutes] = {}
         hints.hand_on = self._hand_on
         hints.is_for = self._is_for
-        self.writing.find_route = self.fetches.find_route = self.route_of
 
     # The cluster as it is now
 
@@ -126,18 +126,11 @@ class Coordinator:
         route = routes.find(mutation.position)
         need = route.write_need(level)
         if route.alone:
-            again = partial(self._write_again, keyspace, mutation, level, now_s, done)
+            again = partial(self.write, keyspace, mutation, level, now_s, done)
             self._writes.write(mutation, now_s, done, again)
             return
         self.peers.check_room()
         WriteOperation(self.writing, mutation, route, need, "SIMPLE", done).start(now_s)
-
-    def _write_again(self, keyspace: str, mutation: Mutation, level: int, now_s: int, done: Done) -> None:
-        """This node has waited, and may not hold the partition alone any more."""
-        try:
-            self.write(keyspace, mutation, level, now_s, done)
-        except RequestError as error:
-            done(error)
 
     def write_all(
         self, changes: Sequence[tuple[str, Mutation]], level: int, write_type: str, now_s: int, done: Done
@@ -183,12 +176,6 @@ class Coordinator:
             routes = self.routes(table.keyspace)
         return routes.find(position).read_nodes(level) == (self.peers.me,)
 
-    def scans_here(self, table: Table, level: int) -> bool:
-        """Whether this node alone can answer any read of the table at this level. Raises as ``reads_here``."""
-        routes = self.routes(table.keyspace)
-        me = (self.peers.me,)
-        return all(route.read_nodes(level) == me for route in routes.all())
-
     def fetch(self, table: Table, command: ReadCommand, position: bytes, level: int) -> Fetch:
         """Read records of one partition. Raises as ``reads_here``."""
         self.peers.check_room()
@@ -200,20 +187,10 @@ class Coordinator:
     ) -> ReplicatedRows:
         """The table's rows as its replicas have them; arguments as of ``ReplicatedRows``."""
         self.peers.check_room()
-        keyspace = rows.table.keyspace
-        return ReplicatedRows(self.fetches, lambda: self.routes(keyspace), rows, level, rows_max, first)
+        return ReplicatedRows(self.fetches, rows, level, rows_max, first)
 
     def route_of(self, keyspace: str, position: bytes) -> Route:
         return self.routes(keyspace).find(position)
-
-    def check_alone(self, keyspace: str, position: bytes) -> None:
-        """For what this node does alone, each time that it tries.
-
-        Raises:
-            RowsMoved: somebody else holds the partition as well by now, or instead.
-        """
-        if not self.routes(keyspace).find(position).alone:
-            raise RowsMoved("its rows have begun to move; try again")
 
 
 def read_level_of(level: int) -> int:

@@ -31,7 +31,7 @@ from ourodb.replication.messages import Reason, client_code, decode_failure, rea
 from ourodb.replication.peers import Peers, RequestClass
 from ourodb.replication.replica.reads import RangeCommand, ReadCommand, true_digest
 from ourodb.replication.replica.writes import Writes
-from ourodb.replication.routes import Route
+from ourodb.replication.routes import Route, Routing
 from ourodb.storage.chunk import Chunk, cut, decode_chunk, merge_partitions, shortest
 from ourodb.storage.families import DATA
 from ourodb.storage.meaning import DIGEST_BYTES, dropped_from, lacking
@@ -50,16 +50,15 @@ class FetchContext:
         repairs: replicas that were sent what they lacked, counted.
         mismatches: fetches whose replicas differed, counted.
         speculations: replicas asked because others were slow, counted.
-        find_route: the present route of a partition, by its keyspace and position; set by the coordinator.
     """
 
     __slots__ = (
         "clock",
-        "find_route",
         "mismatches",
         "observe_us",
         "peers",
         "repairs",
+        "routing",
         "speculate_after_ms",
         "speculations",
         "store",
@@ -69,6 +68,7 @@ class FetchContext:
     def __init__(
         self,
         peers: Peers,
+        routing: Routing,
         store: Store,
         writes: Writes,
         clock: Clock,
@@ -81,12 +81,12 @@ class FetchContext:
             observe_us: told how long a node took to answer a read, or (False) has taken so far.
         """
         self.peers = peers
+        self.routing = routing
         self.store = store
         self.writes = writes
         self.clock = clock
         self.speculate_after_ms = speculate_after_ms
         self.observe_us = observe_us
-        self.find_route: Callable[[str, bytes], Route] | None = None
         self.repairs = 0
         self.mismatches = 0
         self.speculations = 0
@@ -356,9 +356,8 @@ class Fetch:
             self.has_moved = True
             self._finish(None, self._timeout())
             return
-        assert context.find_route is not None
         try:
-            self._route = context.find_route(command.rows.table.keyspace, command.position)
+            self._route = context.routing.find(command.rows.table.keyspace, command.position)
             self._nodes = self._route.read_nodes(self._level)
         except RequestError as error:
             self._finish(None, error)
@@ -544,14 +543,12 @@ class Fetch:
 
     def _has_moved(self) -> bool:
         """Whether rows have begun to move since this fetch was begun."""
-        find_route = self._context.find_route
-        if find_route is None:
+        context, command = self._context, self.command
+        if context.peers.epoch == self._epoch:
             return False
-        command = self.command
-        now = find_route(command.rows.table.keyspace, command.position)
-        return now.epoch != self._epoch and (
-            isinstance(command, RangeCommand) or not now.leads_as(self._route)
-        )
+        # What was one range may be several now.
+        is_range = isinstance(command, RangeCommand)
+        return is_range or context.routing.has_moved(self._route, command.position)
 
     def _mend(self, whole: Chunk, missing: dict[NodeId, list[Mutation]], torn: list[Mutation]) -> None:
         """Give replicas what they lack. While the range changes hands it may be on too few of those that will be read

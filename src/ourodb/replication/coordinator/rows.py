@@ -49,7 +49,6 @@ class ReplicatedRows:
     def __init__(
         self,
         context: FetchContext,
-        find_routes: Callable[[], KeyspaceRoutes],
         rows: TableRows,
         level: int,
         rows_max: int = limits.CHUNK_ROWS_MAX,
@@ -57,7 +56,6 @@ class ReplicatedRows:
     ) -> None:
         """
         Args:
-            find_routes: gives those of the table's keyspace as they are now.
             rows: the table's on this node.
             rows_max: how many rows the reader will want at most, as far as it knows.
             first: for a serial read: its first chunk goes through Paxos, which makes sure that what was agreed before
@@ -67,7 +65,6 @@ class ReplicatedRows:
         self.fetched = 0
         self.keys = rows.keys
         self._context = context
-        self._find_routes = find_routes
         self._rows = rows
         self._level = level
         self._rows_max = min(rows_max, limits.CHUNK_ROWS_MAX)
@@ -76,6 +73,9 @@ class ReplicatedRows:
         """Fetches of whole partitions that were begun before their turn."""
         self._records_unpaused = 0
         """Records of chunks that came without a pause, as this node had all that was asked for."""
+
+    def _routes(self) -> KeyspaceRoutes:
+        return self._context.routing.of(self._rows.table.keyspace)
 
     def watch(self) -> TombstoneWatch:
         """As ``TableRows.watch``."""
@@ -94,7 +94,7 @@ class ReplicatedRows:
                 command = SlicesCommand(
                     self._rows, position, slices, now_s, reverse=reverse, rows_max=self._rows_max
                 )
-                self._started[position] = self._start(command, self._find_routes().find(position))
+                self._started[position] = self._start(command, self._routes().find(position))
 
     def read(
         self,
@@ -129,7 +129,7 @@ class ReplicatedRows:
                 command = SlicesCommand(
                     self._rows, position, slices, now_s, reverse=reverse, rows_max=rows_max
                 )
-                route = self._find_routes().find(position)
+                route = self._routes().find(position)
                 if self._first is not None:
                     fetch = self._first(command, route)
                     self._first = None
@@ -182,7 +182,7 @@ class ReplicatedRows:
             if rest:
                 yield from self._read(start, now_s, rest, False, False, watch, None, True)
             start = next_position(start)
-        routes = self._find_routes()
+        routes = self._routes()
         ranges = routes.between(start, end)
         begun: deque[tuple[bytes, bytes | None, Route, Fetch]] = deque()
         window, moves = 1, 0
@@ -204,11 +204,11 @@ class ReplicatedRows:
                 if moves > limits.BEHIND_TRIES_MAX and part.fetch.error is not None:
                     raise part.fetch.error
                 begun.clear()
-                routes = self._find_routes()
+                routes = self._routes()
                 ranges = routes.between(part.low, end)
-            elif routes.epoch != self._find_routes().epoch and part.high is not None:
+            elif routes.epoch != self._routes().epoch and part.high is not None:
                 begun.clear()
-                routes = self._find_routes()
+                routes = self._routes()
                 ranges = routes.between(part.high, end)
             if rows < self._rows_max:
                 window = min(window * 2, limits.RANGES_AT_ONCE_MAX)
@@ -250,7 +250,7 @@ class ReplicatedRows:
             if scan.high is not None and scan.low >= scan.high:
                 scan.is_over = True
                 return count
-            if self._find_routes().epoch != scan.route.epoch:
+            if self._routes().epoch != scan.route.epoch:
                 return count
             rows_max = min(rows_max * GROWTH, limits.CHUNK_ROWS_MAX)
             scan.fetch = self._start(self._range(scan.low, scan.high, slices, now_s, rows_max), scan.route)

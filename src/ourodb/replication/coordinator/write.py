@@ -32,41 +32,25 @@ from ourodb.replication.hints import Hints
 from ourodb.replication.messages import Reason, client_code, decode_failure, reason_of
 from ourodb.replication.peers import Peers, RequestClass
 from ourodb.replication.replica.writes import Done, Writes
-from ourodb.replication.routes import Need, Route
+from ourodb.replication.routes import Need, Route, Routing
 from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.mutation import Mutation
 
 MICROS = 1_000_000
 
 
-FindRoute = Callable[[str, bytes], Route]
-
-
 class WriteContext:
-    """What all writes of a node share.
+    """What all writes of a node share."""
 
-    Attributes:
-        find_route: the present route of a partition, by its keyspace and position; set by the coordinator.
-    """
+    __slots__ = ("clock", "hints", "peers", "routing", "writes")
 
-    __slots__ = ("clock", "find_route", "hints", "peers", "writes")
-
-    def __init__(self, peers: Peers, writes: Writes, hints: Hints, clock: Clock) -> None:
-        self.find_route: FindRoute | None = None
+    def __init__(self, peers: Peers, routing: Routing, writes: Writes, hints: Hints, clock: Clock) -> None:
         self.peers = peers
+        self.routing = routing
         self.writes = writes
         self.hints = hints
         self.clock = clock
         hints.follow(writes)
-
-    def present(self, route: Route, position: bytes) -> Route:
-        """The route of the same partition as it is now, for whoever has waited: its rows may have moved.
-
-        Raises:
-            InvalidRequest: its keyspace is gone.
-        """
-        assert self.find_route is not None
-        return self.find_route(route.keyspace.name, position)
 
 
 _REFUSALS: Final = (Reason.OVERLOADED, Reason.READ_ONLY)
@@ -236,13 +220,6 @@ class WriteOperation:
     def on_tick(self, waited_ms: int) -> bool:
         return False
 
-    def _has_moved(self) -> bool:
-        """Whether rows have begun to move since this was sent."""
-        try:
-            return not self._context.present(self._route, self._mutation.position).leads_as(self._route)
-        except RequestError:
-            return False
-
     # Counting
 
     def _written_here(self, error: RequestError | None) -> None:
@@ -252,7 +229,9 @@ class WriteOperation:
             return
         del pending[me]
         if error is None:
-            if self._context.peers.epoch != self._epoch and self._has_moved():
+            context = self._context
+            moved = context.peers.epoch != self._epoch
+            if moved and context.routing.has_moved(self._route, self._mutation.position):
                 # It may have waited, and come after what was copied.
                 self._failed(me, Reason.COORDINATOR_BEHIND)
             else:
@@ -346,7 +325,6 @@ class WriteOperation:
     def _send_again(self) -> None:
         """This node has caught up: the same write, to those who hold the range now."""
         context, mutation = self._context, self._mutation
-        assert context.find_route is not None
         assert self._sent_as is not None
 
         def done(error: RequestError | None) -> None:
@@ -359,7 +337,7 @@ class WriteOperation:
 
         try:
             table = context.writes.rows.known(mutation.incarnation).table
-            route = context.find_route(table.keyspace, mutation.position)
+            route = context.routing.find(table.keyspace, mutation.position)
             level = self._need.level if not self.is_answered else Consistency.ANY
             need = route.write_need(level)
         except RequestError as error:
@@ -502,14 +480,8 @@ def write_all(
     if all(route.alone for route in routes):
 
         def again() -> None:
-            try:
-                now = [
-                    context.present(route, mutation.position)
-                    for route, mutation in zip(routes, mutations, strict=True)
-                ]
-                write_all(context, mutations, now, level, write_type, now_s, done)
-            except RequestError as error:
-                done(error)
+            now = context.routing.all_present(routes, mutations)
+            write_all(context, mutations, now, level, write_type, now_s, done)
 
         context.writes.write_all(mutations, now_s, done, again)
         return

@@ -321,7 +321,7 @@ class Proposer:
         context = self._context
         try:
             if self._has_moved():
-                self._route = context.writing.present(self._route, self._position)
+                self._route = context.writing.routing.present(self._route, self._position)
                 self._elect()
         except RequestError:
             self._give_up()
@@ -405,10 +405,10 @@ class Proposer:
     def _has_moved(self) -> bool:
         """Whether others vote now. If not, who votes is as of now."""
         try:
-            now = self._context.writing.present(self._route, self._position)
+            now = self._context.writing.routing.present(self._route, self._position)
         except RequestError:
             return True
-        if not now.leads_as(self._route):
+        if not now.has_nodes_of(self._route):
             return True
         self._route = now
         return False
@@ -609,7 +609,7 @@ class Proposer:
         self._phase = Phase.COMMITTING
         mutation, _ = decode_mutation(proposal)
         try:
-            route = context.writing.present(self._route, self._position)
+            route = context.writing.routing.present(self._route, self._position)
             need = route.write_need(self._level)
         except RequestError as error:
             self._committed(error)
@@ -631,7 +631,7 @@ class Proposer:
         proposal = self._proposal
         try:
             mutation, _ = decode_mutation(proposal)
-            route = context.writing.present(self._route, self._position)
+            route = context.writing.routing.present(self._route, self._position)
             need = route.write_need(level)
         except OuroError as error:
             then(error if isinstance(error, RequestError) else ServerError(str(error)))

@@ -7,7 +7,7 @@ timer or a future for a request.
 
 A mutation whose row isn't in memory is tried again once it is. Others may overtake it meanwhile, which does
 no harm: merging is commutative. What reads before it writes (conditions, counters, list indexes) begins anew
-as a whole, and so does what came from a peer: while it waited the range may have begun to move.
+as a whole, and so does what came from a peer or is this node's alone: while it waited the range may have begun to move.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Writes:
         self._arm = arm
         self._unsettled: list[Done] = []
         self._unsynced: list[Done] = []
-        self._queues: dict[bytes, list[Callable[[RequestError | None], None]]] = {}
+        self._queues: dict[bytes, list[tuple[Callable[[], None], Done]]] = {}
 
     def write(
         self, mutation: Mutation, now_s: int, done: Done, again: Callable[[], None] | None = None
@@ -51,7 +51,7 @@ class Writes:
         """Apply one mutation; ``done`` is never called before this returns, unless it failed.
 
         Args:
-            again: instead of this, after a wait.
+            again: begun instead of this, after a wait; may raise why it can't be.
         """
         try:
             wait = self.rows.apply(mutation, now_s)
@@ -59,8 +59,7 @@ class Writes:
             done(as_request_error(error))
             return
         if wait is not None:
-            again = again or (lambda: self.write(mutation, now_s, done))
-            self._when_ready(wait.key, lambda error: again() if error is None else done(error))
+            self._when_ready(wait.key, again or (lambda: self.write(mutation, now_s, done)), done)
             return
         if not self._unsettled:
             self._arm()
@@ -83,7 +82,7 @@ class Writes:
 
         Args:
             sync: acknowledge after an fsync also under ``periodic`` durability.
-            again: instead of this, after a wait.
+            again: as of ``write``.
         """
         try:
             wait = step()
@@ -91,19 +90,19 @@ class Writes:
             done(as_request_error(error))
             return
         if wait is not None:
-            again = again or (lambda: self.run(step, done, sync=sync))
-            self._when_ready(wait.key, lambda error: again() if error is None else done(error))
+            self._when_ready(wait.key, again or (lambda: self.run(step, done, sync=sync)), done)
             return
         if not self._unsettled and not self._unsynced:
             self._arm()
         (self._unsynced if sync else self._unsettled).append(done)
 
-    def run_once(self, step: Step, done: Done, unknown: RequestError) -> None:
+    def run_once(self, step: Step, done: Done, unknown: RequestError, again: Callable[[], None]) -> None:
         """Run a step that must not be repeated, and acknowledge it after an fsync.
 
         Args:
             unknown: what is told when it was applied and nobody knows whether it lasts. Any other error says that
                 nothing was done.
+            again: as of ``write``.
         """
         is_applied = False
 
@@ -113,7 +112,10 @@ class Writes:
             is_applied = wait is None
             return wait
 
-        self.run(noted, lambda error: done(error if error is None or not is_applied else unknown), sync=True)
+        def noted_done(error: RequestError | None) -> None:
+            done(error if error is None or not is_applied else unknown)
+
+        self.run(noted, noted_done, sync=True, again=again)
 
     def settle(self) -> None:
         """The pass is over: hand what was applied to the store, and acknowledge."""
@@ -134,24 +136,35 @@ class Writes:
         if unsynced:
             self._store.sync(lambda error: _acknowledge(unsynced, error))
 
-    def _when_ready(self, key: bytes, again: Callable[[RequestError | None], None]) -> None:
+    def _when_ready(self, key: bytes, again: Callable[[], None], done: Done) -> None:
         queue = self._queues.get(key)
         if queue is not None:
-            queue.append(again)
+            queue.append((again, done))
             return
-        self._queues[key] = [again]
+        self._queues[key] = [(again, done)]
         self._store.fetch(DATA, key, lambda fetched: self._ready(key, fetched))
 
     def _ready(self, key: bytes, fetched: bytes | None | Exception) -> None:
         error = as_request_error(fetched) if isinstance(fetched, Exception) else None
-        for again in self._queues.pop(key):
-            again(error)
+        for again, done in self._queues.pop(key):
+            if error is None:
+                attempt(again, done)
+            else:
+                done(error)
 
 
 def _acknowledge(waiting: Sequence[Done], error: Exception | None) -> None:
     refusal = None if error is None else as_request_error(error)
     for done in waiting:
         done(refusal)
+
+
+def attempt(begin: Callable[[], None], done: Callable[[RequestError], None]) -> None:
+    """Begin what has a way of its own to tell how it ends; ``done`` is told if it can't even begin."""
+    try:
+        begin()
+    except OuroError as error:
+        done(as_request_error(error))
 
 
 def as_request_error(error: Exception) -> RequestError:

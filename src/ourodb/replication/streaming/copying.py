@@ -541,20 +541,35 @@ class Cleaning:
     """Deletes what this node has lost in a move, a little after its end; a mark in the store says up to which one."""
 
     def __init__(
-        self, rows: Rows, store: Store, acceptor: Acceptor, peers: Peers, scheduler: Scheduler
+        self,
+        rows: Rows,
+        store: Store,
+        acceptor: Acceptor,
+        peers: Peers,
+        scheduler: Scheduler,
+        is_read: Callable[[int], bool],
     ) -> None:
+        """
+        Args:
+            is_read: whether somebody still reads this node's rows who began before an epoch.
+        """
         self._rows = rows
         self._store = store
         self._acceptor = acceptor
         self._peers = peers
         self._scheduler = scheduler
+        self._is_read = is_read
         self._view: ClusterView | None = None
         self._is_armed = False
 
     def view_changed(self, view: ClusterView) -> None:
         """The metadata log moved."""
         self._view = view
-        if not self._is_armed and view.move is None and view.moved > self._cleaned():
+        if view.move is None and view.moved > self._cleaned():
+            self._arm()
+
+    def _arm(self) -> None:
+        if not self._is_armed:
             self._is_armed = True
             self._scheduler.after(limits.MOVE_CLEAN_MS, self._clean)
 
@@ -568,6 +583,9 @@ class Cleaning:
         view, me = self._view, self._peers.me
         if view is None or view.move is not None or me not in view.members:
             # What a move is about isn't touched; its end cleans.
+            return
+        if self._is_read(view.moved):
+            self._arm()
             return
         try:
             for keyspace in view.schema.keyspaces.values():
