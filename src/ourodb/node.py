@@ -49,7 +49,7 @@ from ourodb.replication.counters import Counters, Shards
 from ourodb.replication.hints import Hints
 from ourodb.replication.latency import Latencies
 from ourodb.replication.paxos.acceptor import Acceptor
-from ourodb.replication.paxos.proposer import PaxosContext
+from ourodb.replication.paxos.context import PaxosContext
 from ourodb.replication.peers import Peers
 from ourodb.replication.replica.fence import Fence
 from ourodb.replication.replica.replica import Handler, Replica

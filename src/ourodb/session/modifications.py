@@ -24,7 +24,8 @@ from ourodb.replication.consistency import misuse_of_commit, misuse_of_counter, 
 from ourodb.replication.coordinator.cas import Bound, CasResult, ConditionalWrites, RowsOf
 from ourodb.replication.coordinator.coordinator import Coordinator, read_level_of
 from ourodb.replication.counters import Counters
-from ourodb.replication.paxos.proposer import Decision, PaxosContext, Proposer
+from ourodb.replication.paxos.context import PaxosContext
+from ourodb.replication.paxos.proposer import Decision, Proposer
 from ourodb.replication.replica.reads import SlicesCommand
 from ourodb.replication.replica.writes import Writes, as_request_error
 from ourodb.schema.model import Table

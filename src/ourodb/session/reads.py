@@ -33,7 +33,7 @@ from ourodb.replication.coordinator.read import (
     tombstone_warnings,
 )
 from ourodb.replication.coordinator.rows import ReplicatedRows
-from ourodb.replication.paxos.proposer import PaxosContext
+from ourodb.replication.paxos.context import PaxosContext
 from ourodb.replication.paxos.serial_fetch import SerialFetch
 from ourodb.replication.replica.reads import RowCommand
 from ourodb.replication.replica.writes import as_request_error

@@ -58,11 +58,10 @@ from ourodb.errors import (
     WriteTimeout,
 )
 from ourodb.peer.messages import FAILED, Verb
-from ourodb.ports import DATA, Clock, NodeId, Random, Scheduler
+from ourodb.ports import DATA, NodeId
 from ourodb.replication.consistency import unavailable
-from ourodb.replication.coordinator.write import WriteContext, WriteOperation
+from ourodb.replication.coordinator.write import WriteOperation
 from ourodb.replication.messages import Reason, client_code, decode_failure, reason_of
-from ourodb.replication.paxos.acceptor import Acceptor
 from ourodb.replication.paxos.ballots import (
     HISTORY_MAX,
     NO_BALLOT,
@@ -75,11 +74,10 @@ from ourodb.replication.paxos.ballots import (
     decode_promise,
     encode,
 )
-from ourodb.replication.paxos.turns import Turns
-from ourodb.replication.peers import Peers, RequestClass
+from ourodb.replication.paxos.context import PaxosContext
+from ourodb.replication.peers import RequestClass
 from ourodb.replication.replica.reads import SlicesCommand
 from ourodb.replication.routes import Route
-from ourodb.replication.timestamps import Timestamps
 from ourodb.storage.chunk import Chunk, cut, decode_chunk, merge_partitions, shortest
 from ourodb.storage.mutation import Mutation, decode_mutation
 from ourodb.storage.record import CorruptRecord
@@ -116,64 +114,6 @@ Decide = Callable[[Chunk, int], Decision]
 
 Done = Callable[[object, RequestError | None], None]
 """(result, None), or (None, why there is none)."""
-
-
-class PaxosContext:
-    """What all proposers of a node share.
-
-    Attributes:
-        turns: of those that are about one partition.
-        contentions: ballots lost to others, counted.
-        unknown: statements whose outcome couldn't be told, counted.
-    """
-
-    __slots__ = (
-        "_generation",
-        "_last_us",
-        "acceptor",
-        "clock",
-        "contentions",
-        "peers",
-        "random",
-        "scheduler",
-        "timestamps",
-        "turns",
-        "unknown",
-        "writing",
-    )
-
-    def __init__(
-        self,
-        peers: Peers,
-        acceptor: Acceptor,
-        writing: WriteContext,
-        clock: Clock,
-        random: Random,
-        scheduler: Scheduler,
-        timestamps: Timestamps,
-        generation: int,
-    ) -> None:
-        """
-        Args:
-            generation: of this run of the node: ballots of different runs differ, whatever the clock does.
-        """
-        self._last_us = 0
-        self._generation = generation & 0xFFFF_FFFF
-        self.peers = peers
-        self.acceptor = acceptor
-        self.writing = writing
-        self.clock = clock
-        self.random = random
-        self.scheduler = scheduler
-        self.timestamps = timestamps
-        self.contentions = 0
-        self.unknown = 0
-        self.turns = Turns(peers.later)
-
-    def next_ballot(self, above: Ballot) -> Ballot:
-        """A ballot that nobody ever had, higher than ``above``."""
-        self._last_us = max(self.timestamps.next_us(), above[0] + 1, self._last_us + 1)
-        return self._last_us, self.peers.me << 32 | self._generation
 
 
 class Proposer:

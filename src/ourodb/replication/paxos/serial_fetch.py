@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ourodb.errors import RequestError
-from ourodb.replication.paxos.proposer import Decision, PaxosContext, Proposer
+from ourodb.replication.paxos.context import PaxosContext
+from ourodb.replication.paxos.proposer import Decision, Proposer
 from ourodb.replication.replica.reads import SlicesCommand
 from ourodb.replication.routes import Route
 from ourodb.storage.chunk import Chunk
