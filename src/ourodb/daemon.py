@@ -182,6 +182,7 @@ class Daemon:
         self.transport.admit = lambda peer, called: node.admit(peer.host_id, peer.address)
         self.transport.on_connected = node.peer_connected
         self.transport.on_disconnected = node.peer_disconnected
+        self.transport.on_lane_lost = node.peer_lane_lost
         self.transport.on_fault = self._on_peer_fault
         self.passes.settle = node.settle
         self._warn_of_openness()

@@ -231,14 +231,14 @@ RANGE_TIMEOUT_MS: Final = 10_000
 COUNTER_TIMEOUT_MS: Final = 5_000
 """Until the leader of a counter must have answered."""
 
+HINT_TIMEOUT_MS: Final = 5_000
+"""Until a node must have written a batch of hints."""
+
 PAXOS_TIMEOUT_MS: Final = 2_000
 """Until a quorum must have answered one phase of a conditional write."""
 
 CAS_TIMEOUT_MS: Final = 3_000
 """How long a conditional write is tried again after it lost to others."""
-
-CONTROL_TIMEOUT_MS: Final = 2_000
-"""Until a peer must have answered a request of the control plane."""
 
 REQUEST_TICK_MS: Final = 10
 """How often deadlines are looked at while something waits for a reply."""
@@ -602,7 +602,6 @@ RECOVERY_EPOCHS: Final = 1 << 20
 """By how much giving up a lost majority raises the epoch: over all that the lost nodes can have applied."""
 
 assert METADATA_TICK_MS <= METADATA_RETRY_MS < METADATA_NO_MAJORITY_MS < METADATA_SUBMIT_MS
-assert METADATA_SUBMIT_MS + 2 * METADATA_TICK_MS <= CONTROL_TIMEOUT_MS
 assert 2 * RAFT_UNCOMMITTED_ENTRIES_MAX <= METADATA_RECENT_MAX
 assert METADATA_PULL_BYTES_MAX <= RAFT_MESSAGE_BYTES_MAX
 assert METADATA_PULL_GRACE_MS > 2 * RAFT_HEARTBEAT_MS

@@ -321,6 +321,12 @@ class Node:
         if refused:
             self._gossiped(self.gossip.convict(self.peers.now_ms(), node))
 
+    def peer_lane_lost(self, address: Address, lane: int) -> None:
+        """What was sent to a peer on one lane may never arrive; the others go on."""
+        node = self._nodes.get(address)
+        if node is not None:
+            self.peers.lost(node, lane)
+
     def _send_control(self, link: Link, verb: int, flags: int, request: int, body: bytes) -> bool:
         return link.send(URGENT, self.peers.message(verb, body, request, flags))
 

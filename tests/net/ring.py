@@ -69,6 +69,7 @@ class Node:
         self.transport.on_disconnected = lambda address, refused: self.events.append(
             ("disconnected", address, refused)
         )
+        self.transport.on_lane_lost = lambda address, lane: self.events.append(("lane lost", address, lane))
         self.transport.on_fault = lambda address, fault: self.faults.append(fault)
 
     async def start(self, port: int = 0) -> Node:
@@ -129,6 +130,10 @@ class RawPeer:
                 assert data, "the connection was closed"
                 self.received[lane] += connection.receive(data)
                 assert connection.error is None
+
+    def break_lane(self, lane: int) -> None:
+        """Its connection ends without a word; the others go on."""
+        self._writers[list(self._ends).index(lane)].transport.abort()
 
     def stop(self) -> None:
         self._server.close()

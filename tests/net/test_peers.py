@@ -230,6 +230,27 @@ def test_a_peer_that_restarts_is_found_again_on_every_lane() -> None:
     run(test)
 
 
+def test_of_a_lane_that_is_lost_alone_is_told_too() -> None:
+    """What was asked on it would be waited for in vain."""
+
+    async def test() -> None:
+        ann, bob = await Node("127.0.0.1").start(), await RawPeer("127.0.0.2").start()
+        address = bob.identity.address
+        link = ann.transport.link(address)
+        for lane in (URGENT, DATA):
+            link.send(lane, b"before")
+            await until(lambda lane=lane: lane in bob.received)
+        bob.break_lane(DATA)
+        await until(lambda: ("lane lost", address, DATA) in ann.events)
+        assert not [event for event in ann.events if event[0] == "disconnected"]
+        link.send(URGENT, b"after")
+        await bob.read(URGENT, 2)
+        await ann.stop()
+        bob.stop()
+
+    run(test)
+
+
 def test_a_peer_that_calls_is_called_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here the node would wait for hours before it tried again by itself."""
     monkeypatch.setattr(limits, "PEER_BACKOFF_MS_MIN", 10_000_000)

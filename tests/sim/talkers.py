@@ -56,6 +56,9 @@ class Talker:
     def peer_disconnected(self, address: Address, refused: bool) -> None:
         self.events.append(("refused" if refused else "lost", self._index(address)))
 
+    def peer_lane_lost(self, address: Address, lane: int) -> None:
+        self.events.append((f"lane {lane} lost", self._index(address)))
+
     def peer_refused(self, reason: str) -> None:
         self.events.append(("rebuffed", 0))
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.sim.talkers import Talker, send, talkers
 
-from ourodb.limits import PEER_QUEUE_BYTES_MAX, PEER_UNACKNOWLEDGED_MS_MAX
+from ourodb.limits import PEER_IDLE_PROBE_SECONDS, PEER_QUEUE_BYTES_MAX, PEER_UNACKNOWLEDGED_MS_MAX
 from ourodb.ports import BULK, DATA, URGENT
 from ourodb.sim.faults.paths import (
     PARTITIONS,
@@ -220,6 +220,32 @@ def test_a_machine_that_was_back_soon_says_that_it_knows_no_connection() -> None
     assert one.times("lost") == 1
     assert world.machines[1].program.messages(0) == []
     assert link_to(world, 0, 1).is_connected
+
+
+def test_a_probe_of_an_idle_connection_finds_that_its_machine_was_away() -> None:
+    world, (one, _) = talkers()
+    connect(world)
+    world.machines[1].lose_power()
+    world.run_for(0.2)
+    world.start([world.machines[1]])
+    assert one.times("lost") == 0
+    world.run_for(2 * PEER_IDLE_PROBE_SECONDS + 0.1)
+    assert one.times("lost") == 1
+    assert link_to(world, 0, 1).is_connected
+
+
+def test_of_a_lane_that_is_lost_alone_is_told_too() -> None:
+    world, (one, two) = talkers()
+    connect(world)
+    send(world, 0, 1, URGENT, b"hello")
+    world.run_for(0.1)
+    assert world.machines[0].process is not None
+    for connection in world.machines[0].process.transport.connections():
+        if connection.lane.number == DATA:
+            connection.reset()
+    world.run_for(1)
+    assert one.times(f"lane {DATA} lost") == 1
+    assert one.times("lost") == two.times("lost") == 0
 
 
 def test_a_killed_sender_leaves_a_part_of_what_it_sent() -> None:

@@ -113,6 +113,9 @@ class Toy:
     def peer_disconnected(self, address: Address, refused: bool) -> None:
         self.failures += 1
 
+    def peer_lane_lost(self, address: Address, lane: int) -> None:
+        self.failures += 1
+
     def peer_refused(self, reason: str) -> None:
         self.failures += 1
 

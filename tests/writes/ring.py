@@ -109,6 +109,9 @@ class Doorkeeper:
     def peer_disconnected(self, address: Address, refused: bool) -> None:
         self.program.peer_disconnected(address, refused)
 
+    def peer_lane_lost(self, address: Address, lane: int) -> None:
+        self.program.peer_lane_lost(address, lane)
+
     def peer_refused(self, reason: str) -> None:
         self.program.peer_refused(reason)
 

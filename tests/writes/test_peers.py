@@ -11,7 +11,7 @@ from tests.writes.bench import Bench
 from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import Overloaded, RequestError
-from ourodb.ports import NodeId
+from ourodb.ports import BULK, DATA, URGENT, NodeId
 from ourodb.replication.coordinator.write import write_all
 from ourodb.replication.peers import MASK, STEP, TIMEOUTS_MS, RequestClass
 
@@ -140,6 +140,23 @@ def test_an_operation_may_begin_another_when_its_time_is_up() -> None:
     assert (bench.peers.in_flight, second.heard) == (1, [])
     bench.pass_ms(limits.WRITE_TIMEOUT_MS + 50)
     assert (bench.peers.in_flight, second.heard) == (0, ["expired"])
+
+
+def test_what_travels_on_a_lost_lane_hears_of_it() -> None:
+    bench = Bench()
+    operations = {kind: Waiting() for kind in RequestClass}
+    for kind, operation in operations.items():
+        bench.peers.begin(kind, operation)
+    bench.peers.lost(NodeId(2), URGENT)
+    assert bench.peers.in_flight == len(RequestClass)
+    bench.peers.lost(NodeId(2), BULK)
+    assert [kind for kind in RequestClass if operations[kind].heard] == [
+        RequestClass.HINT,
+        RequestClass.STREAM,
+    ]
+    bench.peers.lost(NodeId(2), DATA)
+    assert all(operation.heard == ["lost 2"] for operation in operations.values())
+    assert bench.peers.in_flight == 0
 
 
 def test_all_that_was_asked_of_a_lost_node_hears_of_it() -> None:

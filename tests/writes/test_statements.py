@@ -14,6 +14,7 @@ from tests.writes.ring import LOSE, PASS, Fate, Message, Ring, as_int
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import Unavailable, WriteFailure, WriteTimeout
 from ourodb.peer.messages import Verb
+from ourodb.ports import DATA
 from ourodb.sim.faults.paths import between
 
 T = "CREATE TABLE ks.t (k int PRIMARY KEY, v int, l list<int>)"
@@ -126,6 +127,25 @@ def test_acknowledgements_of_the_other_side_don_t_count_for_local_levels(two: Ri
     assert isinstance(error, WriteTimeout)
     assert (error.received, error.required) == (1, 2)
     two.done(0, "INSERT INTO ks.t (k, v) VALUES (1, 1)", Consistency.QUORUM)
+
+
+def test_a_scan_doesn_t_wait_for_what_was_asked_on_a_connection_that_broke(ring: Ring) -> None:
+    """The replica is up, and would be waited for until the time is up."""
+    ring.fate = lambda message: LOSE if message.verb == Verb.READ_RANGE else PASS
+    ring.seen.clear()
+    promise = ring.ask(0, "SELECT k, v FROM ks.t")
+    ring.run_for(0.05)
+    (asked,) = {message.receiver for message in ring.seen if message.verb == Verb.READ_RANGE}
+    assert not promise.is_kept
+    ring.fate = lambda message: PASS
+    process = ring.machines[0].process
+    assert process is not None
+    for connection in process.transport.connections():
+        if connection.receiver.index == asked and connection.lane.number == DATA:
+            connection.reset()
+    ring.run_for(1)
+    assert promise.is_kept
+    assert promise.value.error is None
 
 
 def test_each_side_goes_on_when_the_link_between_them_is_cut(two: Ring) -> None:

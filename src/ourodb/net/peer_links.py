@@ -248,9 +248,9 @@ class Lane:
         was_steady = self.state is LaneState.READY and self.link.owner.loop.time() - self._since > STEADY_S
         self._reset()
         if was_steady:
-            self.link.lost()
+            self.link.lost(self.number)
         else:
-            self.link.failed(False, fault)
+            self.link.failed(self.number, False, fault)
 
     def pause(self) -> None:
         if self._protocol is not None:
@@ -318,7 +318,7 @@ class Lane:
         except (OSError, TimeoutError) as error:
             if self._dialling is asyncio.current_task():
                 self._reset()
-                link.failed(isinstance(error, ConnectionRefusedError), None)
+                link.failed(self.number, isinstance(error, ConnectionRefusedError), None)
 
 
 class PeerLink:
@@ -364,14 +364,13 @@ class PeerLink:
         if is_first:
             self.owner.on_connected(self.address)
 
-    def lost(self) -> None:
+    def lost(self, lane: int) -> None:
         """A lane's connection ended after it had served for a while."""
         self._judge()
-        if not self._any_ready():
-            self.owner.on_disconnected(self.address, False)
+        self._tell_lost(lane, False)
         self._try_again(0)
 
-    def failed(self, refused: bool, fault: PeerFault | None) -> None:
+    def failed(self, lane: int, refused: bool, fault: PeerFault | None) -> None:
         """A lane couldn't connect, or couldn't stay connected."""
         self._failures += 1
         self.fault = fault
@@ -379,8 +378,7 @@ class PeerLink:
         if fault is not None:
             self.owner.complain("no connection to peer", fault, peer=f"{self.address[0]}:{self.address[1]}")
             self.owner.on_fault(self.address, fault)
-        if not self._any_ready():
-            self.owner.on_disconnected(self.address, refused)
+        self._tell_lost(lane, refused)
         doublings = min(self._failures - 1, 10)
         delay_ms = min(limits.PEER_BACKOFF_MS_MIN << doublings, limits.PEER_BACKOFF_MS_MAX)
         self._try_again(delay_ms - self.owner.random.below(delay_ms // 2))
@@ -395,7 +393,7 @@ class PeerLink:
         for lane in self.lanes:
             if (protocol := lane.close()) is not None:
                 protocol.close(abort=True)
-        self.failed(False, None)
+        self.failed(DATA, False, None)
 
     def forget(self) -> list[OutgoingProtocol]:
         """Send nothing any more; returns the connections, for the caller to close."""
@@ -413,6 +411,12 @@ class PeerLink:
         for lane in self.lanes:
             lane.connect_anew()
         self._judge()
+
+    def _tell_lost(self, lane: int, refused: bool) -> None:
+        if self._any_ready():
+            self.owner.on_lane_lost(self.address, lane)
+        else:
+            self.owner.on_disconnected(self.address, refused)
 
     def _try_again(self, delay_ms: int) -> None:
         if self._timer is None and not self.is_forgotten:

@@ -129,6 +129,8 @@ class PeerTransport:
         on_connected: called with a peer's address when the first lane of the link to it is connected.
         on_disconnected: called with a peer's address when the last lane's connection was lost, and after each try to
             connect that failed while none is; ``True`` when the host answered that nobody listens: the process is gone.
+        on_lane_lost: called with a peer's address and a lane when that lane's connection was lost, or a try to make it
+            failed, while others go on: what was sent on it may never arrive.
         on_fault: called with a peer's address and what was wrong when a handshake with it failed.
         messages_in, bytes_in, messages_out, bytes_out: arrived and sent, on wires that were ready.
         messages_shed: not queued because their peer doesn't keep up, or too large.
@@ -165,6 +167,7 @@ class PeerTransport:
         self.admit: AdmitPeer = lambda peer, called: None
         self.on_connected: Callable[[Address], None] = lambda address: None
         self.on_disconnected: Callable[[Address, bool], None] = lambda address, refused: None
+        self.on_lane_lost: Callable[[Address, int], None] = lambda address, lane: None
         self.on_fault: Callable[[Address, PeerFault], None] = lambda address, fault: None
         self.messages_in = self.bytes_in = 0
         self.messages_out = self.bytes_out = 0

@@ -335,7 +335,7 @@ class _Delivery:
                 peers.later(self.go_on)
                 return
             self._batches += 1
-            request = peers.begin(RequestClass.COUNTER, _Batch(self, found))
+            request = peers.begin(RequestClass.HINT, _Batch(self, found))
             body = b"".join([hint.mutation for hint in found])
             link = peers.links.get(self.node)
             if link is None or not link.send(BULK, peers.message(Verb.HINT, body, request)):

@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from ourodb import limits
 from ourodb.errors import Overloaded
 from ourodb.peer.messages import FAILED, HEADER, REPLY
-from ourodb.ports import DATA, Link, NodeId, Ports, Timer
+from ourodb.ports import BULK, DATA, Link, NodeId, Ports, Timer
 from ourodb.replication.timestamps import Timestamps
 
 MASK: Final = 0xFFFF_FFFF
@@ -37,7 +37,7 @@ class RequestClass(IntEnum):
     RANGE = 2
     PAXOS = 3
     COUNTER = 4
-    CONTROL = 5
+    HINT = 5
     BATCH = 6
     STREAM = 7
 
@@ -48,10 +48,14 @@ TIMEOUTS_MS: Final[Mapping[RequestClass, int]] = {
     RequestClass.RANGE: limits.RANGE_TIMEOUT_MS,
     RequestClass.PAXOS: limits.PAXOS_TIMEOUT_MS,
     RequestClass.COUNTER: limits.COUNTER_TIMEOUT_MS,
-    RequestClass.CONTROL: limits.CONTROL_TIMEOUT_MS,
+    RequestClass.HINT: limits.HINT_TIMEOUT_MS,
     RequestClass.BATCH: limits.WRITE_TIMEOUT_MS,
     RequestClass.STREAM: limits.STREAM_TIMEOUT_MS,
 }
+
+
+ON_BULK: Final = (RequestClass.HINT, RequestClass.STREAM)
+"""Classes whose requests travel on the BULK lane; all others do on DATA."""
 
 
 class Operation(Protocol):
@@ -216,9 +220,16 @@ class Peers:
         if operation is not None and operation.on_reply(node, flags, body):
             table.pop(request, None)
 
-    def lost(self, node: NodeId) -> None:
-        """Nothing that was asked of this node will be answered."""
-        for table in self._tables:
+    def lost(self, node: NodeId, lane: int | None = None) -> None:
+        """Nothing that was asked of this node will be answered.
+
+        Args:
+            lane: only what was asked on this one; None: whatever it was.
+        """
+        for kind in RequestClass:
+            if lane is not None and lane != (BULK if kind in ON_BULK else DATA):
+                continue
+            table = self._tables[kind]
             for request, operation in list(table.items()):
                 if operation.on_lost(node):
                     table.pop(request, None)

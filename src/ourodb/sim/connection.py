@@ -163,9 +163,13 @@ class Connection:
         self._network.loop.after(PEER_IDLE_PROBE_SECONDS * S, self._probe)
 
     def _probe(self, _: object) -> None:
-        if self.is_open and not self._is_through():
+        if not self.is_open:
+            return
+        if not self._is_through():
             self._is_probing = True
             self._watch()
+        elif not self.receiver.is_alive:
+            self.refuse()
 
     def _is_through(self) -> bool:
         network = self._network
@@ -179,6 +183,9 @@ class Connection:
             self._handled_bytes = 0
         if self._is_probing and self._is_through():
             self._is_probing = False
+            # The next probe may find that the machine knows nothing of it any more.
+            wait_ns = network.chance.below(PEER_IDLE_PROBE_SECONDS * S)
+            network.loop.after(wait_ns, self._probe)
         if self._stalled and network.is_open(self._source, self._target):
             network.loop.after(network.chance.between(*RETRANSMIT_NS), self._retransmit)
         self._calm_down()

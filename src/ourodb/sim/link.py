@@ -231,7 +231,7 @@ class Lane:
     def failed(self, *, refused: bool) -> None:
         """A try failed."""
         self._reset()
-        self.link.failed(refused)
+        self.link.failed(self.number, refused)
 
     def on_lost(self, connection: Connection) -> None:
         """The connection is lost."""
@@ -241,9 +241,9 @@ class Lane:
         self._reset()
         self._network.resets += 1
         if was_steady:
-            self.link.lost()
+            self.link.lost(self.number)
         else:
-            self.link.failed(False)
+            self.link.failed(self.number, False)
 
     def close(self) -> None:
         """Forget what is queued, and the connection."""
@@ -313,19 +313,17 @@ class SimLink:
         if is_first:
             self._process.program.peer_connected(self.address)
 
-    def lost(self) -> None:
+    def lost(self, lane: int) -> None:
         """A lane's connection ended after it had served for a while."""
         self._judge()
-        if not self._is_any_ready():
-            self._process.program.peer_disconnected(self.address, False)
+        self._tell_lost(lane, False)
         self._try_again(0)
 
-    def failed(self, refused: bool) -> None:
+    def failed(self, lane: int, refused: bool) -> None:
         """A lane couldn't connect, or couldn't stay connected."""
         self._failures += 1
         self._judge()
-        if not self._is_any_ready():
-            self._process.program.peer_disconnected(self.address, refused)
+        self._tell_lost(lane, refused)
         doublings = min(self._failures - 1, 10)
         delay_ms = min(PEER_BACKOFF_MS_MIN << doublings, PEER_BACKOFF_MS_MAX)
         self._try_again(delay_ms - self._network.chance.below(delay_ms // 2))
@@ -351,6 +349,13 @@ class SimLink:
         for lane in self.lanes:
             lane.connect_anew()
         self._judge()
+
+    def _tell_lost(self, lane: int, refused: bool) -> None:
+        program = self._process.program
+        if self._is_any_ready():
+            program.peer_lane_lost(self.address, lane)
+        else:
+            program.peer_disconnected(self.address, refused)
 
     def _try_again(self, delay_ms: int) -> None:
         if self._timer is None and not self.is_forgotten:

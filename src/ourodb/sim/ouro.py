@@ -86,6 +86,9 @@ class OuroProgram:
     def peer_disconnected(self, address: Address, refused: bool) -> None:
         self.node.peer_disconnected(address, refused)
 
+    def peer_lane_lost(self, address: Address, lane: int) -> None:
+        self.node.peer_lane_lost(address, lane)
+
     def peer_refused(self, reason: str) -> None:
         if REMOVED in reason:
             # It was away when that was decided, or wasn't told, so its own log can't tell.

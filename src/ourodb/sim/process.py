@@ -82,6 +82,10 @@ class Program(Protocol):
         """``refused``: nobody listens there."""
         ...
 
+    def peer_lane_lost(self, address: Address, lane: int) -> None:
+        """What was sent on one lane may never arrive; others go on."""
+        ...
+
     def peer_refused(self, reason: str) -> None:
         """A peer doesn't speak with this program."""
         ...
