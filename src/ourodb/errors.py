@@ -11,6 +11,7 @@ Source: Apache Cassandra native_protocol_v5.spec, section 9 (error codes); the t
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 
 class ErrorCode(IntEnum):
@@ -273,6 +274,10 @@ class InvalidRequest(RequestError):
     """The statement is well-formed but wrong."""
 
     code = ErrorCode.INVALID
+
+
+UNDONE: Final = (InvalidRequest, Overloaded, Unavailable)
+"""They say that nothing was done; a driver may repeat the request on another node."""
 
 
 class NotSupported(InvalidRequest):

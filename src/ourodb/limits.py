@@ -234,6 +234,9 @@ COUNTER_TIMEOUT_MS: Final = 5_000
 HINT_TIMEOUT_MS: Final = 5_000
 """Until a node must have written a batch of hints."""
 
+PAXOS_SETTLED_S_MIN: Final = 3 * 3_600
+"""A conditional statement may be in doubt for so long, or for as long as its table keeps deletions."""
+
 PAXOS_TIMEOUT_MS: Final = 2_000
 """Until a quorum must have answered one phase of a conditional write."""
 

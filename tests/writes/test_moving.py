@@ -445,6 +445,22 @@ def test_a_scan_whose_ranges_move_on_is_divided_anew(ring: Ring) -> None:
     assert sorted(as_int(row[0]) or 0 for row in reply.rows) == list(KEYS)
 
 
+def test_a_new_leader_of_the_metadata_log_moves_no_rows(ring: Ring) -> None:
+    """Its first entry is a new epoch, of which no route knows: a scan that mends replicas must not wait for one."""
+    ring.fate = lambda message: LOSE if message.verb in (Verb.WRITE, Verb.HINT) else PASS
+    for key in KEYS:
+        ring.run(key % 4, f"INSERT INTO ks.t (k, v) VALUES ({key}, 9)", Consistency.ANY)
+    ring.fate = lambda message: PASS
+    leader = next(index for index in range(4) if ring.node(index).metadata.leader == ring.id(index))
+    before = ring.node((leader + 1) % 4).peers.epoch
+    ring.kill(leader)
+    other = (leader + 1) % 4
+    until(ring, lambda: ring.node(other).peers.epoch > before)
+    reply = ring.done(other, "SELECT k, v FROM ks.t", Consistency.QUORUM)
+    assert {as_int(row[0]) for row in reply.rows} == set(KEYS)
+    ring.start(leader)
+
+
 def test_what_somebody_still_reads_is_not_cleaned_away() -> None:
     """A node that holds everything alone reads its own rows, and looks at no route while it does."""
     ring = Ring(1)

@@ -30,7 +30,7 @@ import structlog
 
 from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import OuroError, Overloaded, RequestError, WriteTimeout
+from ourodb.errors import UNDONE, OuroError, Overloaded, RequestError, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, Link, NodeId, Random, Scheduler, Store, Timer
 from ourodb.replication.coordinator.write import WriteContext, WriteOperation, write_all
@@ -144,7 +144,9 @@ class Batches:
         if len(mutations) < 2 or all(route.alone for route in routes):
             write_all(context, mutations, routes, level, write_type, now_s, done)
             return
-        required = max([route.write_need(level).required for route in routes])
+        in_doubt = WriteTimeout(
+            level, 0, max([route.write_need(level).required for route in routes]), write_type
+        )
         context.peers.check_room()
         batch_id = self._random.bytes(ID_BYTES)
         keeping = _Keeping(context, level, self._choose_keepers())
@@ -157,14 +159,14 @@ class Batches:
                 # Its rows may have moved while it was stored.
                 now = context.routing.all_present(routes, mutations)
                 write_all(context, mutations, now, level, write_type, now_s, written)
-            except RequestError:
-                # Its keepers will write it.
-                done(WriteTimeout(level, 0, required, write_type))
+            except RequestError as error:
+                written(error)
 
         def written(error: RequestError | None) -> None:
             if error is None:
                 self._remove(batch_id, keeping.asked)
-            done(error)
+            # Its keepers will write it.
+            done(in_doubt if isinstance(error, UNDONE) else error)
 
         keeping.start(batch_id + encode_mutations(list(mutations)), self._keep, stored)
 

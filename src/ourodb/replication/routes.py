@@ -423,6 +423,13 @@ class Routing:
             self.present(route, mutation.position) for route, mutation in zip(routes, mutations, strict=True)
         ]
 
+    def is_outdated(self, route: Route) -> bool:
+        """Whether routes of its keyspace are of a later epoch now: one range may have become several."""
+        try:
+            return self.of(route.keyspace.name).epoch != route.epoch
+        except RequestError:
+            return False
+
     def has_moved(self, route: Route, position: bytes) -> bool:
         """Whether a partition that had this route has other replicas now. One whose keyspace is gone hasn't."""
         try:

@@ -543,12 +543,11 @@ class Fetch:
 
     def _has_moved(self) -> bool:
         """Whether rows have begun to move since this fetch was begun."""
-        context, command = self._context, self.command
-        if context.peers.epoch == self._epoch:
-            return False
-        # What was one range may be several now.
-        is_range = isinstance(command, RangeCommand)
-        return is_range or context.routing.has_moved(self._route, command.position)
+        routing, command = self._context.routing, self.command
+        if isinstance(command, RangeCommand):
+            # What was one range may be several now.
+            return routing.is_outdated(self._route)
+        return routing.has_moved(self._route, command.position)
 
     def _mend(self, whole: Chunk, missing: dict[NodeId, list[Mutation]], torn: list[Mutation]) -> None:
         """Give replicas what they lack. While the range changes hands it may be on too few of those that will be read

@@ -25,7 +25,7 @@ from typing import Final
 
 from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import Overloaded, RequestError, Unavailable, WriteFailure, WriteTimeout
+from ourodb.errors import UNDONE, Overloaded, RequestError, WriteFailure, WriteTimeout
 from ourodb.peer.messages import FAILED, Verb
 from ourodb.ports import DATA, Clock, NodeId
 from ourodb.replication.hints import Hints
@@ -330,7 +330,7 @@ class WriteOperation:
         def done(error: RequestError | None) -> None:
             if self.is_answered:
                 return
-            if isinstance(error, Unavailable | Overloaded) and self._may_be_somewhere():
+            if isinstance(error, UNDONE) and self._may_be_somewhere():
                 # That nothing was done is true of the second time only.
                 error = self._timeout()
             self._answer(error)
@@ -440,7 +440,7 @@ class Together:
     def __init__(self, count: int, done: Done, unknown: RequestError) -> None:
         """
         Args:
-            unknown: told instead of OVERLOADED where there are others: of them something may have been done.
+            unknown: told where there are others, instead of what says that nothing was done: of them something may be.
         """
         self._count = count
         self._left = count
@@ -454,7 +454,7 @@ class Together:
         self._left -= 1
         if error is not None or not self._left:
             self._done = None
-            done(self._unknown if self._count > 1 and isinstance(error, Overloaded) else error)
+            done(self._unknown if self._count > 1 and isinstance(error, UNDONE) else error)
 
 
 def write_all(

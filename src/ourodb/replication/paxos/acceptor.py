@@ -33,6 +33,7 @@ from ourodb.replication.paxos.ballots import (
     decode_state,
     encode,
     merge_states,
+    settled_before,
 )
 from ourodb.replication.peers import Peers
 from ourodb.replication.replica.reads import SlicesCommand, decode_command
@@ -159,7 +160,9 @@ class Acceptor:
         now_s = self._clock.wall_us() // MICROS
         key = _key(incarnation, position)
         state = self._load(key)
-        if state.proposal and state.accepted > state.committed:
+        ballot = ballot_above(state.promised)
+        oldest = settled_before(ballot, self._rows.known(incarnation).use.gc_grace_s)
+        if state.proposal and state.accepted > state.committed and state.origin >= oldest:
             # Accepted by the only replica, it is chosen.
             mutation, _ = decode_mutation(state.proposal)
             wait = self._rows.apply(mutation, now_s)
@@ -167,7 +170,6 @@ class Acceptor:
                 return wait
             history = _with(state.history, state.origin)
             _mark(state, Commit(state.accepted, incarnation, position, state.proposal, history))
-        ballot = ballot_above(state.promised)
         decided = decide(ballot[0])
         if isinstance(decided, Wait):
             return decided

@@ -12,6 +12,8 @@ from typing import Final
 
 import msgspec
 
+from ourodb import limits
+
 Ballot = tuple[int, int]
 """(microseconds since the epoch, node id << 32 | generation of the node)."""
 
@@ -41,6 +43,16 @@ class PaxosState(msgspec.Struct, array_like=True):
     committed: Ballot = NO_BALLOT
     origin: Ballot = NO_BALLOT
     history: tuple[Ballot, ...] = ()
+
+
+def settled_before(ballot: Ballot, gc_grace_s: int) -> Ballot:
+    """At the time of this ballot, what was proposed before the result isn't in doubt any more.
+
+    Args:
+        gc_grace_s: how long the table keeps deletions.
+    Source: the TTL of Cassandra's ``system.paxos``.
+    """
+    return ballot[0] - max(gc_grace_s, limits.PAXOS_SETTLED_S_MIN) * 1_000_000, 0
 
 
 def merge_states(one: PaxosState, other: PaxosState) -> PaxosState:

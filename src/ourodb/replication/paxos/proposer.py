@@ -30,6 +30,9 @@ it is never told "not applied", or an error that means it, of something that may
 that is, so that whoever knows better refuses it. What waited, for its turn or for answers, and finds the voters changed
 begins again with a new ballot among these. What has been chosen is committed to all who hold it by then.
 
+**What is old is settled.** A proposal or a commit that is older than deletions are kept is neither finished nor
+brought to those who lack it: what it wrote may have been deleted since, and the deletion forgotten.
+
 **One at a time.** Statements about one partition that came to the same coordinator would only take the ballots from
 each other, so they form a queue there, and one of them is under way. Those of other coordinators contend with it.
 
@@ -48,12 +51,14 @@ import msgspec
 from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import (
+    UNDONE,
     CasWriteUnknown,
     OuroError,
     ReadFailure,
     ReadTimeout,
     RequestError,
     ServerError,
+    Unavailable,
     WriteFailure,
     WriteTimeout,
 )
@@ -73,10 +78,12 @@ from ourodb.replication.paxos.ballots import (
     decode_accepted,
     decode_promise,
     encode,
+    settled_before,
 )
 from ourodb.replication.paxos.context import PaxosContext
 from ourodb.replication.peers import RequestClass
 from ourodb.replication.replica.reads import SlicesCommand
+from ourodb.replication.replica.writes import as_request_error
 from ourodb.replication.routes import Route
 from ourodb.storage.chunk import Chunk, cut, decode_chunk, merge_partitions, shortest
 from ourodb.storage.mutation import Mutation, decode_mutation
@@ -448,7 +455,10 @@ class Proposer:
                 origin: ours for origin, ours in self._proposed.items() if origin > latest.committed
             }
         lagging = [node for node, promise in promises.items() if promise.committed < latest.committed]
-        if newest.accepted > latest.committed and newest.origin not in history:
+        oldest = settled_before(self._ballot, self._command.rows.use.gc_grace_s)
+        if max(newest.origin, latest.committed) < oldest:
+            lagging = []
+        elif newest.accepted > latest.committed and newest.origin not in history:
             if newest.proposal:
                 ours = self._proposed.get(newest.origin)
                 self._decision = None if ours is None else ours[1]
@@ -459,14 +469,19 @@ class Proposer:
             lagging = []
         # Else what was accepted last is what was committed last, maybe once more: two that finish it at the same time
         # would else do so for ever.
+        missed = newest.proposal if lagging else None
         try:
-            self._chunk = self._merged([decode_chunk(promise.chunk) for promise in promises.values()])
+            chunks = [decode_chunk(promise.chunk) for promise in promises.values()]
+            if missed:
+                # Who gains the range may know of a commit before it has the rows.
+                chunks.append(Chunk([decode_mutation(missed)[0]], None))
+            self._chunk = self._merged(chunks)
         except CorruptRecord as error:
             self._refuse(ServerError(str(error)))
             return
-        if lagging and newest.proposal is not None:
+        if missed:
             incarnation = self._command.rows.table.incarnation
-            commit = Commit(latest.committed, incarnation, self._position, newest.proposal, history)
+            commit = Commit(latest.committed, incarnation, self._position, missed, history)
             self._refresh(lagging, commit)
         else:
             self._decide_now()
@@ -532,6 +547,8 @@ class Proposer:
         decision = self._decision
         assert decision is not None
         # An error: it is chosen, and will be written; only not by as many as were asked for in time.
+        if isinstance(error, UNDONE):
+            error = WriteTimeout(self._level, 0, 1, "CAS")
         self._end(decision.result if error is None else None, error)
 
     def _finished(self, error: RequestError | None) -> None:
@@ -543,19 +560,15 @@ class Proposer:
 
     def _chosen_elsewhere(self, proposal: bytes, decision: Decision) -> None:
         """Ours was chosen, and committed by somebody else: on as many replicas as he wanted, not as we do."""
-        context = self._context
         self._decision = decision
         self._stop_asking()
         self._phase = Phase.COMMITTING
-        mutation, _ = decode_mutation(proposal)
         try:
-            route = context.writing.routing.present(self._route, self._position)
-            need = route.write_need(self._level)
-        except RequestError as error:
-            self._committed(error)
+            operation = self._operation(proposal, self._level, self._committed)
+        except OuroError as error:
+            self._committed(as_request_error(error))
             return
-        operation = WriteOperation(context.writing, mutation, route, need, "CAS", self._committed)
-        operation.start(context.clock.wall_us() // MICROS)
+        operation.start(self._context.clock.wall_us() // MICROS)
 
     # Commit
 
@@ -570,18 +583,15 @@ class Proposer:
         self._phase = Phase.COMMITTING
         proposal = self._proposal
         try:
-            mutation, _ = decode_mutation(proposal)
-            route = context.writing.routing.present(self._route, self._position)
-            need = route.write_need(level)
+            operation = self._operation(proposal, level, then)
         except OuroError as error:
-            then(error if isinstance(error, RequestError) else ServerError(str(error)))
+            then(as_request_error(error))
             return
         history = self._history
         if self._origin not in history:
             history = (*history, self._origin)[-HISTORY_MAX:]
         incarnation = self._command.rows.table.incarnation
         commit = Commit(self._ballot, incarnation, self._position, proposal, history)
-        operation = WriteOperation(context.writing, mutation, route, need, "CAS", then)
         operation.send_as(
             Verb.PAXOS_COMMIT,
             encode(commit),
@@ -589,6 +599,25 @@ class Proposer:
                 commit, lambda outcome: done(None if isinstance(outcome, bytes) else outcome)
             ),
         )
+
+    def _operation(
+        self, proposal: bytes, level: int, then: Callable[[RequestError | None], None]
+    ) -> WriteOperation:
+        """The write of what was chosen. Where the level can't be had, whoever is up gets it all the same, and the
+        others a hint.
+
+        Raises:
+            OuroError: it can't even begin.
+        """
+        writing = self._context.writing
+        mutation, _ = decode_mutation(proposal)
+        route = writing.routing.present(self._route, self._position)
+        try:
+            need, done = route.write_need(level), then
+        except Unavailable as unavailable:
+            unmet = WriteTimeout(level, 0, unavailable.required, "CAS")
+            need, done = route.write_need(Consistency.ANY), lambda error: then(unmet)
+        return WriteOperation(writing, mutation, route, need, "CAS", done)
 
     # When it doesn't go well
 
