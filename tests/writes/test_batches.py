@@ -125,6 +125,22 @@ def test_levels_are_checked_before_it_is_stored(ring: Ring) -> None:
     assert ring.seen == []
 
 
+def test_what_is_stored_is_never_told_as_undone(ring: Ring) -> None:
+    """Its level can't be had any more by then; its keepers will write it all the same."""
+    ring.fate = lambda message: HOLD if message.verb == Verb.BATCH_STORE and message.is_reply else PASS
+    promise = ring.ask(0, batch())
+    ring.run_for(0.05)
+    ring.see(0, [0])
+    ring.fate = lambda message: PASS
+    ring.let_in()
+    error = ring.reply(promise).error
+    assert isinstance(error, WriteTimeout)
+    assert (error.received, error.required, error.write_type) == (0, 2, "BATCH")
+    ring.see(0, range(6))
+    ring.run_for(WAIT_S)
+    assert values(ring) == {1}
+
+
 def test_where_no_keeper_has_room_nothing_happens(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BATCH_LOG_BYTES_MAX", 10)
     assert isinstance(ring.run(0, batch()).error, Overloaded)

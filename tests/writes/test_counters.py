@@ -189,6 +189,31 @@ def test_a_part_of_a_batch_that_is_refused_doesn_t_make_it_repeatable(ring: Ring
     assert (total(ring, key=1), total(ring, key=key)) == (None, 1)
 
 
+def test_a_part_of_a_batch_that_is_unavailable_doesn_t_make_it_repeatable() -> None:
+    """Another part has been added: drivers repeat what was Unavailable elsewhere, and it would be added again."""
+    ring = Ring(6)
+    ring.set_up("CREATE TABLE ks.c (k int PRIMARY KEY, n counter)", factor=2)
+    pairs = [(one, other) for one in range(50) for other in range(50)]
+    one, other = next(
+        pair for pair in pairs if not {*ring.replicas("c", pair[0])} & {*ring.replicas("c", pair[1])}
+    )
+    alone = ring.replicas("c", other)
+    coordinator = next(index for index in range(6) if index not in [*ring.replicas("c", one), *alone])
+    for leader in alone:
+        ring.see(leader, [leader, coordinator])
+    batch = (
+        f"BEGIN COUNTER BATCH UPDATE ks.c SET n = n + 1 WHERE k = {one};"
+        f" UPDATE ks.c SET n = n + 1 WHERE k = {other}; APPLY BATCH"
+    )
+    assert isinstance(ring.run(coordinator, batch).error, WriteTimeout)
+    for leader in alone:
+        ring.see(leader, range(6))
+    ring.run_for(1)
+    reply = ring.done(coordinator, f"SELECT n FROM ks.c WHERE k = {one}", Consistency.ALL)
+    assert as_int(reply.cell("n")) == 1
+    ring.rest()
+
+
 def test_nobody_leads_who_is_no_replica(ring: Ring) -> None:
     """A coordinator with an old view of the ring may ask one."""
     (stranger,) = ring.strangers("c", 1)

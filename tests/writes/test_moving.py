@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from tests.writes.ring import HOLD, LOSE, PASS, Message, Ring, as_int
 
@@ -19,6 +20,7 @@ from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import WriteTimeout
 from ourodb.peer.messages import Verb
 from ourodb.ports import NodeId
+from ourodb.replication.streaming.source import Question, StreamRows
 from ourodb.sim.ouro import build_unwatched
 from ourodb.storage.scan import SKIP_KEYS_MAX
 
@@ -443,6 +445,61 @@ def test_a_scan_whose_ranges_move_on_is_divided_anew(ring: Ring) -> None:
     reply = ring.reply(promise)
     assert reply.error is None
     assert sorted(as_int(row[0]) or 0 for row in reply.rows) == list(KEYS)
+
+
+def test_who_knows_of_a_commit_and_has_no_rows_yet_hides_nothing(ring: Ring) -> None:
+    """A node that gains a range takes over what is known of conditional statements before it copies the rows."""
+    leaver = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
+    key = next(key for key in KEYS if leaver in ring.replicas("t", key))
+    coordinator, other = (index for index in ring.replicas("t", key) if index != leaver)
+    table = view(ring).schema.table("ks", "t")
+    assert table is not None
+    position = ring.position("t", key)
+    unheard = [Verb.HINT, Verb.WRITE, Verb.PAXOS_COMMIT]
+
+    def asks_for_the_row(message: Message) -> bool:
+        if message.verb != Verb.STREAM or message.is_reply:
+            return False
+        question = msgspec.msgpack.decode(message.body, type=Question)
+        return (
+            isinstance(question, StreamRows)
+            and question.incarnation == table.incarnation
+            and question.start <= position
+            and (question.end is None or position < question.end)
+        )
+
+    def fate(message: Message) -> str:
+        if message.verb in unheard and message.sender == leaver and not message.is_reply:
+            return LOSE
+        return HOLD if asks_for_the_row(message) else PASS
+
+    ring.fate = fate
+    # Accepted by all, committed by the one that is about to leave; that is enough for ONE.
+    first = ring.run(leaver, f"UPDATE ks.t SET v = 1000 WHERE k = {key} IF v = {key}", Consistency.ONE)
+    assert first.cell("[applied]") == b"\x01"
+    begin_to_leave(ring, leaver, Stage.COPYING)
+    (gaining,) = gaining_of(ring, key)
+    ring.run_for(2)
+    assert ring.here(gaining, "t", key) is None
+
+    def without_leaver(message: Message) -> str:
+        if message.verb == Verb.PAXOS_PREPARE and message.receiver == leaver:
+            return LOSE
+        if message.verb == Verb.PAXOS_PREPARE and message.is_reply and message.sender == other:
+            return HOLD
+        return fate(message)
+
+    ring.fate = without_leaver
+    second = ring.ask(coordinator, f"UPDATE ks.t SET v = 2000 WHERE k = {key} IF v = {key}")
+    ring.run_for(0.05)
+    ring.fate = fate
+    ring.held = [held for held in ring.held if not asks_for_the_row(held[0])]
+    assert ring.held
+    ring.let_in()
+    assert ring.reply(second).cell("[applied]") == b"\x00"
+    unheard.clear()
+    ring.fate = lambda message: PASS
+    until(ring, lambda: len(view(ring).members) == 3)
 
 
 def test_a_new_leader_of_the_metadata_log_moves_no_rows(ring: Ring) -> None:

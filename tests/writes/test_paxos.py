@@ -546,3 +546,60 @@ def test_those_who_wait_in_vain_are_told_so_in_time(ring: Ring, monkeypatch: pyt
     # The queue is gone with them.
     ring.fate = lambda message: PASS
     assert is_applied(ring.run(0, put(1, key=9)))
+
+
+def test_what_was_chosen_is_not_told_as_unavailable(ring: Ring) -> None:
+    """A quorum has accepted it; then a node is found to be down, so that the commit can't be had at ALL."""
+    gone = ring.id(2)
+    ring.machines[2].kill()
+    ring.run_for(1.5)
+    assert ring.node(0).peers.up[gone]
+    ring.fate = lambda message: (
+        HOLD if message.verb == PROPOSE and message.is_reply and message.receiver == 0 else PASS
+    )
+    promise = ring.ask(0, "UPDATE ks.t SET v = 7 WHERE k = 1 IF v = null", Consistency.ALL)
+    ring.run_for(0.05)
+    assert ring.world.run_until(lambda: not ring.node(0).peers.up[gone], 1.8)
+    assert not promise.is_kept
+    ring.fate = lambda message: PASS
+    ring.let_in()
+    assert isinstance(ring.reply(promise).error, WriteTimeout)
+    # It was written all the same, before anybody had to finish it.
+    assert [ring.here(index, "t", 1) is not None for index in (0, 1)] == [True, True]
+    assert ring.node(0).hints.waiting(gone) == 1
+    assert read(ring, 1) == 7
+
+
+def test_a_commit_that_is_old_doesn_t_bring_back_what_was_deleted(ring: Ring) -> None:
+    """A replica had the row by a hint, and doesn't know that it was committed; the row was deleted, and its tombstone
+    purged."""
+    grace_s = limits.PAXOS_SETTLED_S_MIN
+    ring.done(0, f"CREATE TABLE ks.g (k int PRIMARY KEY, v int) WITH gc_grace_seconds = {grace_s}")
+    ring.fate = losing(lambda message: message.verb == COMMIT and message.receiver == 2)
+    assert ring.run(0, "INSERT INTO ks.g (k, v) VALUES (1, 7) IF NOT EXISTS").error is None
+    ring.run_for(6)
+    ring.fate = lambda message: PASS
+    assert [ring.here(index, "g", 1) is not None for index in range(3)] == [True] * 3
+    ring.done(0, "DELETE FROM ks.g WHERE k = 1", Consistency.ALL)
+    for machine in ring.machines:
+        machine.jump((grace_s + 7_200) * 1_000_000)
+    ring.run_for(1)
+    for machine in ring.machines:
+        node = machine.program.node
+        for _ in node._purge(node.ports.clock.wall_us() // 1_000_000):
+            pass
+        node.settle()
+    ring.run_for(1)
+    select = "SELECT v FROM ks.g WHERE k = 1"
+    assert ring.done(0, select, Consistency.ALL).rows == []
+    # A quorum with the replica that lacks the commit.
+    ring.fate = without(1)
+    assert ring.run(0, select, Consistency.SERIAL).rows == []
+    ring.fate = lambda message: PASS
+    assert ring.done(0, select, Consistency.ALL).rows == []
+    # What was committed a moment ago is brought to those who lack it still.
+    ring.fate = losing(lambda message: message.verb in (COMMIT, Verb.HINT) and message.receiver == 2)
+    assert ring.run(0, "INSERT INTO ks.g (k, v) VALUES (1, 8) IF NOT EXISTS").cell("[applied]") == b"\x01"
+    ring.fate = without(1)
+    assert as_int(ring.run(0, select, Consistency.SERIAL).cell("v")) == 8
+    assert ring.here(2, "g", 1) is not None
