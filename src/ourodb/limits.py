@@ -262,7 +262,13 @@ CHUNK_ROWS_MAX: Final = 5_000
 """Rows after which a replica ends a chunk of a read."""
 
 CHUNK_KEYS_PER_PASS: Final = 1_024
-"""Stored keys that a replica reads for one chunk before it ends it early, so that others aren't kept waiting."""
+"""Stored keys that a replica reads for one chunk before it ends it early, so that others aren't kept waiting.
+Partitions, and slices without a row, count like keys. What stands above rows, and so is read for each chunk again,
+counts for half of them at most.
+"""
+
+CHUNK_SLICES_MAX: Final = CHUNK_KEYS_PER_PASS
+"""Slices of a partition that a chunk is asked for: no replica gets further in one chunk where they have no rows."""
 
 RANGES_AT_ONCE_MAX: Final = 8
 """Token ranges of one scan that are read at the same time, when those before gave few rows."""

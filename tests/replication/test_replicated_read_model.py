@@ -26,6 +26,7 @@ from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import ReadFailure
 from ourodb.ports import NodeId
 from ourodb.replication.coordinator.read import Read, rows_wanted
+from ourodb.storage.keys import union
 from ourodb.storage.mutation import Mutation, MutationBuilder
 from ourodb.storage.row import PAUSE, LiveRow
 
@@ -35,15 +36,26 @@ GARBAGE, DELETION, DATA = 1, 2, 3
 
 @contextmanager
 def small_chunks(draw: Random) -> Iterator[None]:
-    """Chunks of a few rows, keys or bytes."""
-    before = limits.CHUNK_KEYS_PER_PASS, limits.CHUNK_ROWS_MAX, limits.CHUNK_BYTES_MAX
+    """Chunks of a few rows, keys, bytes or slices."""
+    before = (
+        limits.CHUNK_KEYS_PER_PASS,
+        limits.CHUNK_ROWS_MAX,
+        limits.CHUNK_BYTES_MAX,
+        limits.CHUNK_SLICES_MAX,
+    )
     limits.CHUNK_KEYS_PER_PASS = draw.choice([1, 2, 5, before[0]])  # type: ignore[misc]
     limits.CHUNK_ROWS_MAX = draw.choice([2, 3, before[1]])  # type: ignore[misc]
     limits.CHUNK_BYTES_MAX = draw.choice([1, 200, before[2]])  # type: ignore[misc]
+    limits.CHUNK_SLICES_MAX = draw.choice([1, 2, before[3]])  # type: ignore[misc]
     try:
         yield
     finally:
-        limits.CHUNK_KEYS_PER_PASS, limits.CHUNK_ROWS_MAX, limits.CHUNK_BYTES_MAX = before  # type: ignore[misc]
+        (
+            limits.CHUNK_KEYS_PER_PASS,  # type: ignore[misc]
+            limits.CHUNK_ROWS_MAX,  # type: ignore[misc]
+            limits.CHUNK_BYTES_MAX,  # type: ignore[misc]
+            limits.CHUNK_SLICES_MAX,  # type: ignore[misc]
+        ) = before
 
 
 class Replicated:
@@ -179,6 +191,71 @@ def test_what_this_node_has_is_read_in_steps_too() -> None:
     assert len(stream) - stream.count(PAUSE) == 6_000
     longest = max(len(run) for run in "".join("p" if row is PAUSE else "r" for row in stream).split("p"))
     assert longest <= limits.CHUNK_KEYS_PER_PASS + limits.ROWS_PER_STEP
+
+
+def test_what_this_node_looks_at_in_vain_is_read_in_steps_too() -> None:
+    """None of its partitions has a wanted row, so its chunks are empty."""
+    net = Net(TABLE, 1, factor=1)
+    node = net.nodes[NodeId(1)]
+    keys = node.rows.keys
+    for p in range(4_000):
+        builder = MutationBuilder(keys, keys.position([int_bytes(p), int_bytes(0)]), 1, options().now_s)
+        builder.row([int_bytes(0)] * 3).marker()
+        mutation = builder.build()
+        assert mutation is not None
+        node.hold(mutation)
+    slices = [keys.slice([int_bytes(7)])]
+    rows = node.replicated(Consistency.ONE)
+    before = rows.fetched
+    for row in rows.scan(options().now_s, slices=slices):
+        assert row is PAUSE
+        assert rows.fetched - before <= 1 + limits.ROWS_PER_STEP
+        before = rows.fetched
+    stream = [*node.replicated(Consistency.ONE).scan(options().now_s, slices=slices)]
+    assert len(stream) >= 4_000 // (limits.CHUNK_KEYS_PER_PASS + limits.ROWS_PER_STEP)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_replicas_get_differently_far_through_slices_and_partitions_without_rows(reverse: bool) -> None:
+    """One holds what nobody wants between the rows that the others have, so that its chunks end sooner."""
+    net = Net(TABLE, 3)
+    keys = net.nodes[NodeId(1)].rows.keys
+    now_s = options().now_s
+    wanted = [[int_bytes(c), int_bytes(c), int_bytes(c)] for c in (0, 9, 13, 19)]
+    for p in range(30):
+        position = keys.position([int_bytes(p), int_bytes(0)])
+        for number, node in net.nodes.items():
+            builder = MutationBuilder(keys, position, 1, now_s)
+            if number == 3:
+                for c in range(p % 4):
+                    builder.row([int_bytes(50), int_bytes(0), int_bytes(c)]).marker()
+            elif p % 5 == 0:
+                for clustering in wanted:
+                    builder.row(clustering).marker()
+            mutation = builder.build()
+            if mutation is not None:
+                node.hold(mutation)
+    numbers = range(20)
+    slices = union([keys.slice([int_bytes(a), int_bytes(b)]) for a in numbers for b in numbers])
+    in_order = sorted(keys.clustering(clustering) for clustering in wanted)
+    draw = Random(1)
+    for keys_per_chunk in (1, 7, 100, 1_024):
+        with small_chunks(draw):
+            limits.CHUNK_KEYS_PER_PASS = keys_per_chunk  # type: ignore[misc]
+            node = net.nodes[NodeId(3)]
+            positions = sorted(keys.position([int_bytes(p), int_bytes(0)]) for p in range(0, 30, 5))
+            rows = node.replicated(Consistency.ALL)
+            if reverse:
+                stream = chain.from_iterable(rows.read(at, now_s, slices, reverse=True) for at in positions)
+            else:
+                stream = rows.scan(now_s, slices=slices)
+            found = []
+            for row in stream:
+                net.deliver_all()
+                if isinstance(row, LiveRow):
+                    found.append((row.partition.position, row.clustering_key))
+            clustering_keys = in_order[::-1] if reverse else in_order
+            assert found == [(at, key) for at in positions for key in clustering_keys]
 
 
 @pytest.mark.parametrize("keys_per_chunk", [1, 2, 3, 100])

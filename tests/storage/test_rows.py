@@ -293,6 +293,25 @@ def test_long_reads_pause() -> None:
     assert all(row is not PAUSE for row in rows.read(position, NOW))
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("table", [PLAIN, WIDE], ids=["plain", "wide"])
+def test_reads_of_many_slices_pause(table: Table, reverse: bool) -> None:
+    """``c IN (...)``: hardly a slice has a row, and none has as many as a pause takes."""
+    rows = opened(table)
+    position = rows.keys.position([ONE] * len(table.partition_key))
+    builder = MutationBuilder(rows.keys, position, 5, NOW)
+    for number in (100, 101, 399):
+        builder.row([INT.encode(number), ONE][: len(table.clustering)]).marker()
+    mutation = builder.build()
+    assert mutation is not None
+    rows.apply(mutation, NOW)
+    slices = [rows.keys.slice([INT.encode(number)]) for number in range(400)]
+    stream = list(rows.read(position, NOW, slices, reverse=reverse, pause_every=20))
+    assert len(stream) - stream.count(PAUSE) == 3
+    assert stream.count(PAUSE) == (400 + 3) // 20
+    assert PAUSE not in list(rows.read(position, NOW, slices, reverse=reverse))
+
+
 @pytest.mark.parametrize("count", [SKIP_KEYS_MAX // 2, 2 * SKIP_KEYS_MAX])
 def test_a_scan_that_wants_one_row_of_each_partition_pauses_too(count: int) -> None:
     rows = opened(PLAIN)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import structlog
+
 from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cql.analysis.tables import find_table
@@ -18,7 +20,7 @@ from ourodb.cql.syntax import ast
 from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.columns import RowsMetadata, encode_row
 from ourodb.cql.wire.primitives import Value
-from ourodb.errors import InvalidRequest, OuroError, ProtocolError
+from ourodb.errors import InvalidRequest, OuroError, ProtocolError, RequestError, ServerError
 from ourodb.ports import Scheduler, Store
 from ourodb.replication.consistency import misuse, unavailable
 from ourodb.replication.coordinator.coordinator import Coordinator
@@ -46,6 +48,8 @@ from ourodb.storage.families import DATA
 from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows, TableRows
 from ourodb.storage.tombstones import TooManyTombstones
+
+log = structlog.get_logger()
 
 
 class Reads:
@@ -161,9 +165,9 @@ class Reads:
                     del self._under_way[read]
                     self._answer_page(plan, read, options, answer, skip_metadata, changed)
                     return
-            except OuroError as error:
+            except Exception as error:
                 self._under_way.pop(read, None)
-                answer.error(as_request_error(error))
+                answer.error(_told(plan, error))
                 return
             wait()
 
@@ -250,8 +254,8 @@ class Reads:
             self._answer_row(plan, row, options, answer, skip_metadata, changed)
         except TooManyTombstones as error:
             answer.error(tombstone_failure(plan.table, error, options.consistency, self._address))
-        except OuroError as error:
-            answer.error(as_request_error(error))
+        except Exception as error:
+            answer.error(_told(plan, error))
 
     def _read_point(
         self,
@@ -351,10 +355,20 @@ class Reads:
                 return
             try:
                 self.run(plan, values, options, answer, skip_metadata=skip_metadata, changed=changed)
-            except OuroError as error:
-                answer.error(as_request_error(error))
+            except Exception as error:
+                answer.error(_told(plan, error))
 
         self._store.fetch(DATA, wait.key, fetched)
+
+
+def _told(plan: SelectPlan, error: Exception) -> RequestError:
+    """What the client is told of an error that comes in a later pass of the loop than its request, where its session
+    doesn't see it. A bug of ours is logged, as there.
+    """
+    if isinstance(error, OuroError):
+        return as_request_error(error)
+    log.error("internal error", exc_info=error, table=f"{plan.table.keyspace}.{plan.table.name}")
+    return ServerError(f"Internal error: {type(error).__name__}; see the node's log")
 
 
 def _warn(answer: Answer, warnings: Sequence[str]) -> None:

@@ -10,6 +10,9 @@ says how far it went.
 A chunk ends at a bound between rows, never inside of one, and range tombstones are cut to what it covers. So chunks
 of the same rows say the same, whatever a store holds beside them.
 
+It ends for its rows, or for what a replica had to look at: partitions and slices without a wanted row count like keys.
+So it may be empty, and there is more all the same.
+
 Source: Cassandra's ``ReadResponse``, ``DataResolver`` and short-read protection, which this replaces.
 """
 
@@ -71,13 +74,15 @@ class Chunk:
     Attributes:
         partitions: in the order of the read, each with its records in order of key; empty ones are left out.
         end: up to where the read is covered; None: all of it.
+        visited: keys, and places without one, that this node looked at for it; 0 if it is another node's.
     """
 
-    __slots__ = ("end", "partitions")
+    __slots__ = ("end", "partitions", "visited")
 
-    def __init__(self, partitions: list[Mutation], end: End | None = None) -> None:
+    def __init__(self, partitions: list[Mutation], end: End | None = None, visited: int = 0) -> None:
         self.partitions = partitions
         self.end = end
+        self.visited = visited
 
     def encode(self) -> bytes:
         """``u8 ends early | u32 partitions | mutations | [u32 length, position | u8 has bound | bound]``."""
@@ -171,15 +176,15 @@ def read_slices(
     Args:
         slices: in storage order and without overlaps; what is ``beyond`` the end for the next chunk.
         now_s: as of when, seconds: what has expired by then counts as a tombstone.
-        rows_max, bytes_max, keys_max: the chunk ends after the row that reaches one of them. Range tombstones count
-            as keys.
+        rows_max, bytes_max, keys_max: the chunk ends after the row that reaches one of them. Range tombstones, and
+            slices without a row, count as keys.
     Raises:
         TooManyTombstones: one row alone has too many.
     """
     room = _Room(rows_max, bytes_max, keys_max)
     writes, bound = _read_partition(rows, position, slices, reverse, now_s, room)
     partitions = [Mutation(rows.table.incarnation, position, writes)] if writes else []
-    return Chunk(partitions, None if bound is None else (position, bound))
+    return Chunk(partitions, None if bound is None else (position, bound), room.visited)
 
 
 def read_range(
@@ -198,6 +203,7 @@ def read_range(
 
     Args:
         resume_after: go on after this row in the partition whose position is ``start``.
+        rows_max, bytes_max, keys_max: as for ``read_slices``; each partition counts as a key, too.
     Raises:
         TooManyTombstones: one row alone has too many.
     """
@@ -217,7 +223,8 @@ def read_range(
     while True:
         first = next(store.scan(DATA, cursor, stop), None)
         if first is None:
-            return Chunk(partitions)
+            return Chunk(partitions, None, room.visited)
+        room.keys -= 1
         position = first[0][4 : position_end(first[0])]
         wanted = slices
         if resume_after is not None and position == start:
@@ -225,40 +232,72 @@ def read_range(
         writes, bound = _read_partition(rows, position, wanted, False, now_s, room)
         if writes:
             partitions.append(Mutation(rows.table.incarnation, position, writes))
-        if bound is not None or room.is_used_up:
-            return Chunk(partitions, (position, bound))
+        if bound is not None or room.is_used_up or room.is_used_up_above:
+            return Chunk(partitions, (position, bound), room.visited)
         cursor = incarnation + next_position(position)
 
 
 class _Room:
-    """What may still go into a chunk."""
+    """What may still go into a chunk.
 
-    __slots__ = ("bytes", "keys", "rows")
+    What stands above the rows of a partition goes into each of its chunks again. It takes half of the room at most, so
+    that there are many rows beside it.
+
+    Attributes:
+        rows, bytes, keys: what rows may take.
+        bytes_above, keys_above: what headers, elements of static columns and range tombstones may take of that.
+    """
+
+    __slots__ = ("_keys_max", "bytes", "bytes_above", "keys", "keys_above", "rows")
 
     def __init__(self, rows: int, bytes: int, keys: int) -> None:
         self.rows = rows
         self.bytes = bytes
+        self.bytes_above = bytes // 2
         self.keys = keys
+        self.keys_above = keys // 2
+        self._keys_max = keys
+
+    def take_above(self, keys: int, size: int) -> None:
+        """So many keys with so many bytes stand above rows."""
+        self.keys -= min(keys, max(self.keys_above, 0))
+        self.keys_above -= keys
+        self.bytes -= min(size, max(self.bytes_above, 0))
+        self.bytes_above -= size
 
     @property
     def is_used_up(self) -> bool:
         return self.rows <= 0 or self.bytes <= 0 or self.keys <= 0
+
+    @property
+    def is_used_up_above(self) -> bool:
+        """Another partition, with what stands above its rows, would be too much."""
+        return self.bytes_above < 0 or self.keys_above < 0
+
+    @property
+    def ranges_max(self) -> int:
+        """Range tombstones that one partition may give to the chunk."""
+        return max(self._keys_max // 2, 1)
+
+    @property
+    def visited(self) -> int:
+        """What was looked at so far, as it is counted."""
+        return self._keys_max - self.keys - min(self.keys_above, 0)
 
 
 def _read_plain_range(rows: TableRows, start: bytes, stop: bytes, room: _Room) -> Chunk:
     """As ``read_range``, where each key is a row and all are wanted."""
     partitions: list[Mutation] = []
     writes: list[KeyedRecord] = []
-    left = min(room.rows, room.keys)
+    left = begun_with = min(room.rows, room.keys)
     bytes_left = room.bytes
     prefix = stop
     size = 0
     for key, record in rows.store.scan(DATA, start, stop):
         if (left <= 0 or bytes_left <= 0) and writes:
             last = writes[-1][0][1:]
-            return Chunk(
-                partitions, (partitions[-1].position, last + LAST if key.startswith(prefix) else None)
-            )
+            end = partitions[-1].position, last + LAST if key.startswith(prefix) else None
+            return Chunk(partitions, end, begun_with - left)
         if not key.startswith(prefix):
             size = position_end(key)
             prefix = key[:size]
@@ -267,7 +306,7 @@ def _read_plain_range(rows: TableRows, start: bytes, stop: bytes, room: _Room) -
         writes.append((key[size:], record))
         left -= 1
         bytes_left -= len(key) + len(record)
-    return Chunk(partitions)
+    return Chunk(partitions, None, begun_with - left)
 
 
 def _read_partition(
@@ -286,16 +325,17 @@ def _read_partition(
     if rows.use.has_headers:
         scan = rows.store.scan(DATA, base + HEADER_BYTE, base + RANGE_TOMBSTONE_BYTE)
         above = [(key[len(base) :], record) for key, record in scan]
-        room.keys -= len(above)
+        room.take_above(len(above), _size(above))
         has_ranges = bool(above) and above[0][0] == HEADER_BYTE and above[0][1][1] & HEADER_RANGES
         if slices and has_ranges:
             fragments, bound = _read_ranges(
-                rows, base + RANGE_TOMBSTONE_BYTE, slices[0][0], slices[-1][1], reverse, max(room.keys, 1)
+                rows, base + RANGE_TOMBSTONE_BYTE, slices[0][0], slices[-1][1], reverse, room.ranges_max
             )
-            room.keys -= len(fragments)
-    found, last = _read_rows(rows, position, covered(slices, bound, reverse=reverse), reverse, now_s, room)
-    if last is not None:
-        bound = last if reverse else last + LAST
+            room.take_above(len(fragments), 0)
+    wanted = covered(slices, bound, reverse=reverse)
+    found, end_of_rows = _read_rows(rows, position, wanted, reverse, now_s, room)
+    if end_of_rows is not None:
+        bound = end_of_rows
     if not beyond(slices, bound, reverse=reverse):
         bound = None
     if fragments:
@@ -335,7 +375,7 @@ def _read_rows(
     now_s: int,
     room: _Room,
 ) -> tuple[list[KeyedRecord], bytes | None]:
-    """(records in order of key, clustering key of the last row where the chunk ends before there are no more)."""
+    """(records in order of key, the bound where the chunk ends, if that is before there are no more)."""
     base = rows.use.incarnation + position + ROW_BYTE
     size = len(base)
     found: list[KeyedRecord] = []
@@ -344,12 +384,18 @@ def _read_rows(
     elements_max = rows.watch().fail_past
     prefix: bytes | None = None
     begin = 0
-    last: bytes | None = None
+    bound: bytes | None = None
+    is_first = True
     for low, high in reversed(slices) if reverse else slices:
+        if not is_first and room.is_used_up:
+            bound = high if reverse else low
+            break
+        is_first = False
+        known = len(found)
         for key, record in rows.store.scan(DATA, base + low, base + high, reverse=reverse):
             if prefix is None or not (multicell and key.startswith(prefix)):
                 if prefix is not None and room.is_used_up:
-                    last = prefix[size:]
+                    bound = prefix[size:] if reverse else prefix[size:] + LAST
                     break
                 if len(found) - begin > elements_max:
                     assert prefix is not None
@@ -360,14 +406,21 @@ def _read_rows(
             found.append((key[size - 1 :], record))
             room.bytes -= len(key) + len(record)
             room.keys -= 1
-        if last is not None:
+        if bound is not None:
             break
+        if len(found) == known:
+            room.keys -= 1
     if prefix is not None and len(found) - begin > elements_max:
         # It raises if they are tombstones.
         rows.get_row(position, prefix[size:], now_s)
     if reverse:
         found.reverse()
-    return found, last
+    return found, bound
+
+
+def _size(records: Iterable[KeyedRecord]) -> int:
+    """Bytes of records, with what of their keys is their own."""
+    return sum([len(suffix) + len(record) for suffix, record in records])
 
 
 def _clipped(fragments: Iterable[Fragment], low: bytes, high: bytes) -> list[Fragment]:

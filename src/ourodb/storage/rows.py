@@ -246,8 +246,8 @@ class TableRows:
             wait = self._read_header(partition, now_s)
             if wait is not None:
                 return wait
-        start = clustering_key
-        for row in self._groups(partition, start, start + b"\xff", False, now_s, 0):
+        slices = ((clustering_key, clustering_key + LAST),)
+        for row in self._groups(partition, slices, False, now_s, 0):
             assert not isinstance(row, Pause)
             return row
         return None
@@ -353,7 +353,7 @@ class TableRows:
                 reversed; for a next page ``after_row(slices, last clustering key, reverse)``.
             static_alone: give the static row where it is live and no row is: a row whose ``clustering_key`` is None
                 and that has no cells, but ``row.partition.static``.
-            pause_every: give PAUSE after so many stored keys; 0 never.
+            pause_every: give PAUSE after so many stored keys, a slice counting as one; 0 never.
             watch: who counts tombstones; None: this stream by itself.
         Raises:
             TooManyTombstones: while iterating.
@@ -363,13 +363,12 @@ class TableRows:
             self._header_in_stream(partition, now_s)
         any_row = False
         stream = self._groups if self._multicell else self._plain_rows
-        for start, end in reversed(slices) if reverse else slices:
-            for row in stream(partition, start, end, reverse, now_s, pause_every):
-                if row is not PAUSE:
-                    any_row = True
-                yield row
-                if partition.done:
-                    return
+        for row in stream(partition, slices, reverse, now_s, pause_every):
+            if row is not PAUSE:
+                any_row = True
+            yield row
+            if partition.done:
+                return
         if static_alone and not any_row and partition.static is not None:
             yield LiveRow(partition, None, None, {})
 
@@ -387,67 +386,88 @@ class TableRows:
         return RangeCursor(fragments, reverse)
 
     def _plain_rows(
-        self, partition: LivePartition, start: bytes, end: bytes, reverse: bool, now_s: int, pause_every: int
+        self,
+        partition: LivePartition,
+        slices: Sequence[Slice],
+        reverse: bool,
+        now_s: int,
+        pause_every: int,
     ) -> Iterator[LiveRow | Pause]:
-        """The live rows of one slice in a table without multicell columns."""
+        """The live rows of slices in a table without multicell columns."""
         base = self._incarnation + partition.position + ROW_BYTE
         size = len(base)
         shadowed = deleted = partition.deleted
         known = self._known
-        ranges = self._ranges(partition, start, end, reverse)
         pause_in = pause_every
-        for key, record in self.store.scan(DATA, base + start, base + end, reverse=reverse):
-            clustering_key = key[size:]
-            if ranges is not None:
-                shadowed = max(deleted, ranges.covering(clustering_key))
-            row = resolve_record(partition, clustering_key, record, shadowed, now_s, known)
-            if row is not None:
-                yield row
-            if pause_every:
-                pause_in -= 1
-                if not pause_in:
-                    pause_in = pause_every
-                    yield PAUSE
+        for start, end in reversed(slices) if reverse else slices:
+            ranges = self._ranges(partition, start, end, reverse)
+            for key, record in self.store.scan(DATA, base + start, base + end, reverse=reverse):
+                clustering_key = key[size:]
+                if ranges is not None:
+                    shadowed = max(deleted, ranges.covering(clustering_key))
+                row = resolve_record(partition, clustering_key, record, shadowed, now_s, known)
+                if row is not None:
+                    yield row
+                if pause_every:
+                    pause_in -= 1
+                    if pause_in <= 0:
+                        pause_in = pause_every
+                        yield PAUSE
+            # Another slice costs a seek, and may have no key at which to pause.
+            pause_in -= 1
+            if pause_every and pause_in <= 0:
+                pause_in = pause_every
+                yield PAUSE
 
     def _groups(
-        self, partition: LivePartition, start: bytes, end: bytes, reverse: bool, now_s: int, pause_every: int
+        self,
+        partition: LivePartition,
+        slices: Sequence[Slice],
+        reverse: bool,
+        now_s: int,
+        pause_every: int,
     ) -> Iterator[LiveRow | Pause]:
-        """The live rows of one slice in a table with multicell columns: a row's keys are one run."""
+        """The live rows of slices in a table with multicell columns: a row's keys are one run."""
         base = self._incarnation + partition.position + ROW_BYTE
         size = len(base)
         clustering_end = self.keys.clustering_end
-        ranges = self._ranges(partition, start, end, reverse)
         pause_in = pause_every
-        clustering_key: bytes | None = None
-        row_prefix = b""
-        record: bytes | None = None
-        elements: list[StoredElement] = []
-        for key, value in self.store.scan(DATA, base + start, base + end, reverse=reverse):
-            if clustering_key is None or not key.startswith(row_prefix):
-                if clustering_key is not None:
-                    row = self._resolve_group(
-                        partition, clustering_key, record, elements, reverse, ranges, now_s
-                    )
-                    if row is not None:
-                        yield row
-                    if pause_every and pause_in <= 0:
-                        pause_in = pause_every
-                        yield PAUSE
-                    record = None
-                    elements = []
-                row_end = clustering_end(key, size)
-                row_prefix = key[:row_end]
-                clustering_key = key[size:row_end]
-            at = len(row_prefix)
-            if len(key) == at:
-                record = value
-            else:
-                elements.append((_COLUMN.unpack_from(key, at + 1)[0], key[at + 3 :], value))
+        for start, end in reversed(slices) if reverse else slices:
+            ranges = self._ranges(partition, start, end, reverse)
+            clustering_key: bytes | None = None
+            row_prefix = b""
+            record: bytes | None = None
+            elements: list[StoredElement] = []
+            for key, value in self.store.scan(DATA, base + start, base + end, reverse=reverse):
+                if clustering_key is None or not key.startswith(row_prefix):
+                    if clustering_key is not None:
+                        row = self._resolve_group(
+                            partition, clustering_key, record, elements, reverse, ranges, now_s
+                        )
+                        if row is not None:
+                            yield row
+                        if pause_every and pause_in <= 0:
+                            pause_in = pause_every
+                            yield PAUSE
+                        record = None
+                        elements = []
+                    row_end = clustering_end(key, size)
+                    row_prefix = key[:row_end]
+                    clustering_key = key[size:row_end]
+                at = len(row_prefix)
+                if len(key) == at:
+                    record = value
+                else:
+                    elements.append((_COLUMN.unpack_from(key, at + 1)[0], key[at + 3 :], value))
+                pause_in -= 1
+            if clustering_key is not None:
+                row = self._resolve_group(partition, clustering_key, record, elements, reverse, ranges, now_s)
+                if row is not None:
+                    yield row
             pause_in -= 1
-        if clustering_key is not None:
-            row = self._resolve_group(partition, clustering_key, record, elements, reverse, ranges, now_s)
-            if row is not None:
-                yield row
+            if pause_every and pause_in <= 0:
+                pause_in = pause_every
+                yield PAUSE
 
     def _resolve_group(
         self,

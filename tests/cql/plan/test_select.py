@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from decimal import Decimal
 
 import pytest
 from tests.cql.plan.selecting import NOW_S, Bench, int_bytes, ints, options, split_row
@@ -15,7 +16,7 @@ from tests.storage.tables import NORMALIZING, PLAIN, WIDE, table
 from ourodb.cql.types.base import CqlType
 from ourodb.cql.types.native import BIGINT, DECIMAL, INT, TEXT
 from ourodb.cql.types.timeuuid import timeuuid_to_millis
-from ourodb.errors import InvalidRequest
+from ourodb.errors import FunctionFailure, InvalidRequest
 from ourodb.storage.mutation import MutationBuilder
 
 SCRAMBLED = table([("p", INT)], [("c", INT, False)], [], [("z", TEXT), ("a", INT), ("m", INT)], 1600)
@@ -275,3 +276,32 @@ def test_a_row_that_was_deleted_and_inserted_again_has_its_values() -> None:
     ):
         assert bench.select(f"SELECT {selectors} FROM t") == [expected]
         assert bench.point(f"SELECT {selectors} FROM t WHERE p = 1 AND c = 2") == expected
+
+
+@pytest.mark.parametrize("function", ["sum", "avg"])
+@pytest.mark.parametrize("exponents", [(20_000,), (999_999_999, 1_000_000_000), (2_000_000_000,)])
+def test_decimals_with_too_many_digits_fail_as_a_function(function: str, exponents: tuple[int, ...]) -> None:
+    """A sum is rounded where it can't be exact, and so fits more often."""
+    numbers = table([("p", INT)], [("c", INT, False)], [], [("v", DECIMAL)], 1602)
+    bench = Bench(numbers)
+    for number, exponent in enumerate(exponents):
+        bench.put([int_bytes(1)], [int_bytes(number)], {"v": struct.pack(">iB", -exponent, 9)})
+    text = f"SELECT {function}(v) FROM t WHERE p = 1"
+    if function == "sum" and exponents == (20_000,):
+        assert bench.select(text)
+        return
+    with pytest.raises(FunctionFailure, match=rf"system\.{function}\[decimal\]"):
+        bench.select(text)
+
+
+@pytest.mark.parametrize("page_size", [0, 1])
+def test_equal_clustering_values_are_one_group_however_written(page_size: int) -> None:
+    decimals = table([("p", INT)], [("c", DECIMAL, False), ("d", INT, False)], [], [("v", INT)], 1603)
+    bench = Bench(decimals)
+    for number, text in enumerate(("1.0", "1.00", "1.0", "2", "2.0")):
+        clustering = [DECIMAL.encode(Decimal(text)), int_bytes(number)]
+        bench.put([int_bytes(1)], clustering, {"v": int_bytes(1)})
+    found = bench.select("SELECT count(*) FROM t WHERE p = 1 GROUP BY c", page_size=page_size)
+    assert found == [[BIGINT.encode(3)], [BIGINT.encode(2)]]
+    found = bench.select("SELECT count(*) FROM t WHERE p = 1 GROUP BY c, d", page_size=page_size)
+    assert found == [[BIGINT.encode(1)]] * 5

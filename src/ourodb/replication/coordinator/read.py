@@ -420,7 +420,7 @@ class Read:
             if test is not None and not test(row):
                 continue
             if prefix >= 0:
-                of = (partition.position, row.clustering[:prefix] if prefix else ())
+                of = _group_of(row, prefix)
                 if self._group is not None and of != self._group_of:
                     self._end_group(command)
                     if self._limit_left <= 0 and command.sort is None:
@@ -511,6 +511,16 @@ class Read:
     def _too_large(self) -> ReadFailure:
         text = f"the result has more than {limits.RESULT_BYTES_MAX:,} bytes and isn't paged; set a page size"
         return _failure(self._plan.table, READ_SIZE, text, self._consistency, self._address)
+
+
+def _group_of(row: LiveRow, prefix: int) -> tuple[bytes, tuple[bytes, ...]]:
+    """What is the same of all rows of a group; values that differ in bytes may be equal."""
+    partition = row.partition
+    if not prefix:
+        return partition.position, ()
+    if partition.keys.normalizes and row.clustering_key is not None:
+        return partition.position, partition.keys.canonical_clustering(row.clustering_key)[:prefix]
+    return partition.position, row.clustering[:prefix]
 
 
 def _key_of(pair: tuple[bytes, bytes]) -> bytes:

@@ -71,8 +71,8 @@ class ReplicatedRows:
         self._first = first
         self._started: dict[bytes, AnyFetch] = {}
         """Fetches of whole partitions that were begun before their turn."""
-        self._records_unpaused = 0
-        """Records of chunks that came without a pause, as this node had all that was asked for."""
+        self._visited_unpaused = 0
+        """What this node looked at without a pause, for chunks that it needed nobody else for."""
 
     def _routes(self) -> KeyspaceRoutes:
         return self._context.routing.of(self._rows.table.keyspace)
@@ -88,11 +88,12 @@ class ReplicatedRows:
             Unavailable, InvalidRequest: as ``read``.
         """
         for position in positions:
-            if len(self._started) >= limits.RANGES_AT_ONCE_MAX:
+            if len(self._started) >= limits.RANGES_AT_ONCE_MAX or self._is_pause_due():
                 return
             if position not in self._started:
+                asked, _ = _next_slices(slices, reverse)
                 command = SlicesCommand(
-                    self._rows, position, slices, now_s, reverse=reverse, rows_max=self._rows_max
+                    self._rows, position, asked, now_s, reverse=reverse, rows_max=self._rows_max
                 )
                 self._started[position] = self._start(command, self._routes().find(position))
 
@@ -124,10 +125,11 @@ class ReplicatedRows:
         """Read a partition, of which rows may have been given already."""
         rows_max = self._rows_max
         while True:
+            asked, later = _next_slices(slices, reverse)
             fetch: AnyFetch | None = self._started.pop(position, None)
             if fetch is None:
                 command = SlicesCommand(
-                    self._rows, position, slices, now_s, reverse=reverse, rows_max=rows_max
+                    self._rows, position, asked, now_s, reverse=reverse, rows_max=rows_max
                 )
                 route = self._routes().find(position)
                 if self._first is not None:
@@ -137,12 +139,13 @@ class ReplicatedRows:
                     fetch = self._start(command, route)
             chunk = yield from self._await(fetch)
             bound = None if chunk.end is None else chunk.end[1]
-            rest = beyond(slices, bound, reverse=reverse)
+            left = beyond(asked, bound, reverse=reverse)
+            rest = [*later, *left] if reverse else [*left, *later]
             found = rows_of(self._rows, chunk.partitions)
             for row in found.read(
                 position,
                 now_s,
-                covered(slices, bound, reverse=reverse),
+                covered(asked, bound, reverse=reverse),
                 reverse=reverse,
                 static_alone=static_alone and not any_row and not rest,
                 watch=watch,
@@ -159,7 +162,8 @@ class ReplicatedRows:
                     return
             if not rest:
                 return
-            self._meet_unread_ranges(watch, position, chunk, reverse)
+            if not reverse:
+                self._meet_unread_ranges(watch, position, chunk)
             slices = rest
             rows_max = min(rows_max * GROWTH, limits.CHUNK_ROWS_MAX)
 
@@ -187,7 +191,7 @@ class ReplicatedRows:
         begun: deque[tuple[bytes, bytes | None, Route, Fetch]] = deque()
         window, moves = 1, 0
         while True:
-            while len(begun) < window:
+            while len(begun) < window and not (begun and self._is_pause_due()):
                 following = next(ranges, None)
                 if following is None:
                     break
@@ -266,7 +270,7 @@ class ReplicatedRows:
             yield row
             if partition.done:
                 return
-        self._meet_unread_ranges(scan.watch, position, chunk, False)
+        self._meet_unread_ranges(scan.watch, position, chunk)
         yield from self._read(
             position,
             scan.now_s,
@@ -278,10 +282,10 @@ class ReplicatedRows:
             partition is not None,
         )
 
-    def _meet_unread_ranges(
-        self, watch: TombstoneWatch, position: bytes, chunk: Chunk, reverse: bool
-    ) -> None:
-        """Count the range tombstones that come after the last row of a chunk: nobody has looked at them."""
+    def _meet_unread_ranges(self, watch: TombstoneWatch, position: bytes, chunk: Chunk) -> None:
+        """Count the range tombstones that come after the last row of a chunk: nobody has looked at them. Who reads in
+        reverse looks at all of them first.
+        """
         if not chunk.partitions or chunk.partitions[-1].position != position:
             return
         writes = chunk.partitions[-1].writes
@@ -289,10 +293,7 @@ class ReplicatedRows:
         if not ranges:
             return
         rows = [suffix[1:] for suffix, _ in writes if suffix[0] == ROW]
-        if reverse:
-            unread = sum(start < rows[0] for start in ranges) if rows else len(ranges)
-        else:
-            unread = sum(start > rows[-1] for start in ranges) if rows else len(ranges)
+        unread = sum(start > rows[-1] for start in ranges) if rows else len(ranges)
         watch.meet(self.keys, position, unread)
 
     def _range(
@@ -302,18 +303,22 @@ class ReplicatedRows:
 
     def _start(self, command: ReadCommand, route: Route) -> Fetch:
         self.fetched += 1
-        return Fetch(self._context, command, route, self._level, route.read_nodes(self._level)).start()
+        nodes = route.read_nodes(self._level)
+        fetch = Fetch(self._context, command, route, self._level, nodes).start()
+        if fetch.chunk is not None:
+            self._visited_unpaused += fetch.chunk.visited
+        return fetch
 
     def _await(self, fetch: AnyFetch) -> Generator[Pause, None, Chunk]:
         yield from self._wait_for(fetch)
         return self._chunk_of(fetch)
 
     def _wait_for(self, fetch: AnyFetch) -> Iterator[Pause]:
-        if fetch.is_done and self._records_unpaused > limits.ROWS_PER_STEP:
-            self._records_unpaused = 0
+        if fetch.is_done and self._is_pause_due():
+            self._visited_unpaused = 0
             yield PAUSE
         while not fetch.is_done:
-            self._records_unpaused = 0
+            self._visited_unpaused = 0
             self.waiting = fetch
             yield PAUSE
         self.waiting = None
@@ -322,8 +327,16 @@ class ReplicatedRows:
         if fetch.error is not None:
             raise fetch.error
         assert fetch.chunk is not None
-        self._records_unpaused += sum([len(partition.writes) for partition in fetch.chunk.partitions])
         return fetch.chunk
+
+    def _is_pause_due(self) -> bool:
+        return self._visited_unpaused > limits.ROWS_PER_STEP
+
+
+def _next_slices(slices: Sequence[Slice], reverse: bool) -> tuple[Sequence[Slice], Sequence[Slice]]:
+    """(those that the next chunk is asked for, those that come later)."""
+    most = limits.CHUNK_SLICES_MAX
+    return (slices[-most:], slices[:-most]) if reverse else (slices[:most], slices[most:])
 
 
 class _Scan:

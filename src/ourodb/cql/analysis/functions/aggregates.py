@@ -13,10 +13,11 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from ourodb.cql.analysis.functions.core import Aggregate, AggregateState, Candidate, Factory
+from ourodb.cql.analysis.functions.core import Aggregate, AggregateState, Candidate, Factory, failure
 from ourodb.cql.analysis.functions.numbers import EXACT, FLOATING, Number, numeric_types, packer
 from ourodb.cql.types import native
 from ourodb.cql.types.base import CqlType
+from ourodb.errors import FunctionFailure
 
 _LONG = struct.Struct(">q")
 
@@ -62,12 +63,16 @@ class _Extreme:
 
 
 class _ExactSum:
-    """Sum or average of whole numbers and decimals."""
+    """Sum or average of whole numbers and decimals.
 
-    __slots__ = ("average", "count", "decode", "pack", "total")
+    Raises:
+        FunctionFailure: from its methods; a decimal has more digits than are computed with.
+    """
+
+    __slots__ = ("average", "count", "pack", "total", "type")
 
     def __init__(self, type: CqlType, pack: Callable[[Number], bytes], average: bool) -> None:
-        self.decode = type.decode
+        self.type = type
         self.pack = pack
         self.average = average
         self.count = 0
@@ -76,9 +81,12 @@ class _ExactSum:
     def add(self, arguments: Sequence[bytes | None]) -> None:
         if arguments[0]:
             self.count += 1
-            number = self.decode(arguments[0])
+            number = self.type.decode(arguments[0])
             if isinstance(number, Decimal):
-                self.total = EXACT.add(Decimal(self.total), number)
+                try:
+                    self.total = EXACT.add(Decimal(self.total), number)
+                except ArithmeticError:
+                    raise self._failed() from None
             else:
                 self.total += number
 
@@ -87,11 +95,19 @@ class _ExactSum:
         if not self.average or self.count == 0:
             return self.pack(total)
         if isinstance(total, Decimal):
-            quotient = EXACT.divide(total, Decimal(self.count))
             exponent = min(int(total.as_tuple().exponent), 0)
-            return self.pack(quotient.quantize(Decimal((0, (1,), exponent)), ROUND_HALF_EVEN, EXACT))
+            try:
+                quotient = EXACT.divide(total, Decimal(self.count))
+                return self.pack(quotient.quantize(Decimal((0, (1,), exponent)), ROUND_HALF_EVEN, EXACT))
+            except ArithmeticError:
+                raise self._failed() from None
         quotient_whole = abs(total) // self.count
         return self.pack(quotient_whole if total >= 0 else -quotient_whole)
+
+    def _failed(self) -> FunctionFailure:
+        name = "avg" if self.average else "sum"
+        text = f"execution of 'system.{name}[{self.type}]' failed: the result has too many digits"
+        return failure(name, (self.type,), text)
 
 
 class _FloatSum:
