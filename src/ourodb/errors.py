@@ -78,6 +78,11 @@ class ServerError(RequestError):
     """A bug of ours, or something that the protocol has no better code for."""
 
 
+def internal_error(error: Exception) -> ServerError:
+    """What a client is told of a bug of ours; whoever caught it logs it."""
+    return ServerError(f"Internal error: {type(error).__name__}; see the node's log")
+
+
 class ProtocolError(RequestError):
     """The bytes or the order of messages break the protocol.
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import pytest
 from tests.writes.ring import LOSE, PASS, Fate, Message, Ring, as_int
 
+from ourodb import limits
+from ourodb.cql.types.names import parse_type
 from ourodb.cql.wire.codes import Consistency
 from ourodb.errors import Unavailable, WriteFailure, WriteTimeout
 from ourodb.peer.messages import Verb
@@ -235,3 +237,19 @@ def test_a_message_of_nobody_is_let_go(ring: Ring) -> None:
     for index in range(3):
         ring.done(index, "INSERT INTO ks.t (k, v) VALUES (1, 1)")
         assert ring.run(index, "UPDATE ks.t SET v = 2 WHERE k = 1 IF v = 1").error is None
+
+
+def test_rows_that_must_be_known_first_may_be_none_of_those_in_the_first_chunk(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk ends for what a replica looked at in vain."""
+    monkeypatch.setattr(limits, "CHUNK_KEYS_PER_PASS", 8)
+    ring.done(0, "CREATE TABLE ks.w (k int, c int, l list<int>, PRIMARY KEY (k, c))")
+    ring.done(0, "INSERT INTO ks.w (k, c, l) VALUES (1, 39, [1, 2])")
+    updates = " ".join(f"UPDATE ks.w SET l = l - [1] WHERE k = 1 AND c = {row};" for row in range(40))
+    ring.seen.clear()
+    ring.done(0, f"BEGIN UNLOGGED BATCH {updates} APPLY BATCH")
+    assert [message.verb for message in ring.seen].count(Verb.READ_SLICES) > 2
+    reply = ring.done(0, "SELECT c, l FROM ks.w WHERE k = 1")
+    assert [as_int(row[0]) for row in reply.rows] == [39]
+    assert parse_type("list<int>").decode(reply.rows[0][1]) == [2]

@@ -223,7 +223,9 @@ class Modifications:
             rest = () if chunk.end is None else beyond(command.slices, chunk.end[1])
             if not rest:
                 done(partitions, None)
-            elif sum(len(record) for _, record in partitions[0].writes) > limits.CAS_READ_BYTES_MAX:
+            elif (
+                sum(len(record) for one in partitions for _, record in one.writes) > limits.CAS_READ_BYTES_MAX
+            ):
                 done([], InvalidRequest("The rows that the statement must know first are too large"))
             else:
                 command.slices = rest

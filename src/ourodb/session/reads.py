@@ -20,7 +20,7 @@ from ourodb.cql.syntax import ast
 from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.columns import RowsMetadata, encode_row
 from ourodb.cql.wire.primitives import Value
-from ourodb.errors import InvalidRequest, OuroError, ProtocolError, RequestError, ServerError
+from ourodb.errors import InvalidRequest, OuroError, ProtocolError, RequestError, internal_error
 from ourodb.ports import Scheduler, Store
 from ourodb.replication.consistency import misuse, unavailable
 from ourodb.replication.coordinator.coordinator import Coordinator
@@ -368,7 +368,7 @@ def _told(plan: SelectPlan, error: Exception) -> RequestError:
     if isinstance(error, OuroError):
         return as_request_error(error)
     log.error("internal error", exc_info=error, table=f"{plan.table.keyspace}.{plan.table.name}")
-    return ServerError(f"Internal error: {type(error).__name__}; see the node's log")
+    return internal_error(error)
 
 
 def _warn(answer: Answer, warnings: Sequence[str]) -> None:

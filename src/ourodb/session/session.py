@@ -21,7 +21,7 @@ from ourodb.cql.wire.requests import (
     decode_register,
 )
 from ourodb.cql.wire.responses import encode_prepared
-from ourodb.errors import OuroError, ProtocolError, RequestError, ServerError
+from ourodb.errors import OuroError, ProtocolError, RequestError, ServerError, internal_error
 from ourodb.session.answer import Answer
 from ourodb.session.processor import QueryProcessor, SchemaMismatch
 from ourodb.session.tracing import Trace
@@ -94,7 +94,7 @@ class Session:
             answer.error(ServerError("The statement is nested too deeply"))
         except Exception as error:
             log.exception("internal error", opcode=codes.OPCODE_NAMES.get(opcode), client=self.peer)
-            answer.error(ServerError(f"Internal error: {type(error).__name__}; see the node's log"))
+            answer.error(internal_error(error))
 
     def close(self) -> None:
         """The connection is gone."""
