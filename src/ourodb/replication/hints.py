@@ -9,8 +9,8 @@ does what is about a range that changes hands. Whoever doesn't acknowledge it ge
 what is handed on it is known who has a hint of it, and if that is the one that is being handed on, it stays.
 
 One run at a time goes through the hints of a node, and what is under way belongs to it: nobody else sends or deletes
-it. So each hint is counted off once. A run that fails ends when nothing of it is under way any more, and the next
-round of gossip begins another one.
+it. So each hint is counted off once. A run that fails, be it that the store can't be read for the moment, ends when
+nothing of it is under way any more, and the next round of gossip begins another one.
 
 Bounds: bytes in all (``limits.HINT_BYTES_MAX``) and age. A hint may be no older than ``limits.HINT_AGE_MS_MAX``, nor
 than its table's ``gc_grace_seconds``: one that outlives tombstones would bring back what was deleted. Age counts by
@@ -263,11 +263,15 @@ class Hints:
             return
         now_us = self._clock.wall_us()
         outdated: list[Hint] = []
-        for key, value in self._store.scan(HINTS, _NODE.pack(node), _NODE.pack(node + 1)):
-            hint = Hint(_KEY.unpack(key)[1], value)
-            if not self._is_outdated(hint, now_us) or len(outdated) == limits.HINTS_DROPPED_AT_ONCE_MAX:
-                break
-            outdated.append(hint)
+        try:
+            for key, value in self._store.scan(HINTS, _NODE.pack(node), _NODE.pack(node + 1)):
+                hint = Hint(_KEY.unpack(key)[1], value)
+                if not self._is_outdated(hint, now_us) or len(outdated) == limits.HINTS_DROPPED_AT_ONCE_MAX:
+                    break
+                outdated.append(hint)
+        except OuroError as error:
+            _log_unreadable(node, error)
+            return
         self._drop(node, outdated)
 
     def _drop(self, node: NodeId, outdated: Sequence[Hint]) -> None:
@@ -297,41 +301,62 @@ class Hints:
         """
         return self._sequence
 
-    def next(self, node: NodeId, after: int, last: int) -> tuple[list[Hint], int]:
+    def next(self, node: NodeId, after: int, last: int) -> tuple[list[Hint], int] | None:
         """The next hints of a node, and the last sequence looked at; those that are too old are dropped.
 
         Args:
             after: a sequence.
             last: no hint behind this sequence.
+        Returns:
+            None: the store can't be read for the moment.
         """
         now_us = self._clock.wall_us()
         hints: list[Hint] = []
         outdated: list[Hint] = []
         size = 0
         looked_at = after
-        for key, value in self._store.scan(HINTS, _KEY.pack(node, after + 1), _KEY.pack(node, last + 1)):
-            _, looked_at = _KEY.unpack(key)
-            hint = Hint(looked_at, value)
-            (outdated if self._is_outdated(hint, now_us) else hints).append(hint)
-            size += len(value)
-            if (
-                size >= limits.HINT_BATCH_BYTES
-                or len(hints) + len(outdated) >= limits.HINT_BATCH_MUTATIONS_MAX
-            ):
-                break
+        try:
+            for key, value in self._store.scan(HINTS, _KEY.pack(node, after + 1), _KEY.pack(node, last + 1)):
+                _, looked_at = _KEY.unpack(key)
+                hint = Hint(looked_at, value)
+                (outdated if self._is_outdated(hint, now_us) else hints).append(hint)
+                size += len(value)
+                if (
+                    size >= limits.HINT_BATCH_BYTES
+                    or len(hints) + len(outdated) >= limits.HINT_BATCH_MUTATIONS_MAX
+                ):
+                    break
+        except OuroError as error:
+            # Before it is read, what is pending is written, which the engine refuses while it stalls.
+            _log_unreadable(node, error)
+            return None
+        if not after and not looked_at and node in self._kept:
+            # They were deleted, though the store said that it had failed.
+            tally = self._kept[node]
+            self._count(node, -tally.hints, -tally.bytes)
         self._drop(node, outdated)
         return hints, looked_at
 
     def delete(self, node: NodeId, hints: Sequence[Hint]) -> bool:
         """Delete hints that nobody else has in hand. False: they stay, and are sent again, which does no harm."""
+        size = sum(len(hint.value) for hint in hints)
+
+        def settled(error: RequestError | None) -> None:
+            if error is not None:
+                # They are on disk still.
+                self._count(node, len(hints), size)
+
         try:
             self._store.apply([(HINTS, _KEY.pack(node, hint.sequence), None) for hint in hints])
         except OuroError:
             return False
-        self._arm()
-        self._count(node, -len(hints), -sum(len(hint.value) for hint in hints))
+        self._count(node, -len(hints), -size)
         for hint in hints:
             self._forget_copy(node, hint.value)
+        if self._writes is None:
+            self._arm()
+        else:
+            self._writes.run(lambda: None, settled)
         return True
 
     def handing_on(self, node: NodeId, hint: Hint) -> None:
@@ -388,7 +413,11 @@ class _Delivery:
         hints = self._hints
         peers = hints.peers
         while self._may_look():
-            found, last = hints.next(self.node, self._after, self._last)
+            following = hints.next(self.node, self._after, self._last)
+            if following is None:
+                self._failed = True
+                break
+            found, last = following
             if last == self._after:
                 self._is_complete = True
                 break
@@ -505,11 +534,11 @@ class _HandingOn:
     def go_on(self) -> None:
         """Write the next ones, and go on when all of them are written."""
         hints = self._hints
-        found, last = hints.next(self.node, self._after, self._last)
-        if last == self._after or hints.hand_on is None:
+        following = hints.next(self.node, self._after, self._last)
+        if following is None or following[1] == self._after or hints.hand_on is None:
             hints.ended(self.node, self)
             return
-        self._after = last
+        found, self._after = following
         _hand_on(hints, hints.hand_on, self.node, found, self.go_on)
 
 
@@ -549,3 +578,7 @@ def _hand_on(
 
 def _digest(value: bytes) -> bytes:
     return hashlib.blake2b(value, digest_size=16).digest()
+
+
+def _log_unreadable(node: NodeId, error: OuroError) -> None:
+    log.warning("hints can't be read for the moment", node=node, reason=str(error))
