@@ -673,6 +673,9 @@ HINT_BATCH_MUTATIONS_MAX: Final = 256
 HINTS_DROPPED_AT_ONCE_MAX: Final = 1_024
 """Hints that are too old which are looked at in one go."""
 
+HINTS_HANDED_ON_MAX: Final = 65_536
+"""Hints that are handed on of which it is known who has one of his own."""
+
 HINT_UNKEPT_BYTES_MAX: Final = 8 * MIB
 """Hints that wait in memory because the store takes no writes."""
 

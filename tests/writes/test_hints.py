@@ -271,7 +271,7 @@ def test_what_waits_in_memory_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> No
 # Ranges that change hands
 
 
-def test_a_hint_that_is_handed_on_and_kept_again_waits_for_the_next_run() -> None:
+def test_a_hint_that_is_handed_on_in_vain_waits_for_the_next_run() -> None:
     """The node whom it was for may be among those who get it now, and not take it."""
     bench = Bench()
     handed_on = []
@@ -279,8 +279,7 @@ def test_a_hint_that_is_handed_on_and_kept_again_waits_for_the_next_run() -> Non
     def hand_on(mutation, written_at_us, over):  # type: ignore[no-untyped-def]
         handed_on.append(mutation.encode())
         assert len(handed_on) < 10, "for ever"
-        bench.hints.add(TWO, mutation, written_at_us)
-        over(True)
+        over(bench.hints.add(TWO, mutation, written_at_us))
 
     bench.hints.hand_on = hand_on
     bench.hints.is_for = lambda node, mutation: False

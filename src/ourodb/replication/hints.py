@@ -4,7 +4,13 @@ A hint is kept in the HINTS family under ``node (u32) | sequence (u64)``, so tha
 run in the order in which they were made; its value is ``written at (u64, us) | mutation``. While a node is up
 its hints are sent in batches on the BULK lane, a few at a time, oldest first, and each batch is deleted when
 the node has acknowledged it. Hints carry the timestamps of their mutations, so one that arrives late or twice
-does no harm. What a node missed that has left the cluster goes to the present owners of its ranges, as a write.
+does no harm. What a node missed that has left the cluster goes to the present owners of its ranges, as a write; so
+does what is about a range that changes hands. Whoever doesn't acknowledge it gets a hint of his own, but one only: of
+what is handed on it is known who has a hint of it, and if that is the one that is being handed on, it stays.
+
+One run at a time goes through the hints of a node, and what is under way belongs to it: nobody else sends or deletes
+it. So each hint is counted off once. A run that fails, be it that the store can't be read for the moment, ends when
+nothing of it is under way any more, and the next round of gossip begins another one.
 
 Bounds: bytes in all (``limits.HINT_BYTES_MAX``) and age. A hint may be no older than ``limits.HINT_AGE_MS_MAX``, nor
 than its table's ``gc_grace_seconds``: one that outlives tombstones would bring back what was deleted. Age counts by
@@ -19,6 +25,7 @@ Source: Cassandra's hinted handoff, ``Hint.isLive``; CASSANDRA-14309 (hint windo
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,7 +36,7 @@ import structlog
 from ourodb import limits
 from ourodb.errors import OuroError, RequestError
 from ourodb.peer.messages import FAILED, Verb
-from ourodb.ports import BULK, Clock, NodeId, Store, Write
+from ourodb.ports import BULK, Clock, NodeId, Store
 from ourodb.replication.peers import Peers, RequestClass
 from ourodb.replication.replica.writes import Writes
 from ourodb.storage.apply import UnknownIncarnation
@@ -110,6 +117,8 @@ class Hints:
         self._unkept: list[tuple[NodeId, bytes]] = []
         """(for whom, value) of those that the store didn't take."""
         self._unkept_bytes = 0
+        self._copies: dict[bytes, dict[NodeId, bool]] = {}
+        """Of what is handed on, by its digest: who has a hint of it, and whether that one is on its way now."""
 
     def follow(self, writes: Writes) -> None:
         """Learn from now on what becomes of what is written, and how long the tombstones of each table live."""
@@ -137,15 +146,23 @@ class Hints:
         Args:
             written_at_us: when the mutation was written; 0: now.
         Returns:
-            True: it is on disk with the writes of this pass, if these are. False: there is no room for it now, or it
-            must not be kept.
+            True: it is on disk with the writes of this pass, if these are. False: there is no room for it now, it
+            must not be kept, or it is the very hint that is being handed on.
         """
         now_us = self._clock.wall_us()
         encoded = mutation.encode()
         value = _WRITTEN_AT.pack(written_at_us or now_us) + encoded
         if (written_at_us or now_us) <= now_us - self._age_us_max(encoded):
             return False
-        return self._keep(node, value)
+        copies = self._copies.get(_digest(value)) if self._copies else None
+        if copies is None:
+            return self._keep(node, value)
+        if node in copies:
+            return not copies[node]
+        is_kept = self._keep(node, value)
+        if is_kept:
+            copies[node] = False
+        return is_kept
 
     def deliver(self) -> None:
         """Send what waits for nodes that are up, hand on what waits for those that left; called every round."""
@@ -167,8 +184,10 @@ class Hints:
             self._runs[node].go_on()
 
     def forget(self, node: NodeId) -> None:
-        """The node is no member any more; what it missed is handed on with the next round."""
-        self._runs.pop(node, None)
+        """The node is no member any more; what it missed is handed on as soon as nothing is on its way to it."""
+        run = self._runs.get(node)
+        if isinstance(run, _Delivery):
+            run.stop()
 
     # Keeping
 
@@ -192,6 +211,7 @@ class Hints:
             if error is not None:
                 is_taken = False
                 self._count(node, -1, -size)
+                self._forget_copy(node, value)
                 self._put_aside(node, value, error)
 
         self._count(node, 1, size)
@@ -238,14 +258,20 @@ class Hints:
         return min(age_us, use.gc_grace_s * _US_PER_S)
 
     def _drop_outdated(self, node: NodeId) -> None:
-        """Drop the oldest hints of a node as far as they are too old, a bounded number."""
+        """Drop the oldest hints of a node as far as they are too old, a bounded number. A run does so by itself."""
+        if node in self._runs:
+            return
         now_us = self._clock.wall_us()
         outdated: list[Hint] = []
-        for key, value in self._store.scan(HINTS, _NODE.pack(node), _NODE.pack(node + 1)):
-            hint = Hint(_KEY.unpack(key)[1], value)
-            if not self._is_outdated(hint, now_us) or len(outdated) == limits.HINTS_DROPPED_AT_ONCE_MAX:
-                break
-            outdated.append(hint)
+        try:
+            for key, value in self._store.scan(HINTS, _NODE.pack(node), _NODE.pack(node + 1)):
+                hint = Hint(_KEY.unpack(key)[1], value)
+                if not self._is_outdated(hint, now_us) or len(outdated) == limits.HINTS_DROPPED_AT_ONCE_MAX:
+                    break
+                outdated.append(hint)
+        except OuroError as error:
+            _log_unreadable(node, error)
+            return
         self._drop(node, outdated)
 
     def _drop(self, node: NodeId, outdated: Sequence[Hint]) -> None:
@@ -254,6 +280,17 @@ class Hints:
 
     def _is_outdated(self, hint: Hint, now_us: int) -> bool:
         return hint.written_at_us <= now_us - self._age_us_max(hint.mutation)
+
+    def _forget_copy(self, node: NodeId, value: bytes) -> None:
+        """This hint isn't kept any more."""
+        if not self._copies:
+            return
+        digest = _digest(value)
+        copies = self._copies.get(digest)
+        if copies is not None:
+            copies.pop(node, None)
+            if not copies:
+                del self._copies[digest]
 
     # For those who run through them
 
@@ -264,41 +301,82 @@ class Hints:
         """
         return self._sequence
 
-    def next(self, node: NodeId, after: int, last: int) -> tuple[list[Hint], int]:
+    def next(self, node: NodeId, after: int, last: int) -> tuple[list[Hint], int] | None:
         """The next hints of a node, and the last sequence looked at; those that are too old are dropped.
 
         Args:
             after: a sequence.
             last: no hint behind this sequence.
+        Returns:
+            None: the store can't be read for the moment.
         """
         now_us = self._clock.wall_us()
         hints: list[Hint] = []
         outdated: list[Hint] = []
         size = 0
         looked_at = after
-        for key, value in self._store.scan(HINTS, _KEY.pack(node, after + 1), _KEY.pack(node, last + 1)):
-            _, looked_at = _KEY.unpack(key)
-            hint = Hint(looked_at, value)
-            (outdated if self._is_outdated(hint, now_us) else hints).append(hint)
-            size += len(value)
-            if (
-                size >= limits.HINT_BATCH_BYTES
-                or len(hints) + len(outdated) >= limits.HINT_BATCH_MUTATIONS_MAX
-            ):
-                break
+        try:
+            for key, value in self._store.scan(HINTS, _KEY.pack(node, after + 1), _KEY.pack(node, last + 1)):
+                _, looked_at = _KEY.unpack(key)
+                hint = Hint(looked_at, value)
+                (outdated if self._is_outdated(hint, now_us) else hints).append(hint)
+                size += len(value)
+                if (
+                    size >= limits.HINT_BATCH_BYTES
+                    or len(hints) + len(outdated) >= limits.HINT_BATCH_MUTATIONS_MAX
+                ):
+                    break
+        except OuroError as error:
+            # Before it is read, what is pending is written, which the engine refuses while it stalls.
+            _log_unreadable(node, error)
+            return None
+        if not after and not looked_at and node in self._kept:
+            # They were deleted, though the store said that it had failed.
+            tally = self._kept[node]
+            self._count(node, -tally.hints, -tally.bytes)
         self._drop(node, outdated)
         return hints, looked_at
 
     def delete(self, node: NodeId, hints: Sequence[Hint]) -> bool:
-        writes: list[Write] = [(HINTS, _KEY.pack(node, hint.sequence), None) for hint in hints]
+        """Delete hints that nobody else has in hand. False: they stay, and are sent again, which does no harm."""
+        size = sum(len(hint.value) for hint in hints)
+
+        def settled(error: RequestError | None) -> None:
+            if error is not None:
+                # They are on disk still.
+                self._count(node, len(hints), size)
+
         try:
-            self._store.apply(writes)
+            self._store.apply([(HINTS, _KEY.pack(node, hint.sequence), None) for hint in hints])
         except OuroError:
-            # A disk that takes no writes: they are sent again, which does no harm.
             return False
-        self._arm()
-        self._count(node, -len(hints), -sum(len(hint.value) for hint in hints))
+        self._count(node, -len(hints), -size)
+        for hint in hints:
+            self._forget_copy(node, hint.value)
+        if self._writes is None:
+            self._arm()
+        else:
+            self._writes.run(lambda: None, settled)
         return True
+
+    def handing_on(self, node: NodeId, hint: Hint) -> None:
+        """A hint is about to be handed on: if that fails for this node, it is kept, and nobody gets a second one."""
+        self._copies.setdefault(_digest(hint.value), {})[node] = True
+        if len(self._copies) > limits.HINTS_HANDED_ON_MAX:
+            # Whoever goes without it gets one more hint, which does no harm.
+            del self._copies[next(iter(self._copies))]
+
+    def handed_on(self, node: NodeId, hint: Hint, is_over: bool) -> None:
+        """
+        Args:
+            is_over: each of the present owners has it, or has a hint of its own.
+        """
+        if is_over and self.delete(node, [hint]):
+            self.delivered += 1
+            return
+        copies = self._copies.get(_digest(hint.value))
+        if copies is not None and node in copies:
+            copies[node] = False
 
     def ended(self, node: NodeId, run: _Delivery | _HandingOn) -> None:
         if self._runs.get(node) is run:
@@ -308,7 +386,16 @@ class Hints:
 class _Delivery:
     """A run through the hints of one node that is up."""
 
-    __slots__ = ("_after", "_batches", "_failed", "_hints", "_is_complete", "_last", "node")
+    __slots__ = (
+        "_after",
+        "_batches",
+        "_failed",
+        "_hints",
+        "_is_complete",
+        "_is_handing_on",
+        "_last",
+        "node",
+    )
 
     def __init__(self, hints: Hints, node: NodeId) -> None:
         self.node = node
@@ -316,6 +403,8 @@ class _Delivery:
         self._after = 0
         self._last = hints.last
         self._batches = 0
+        self._is_handing_on = False
+        """Some are on their way to others; no more are looked at before all these are over."""
         self._is_complete = False
         self._failed = False
 
@@ -323,16 +412,21 @@ class _Delivery:
         """Send batches while few are on their way."""
         hints = self._hints
         peers = hints.peers
-        while not self._is_complete and not self._failed and self._batches < limits.HINTS_IN_FLIGHT_MAX:
-            found, last = hints.next(self.node, self._after, self._last)
+        while self._may_look():
+            following = hints.next(self.node, self._after, self._last)
+            if following is None:
+                self._failed = True
+                break
+            found, last = following
             if last == self._after:
                 self._is_complete = True
                 break
             self._after = last
             found = self._still_for_it(found)
             if not found:
-                # All were too old; others wait for the loop, too.
-                peers.later(self.go_on)
+                if not self._is_handing_on:
+                    # All were too old; others wait for the loop, too.
+                    peers.later(self.go_on)
                 return
             self._batches += 1
             request = peers.begin(RequestClass.HINT, _Batch(self, found))
@@ -342,33 +436,51 @@ class _Delivery:
                 peers.end(request)
                 self._batches -= 1
                 self._failed = True
-        if not self._batches and (self._is_complete or self._failed):
-            hints.ended(self.node, self)
+        self._end_if_over()
+
+    def stop(self) -> None:
+        """Send no more."""
+        self._failed = True
+        self._end_if_over()
+
+    def _may_look(self) -> bool:
+        """Whether more hints may be taken in hand."""
+        return not (
+            self._is_complete
+            or self._failed
+            or self._is_handing_on
+            or self._batches >= limits.HINTS_IN_FLIGHT_MAX
+        )
+
+    def _end_if_over(self) -> None:
+        is_idle = not self._batches and not self._is_handing_on
+        if is_idle and (self._is_complete or self._failed):
+            self._hints.ended(self.node, self)
 
     def _still_for_it(self, found: list[Hint]) -> list[Hint]:
         """Those whose partitions the node holds, and will hold; the others are handed on to all who do."""
         hints = self._hints
         if hints.is_for is None or hints.hand_on is None:
             return found
-        kept = []
+        kept: list[Hint] = []
+        others: list[Hint] = []
         for hint in found:
             try:
                 mutation, _ = decode_mutation(hint.mutation)
-                if hints.is_for(self.node, mutation):
-                    kept.append(hint)
-                    continue
-                hints.hand_on(mutation, hint.written_at_us, partial(self._handed_on, hint))
+                (kept if hints.is_for(self.node, mutation) else others).append(hint)
             except UnknownIncarnation:
                 # The receiver knows whether its table is gone.
                 kept.append(hint)
             except OuroError as error:
                 log.warning("a hint can't be handed on", node=self.node, reason=str(error))
+        if others:
+            self._is_handing_on = True
+            _hand_on(hints, hints.hand_on, self.node, others, self._handed_on)
         return kept
 
-    def _handed_on(self, hint: Hint, is_over: bool) -> None:
-        if is_over:
-            self._hints.delete(self.node, [hint])
-            self._hints.delivered += 1
+    def _handed_on(self) -> None:
+        self._is_handing_on = False
+        self.go_on()
 
     def answered(self, batch: Sequence[Hint], *, delivered: bool) -> None:
         hints = self._hints
@@ -411,44 +523,62 @@ class _Batch:
 class _HandingOn:
     """A run through the hints of a node that has left: each goes to those who own its partition now."""
 
-    __slots__ = ("_after", "_hints", "_last", "_waiting", "node")
+    __slots__ = ("_after", "_hints", "_last", "node")
 
     def __init__(self, hints: Hints, node: NodeId) -> None:
         self.node = node
         self._hints = hints
         self._after = 0
         self._last = hints.last
-        self._waiting = 0
 
     def go_on(self) -> None:
         """Write the next ones, and go on when all of them are written."""
         hints = self._hints
-        found, last = hints.next(self.node, self._after, self._last)
-        if last == self._after or hints.hand_on is None:
+        following = hints.next(self.node, self._after, self._last)
+        if following is None or following[1] == self._after or hints.hand_on is None:
             hints.ended(self.node, self)
             return
-        self._after = last
-        self._waiting = 1 + len(found)
-        for hint in found:
-            try:
-                mutation, _ = decode_mutation(hint.mutation)
-                hints.hand_on(mutation, hint.written_at_us, partial(self._over, hint))
-            except UnknownIncarnation:
-                # Its table is gone.
-                hints.delete(self.node, [hint])
-                self._one_less()
-            except OuroError as error:
-                log.warning("a hint can't be handed on", node=self.node, reason=str(error))
-                self._one_less()
-        self._one_less()
+        found, self._after = following
+        _hand_on(hints, hints.hand_on, self.node, found, self.go_on)
 
-    def _over(self, hint: Hint, is_over: bool) -> None:
-        if is_over:
-            self._hints.delete(self.node, [hint])
-            self._hints.delivered += 1
-        self._one_less()
 
-    def _one_less(self) -> None:
-        self._waiting -= 1
-        if not self._waiting:
-            self._hints.peers.later(self.go_on)
+def _hand_on(
+    hints: Hints, write: HandOn, node: NodeId, batch: Sequence[Hint], done: Callable[[], None]
+) -> None:
+    """Write what a node missed to those who own the partitions now.
+
+    Args:
+        done: called, in a later pass, when nothing is waited for any more.
+    """
+    waiting = len(batch)
+    if not waiting:
+        # All were too old.
+        hints.peers.later(done)
+
+    def over(hint: Hint, is_over: bool) -> None:
+        nonlocal waiting
+        hints.handed_on(node, hint, is_over)
+        waiting -= 1
+        if not waiting:
+            hints.peers.later(done)
+
+    for hint in batch:
+        hints.handing_on(node, hint)
+        try:
+            mutation, _ = decode_mutation(hint.mutation)
+            write(mutation, hint.written_at_us, partial(over, hint))
+        except UnknownIncarnation:
+            # Its table is gone.
+            hints.delete(node, [hint])
+            over(hint, False)
+        except OuroError as error:
+            log.warning("a hint can't be handed on", node=node, reason=str(error))
+            over(hint, False)
+
+
+def _digest(value: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=16).digest()
+
+
+def _log_unreadable(node: NodeId, error: OuroError) -> None:
+    log.warning("hints can't be read for the moment", node=node, reason=str(error))

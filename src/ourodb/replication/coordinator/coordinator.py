@@ -148,7 +148,7 @@ class Coordinator:
             routes.find(position).write_need(level)
 
     def _hand_on(self, mutation: Mutation, written_at_us: int, over: Over) -> None:
-        """Write what a node missed that has left to those who own the partition now."""
+        """Write what a node missed that has left, or is about to lose it, to those who own the partition now."""
         table = self._writes.rows.known(mutation.incarnation).table
         route = self.routes(table.keyspace).find(mutation.position)
         need = route.write_need(Consistency.ANY)
