@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-from tests.storage.tables import COUNTERS, GC_GRACE_S, PLAIN, WIDE
+import pytest
+from tests.storage.tables import GC_GRACE_S, PLAIN, WIDE
 
 from ourodb.cql.types.native import INT
 from ourodb.schema.model import Table
+from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.expiry import HOUR_S
 from ourodb.storage.families import DATA, EXPIRY
 from ourodb.storage.memory import MemoryStore
@@ -20,7 +23,6 @@ from ourodb.storage.rows import Rows, TableRows
 NOW = 1_700_000_000 // HOUR_S * HOUR_S
 ONE, TWO = INT.encode(1), INT.encode(2)
 END = b"\xff" * 40
-TABLES = {table.incarnation: table for table in (PLAIN, WIDE, COUNTERS)}
 
 
 class Scene:
@@ -42,7 +44,7 @@ class Scene:
         assert self.rows.apply(mutation, now) is None
 
     def purge(self, now: int, keys_per_slice: int = 512) -> None:
-        for _ in purge(self.all_rows, TABLES, now, keys_per_slice=keys_per_slice):
+        for _ in purge(self.all_rows, now, keys_per_slice=keys_per_slice):
             pass
 
     def data(self) -> dict[bytes, bytes]:
@@ -156,7 +158,7 @@ def test_range_goes_only_when_nothing_was_written_meanwhile() -> None:
     deletion.delete_range(*scene.rows.keys.slice())
     scene.apply(deletion)
     later = NOW + GC_GRACE_S + HOUR_S
-    run = purge(scene.all_rows, TABLES, later, keys_per_slice=1)
+    run = purge(scene.all_rows, later, keys_per_slice=1)
     next(run)
     next(run)
     late = scene.builder(15, later)
@@ -293,6 +295,51 @@ def test_entries_of_dropped_tables_are_removed() -> None:
     builder = scene.builder(10)
     builder.row([ONE]).marker(60)
     scene.apply(builder)
-    for _ in purge(scene.all_rows, {}, NOW + HOUR_S):
-        pass
+    scene.all_rows.drop(PLAIN.incarnation)
+    scene.purge(NOW + HOUR_S)
     assert not scene.due()
+
+
+class Run:
+    """A purge in the midst of its work: two rows were deleted a gc grace ago, and one has been looked at."""
+
+    def __init__(self) -> None:
+        self.scene = scene = Scene(PLAIN)
+        for number in range(2):
+            builder = scene.builder(10)
+            builder.row([INT.encode(number)]).delete()
+            scene.apply(builder)
+        self._slices = purge(scene.all_rows, NOW + GC_GRACE_S + HOUR_S, keys_per_slice=1)
+        assert next(self._slices, None) is not None
+
+    def end(self) -> None:
+        for _ in self._slices:
+            pass
+
+
+def test_table_altered_during_a_run_stays_as_it_is_now() -> None:
+    """Put back, its new columns would be unknown to reads and to peers until the next change."""
+    run = Run()
+    altered = replace(PLAIN, next_column_id=PLAIN.next_column_id + 1)
+    run.scene.all_rows.of(altered)
+    run.end()
+    assert run.scene.all_rows.known(PLAIN.incarnation).table is altered
+
+
+def test_gc_grace_raised_during_a_run_counts() -> None:
+    run = Run()
+    left = run.scene.data()
+    longer = replace(PLAIN.options, gc_grace_seconds=3 * GC_GRACE_S)
+    run.scene.all_rows.of(replace(PLAIN, options=longer))
+    run.end()
+    assert run.scene.data() == left
+
+
+def test_table_dropped_during_a_run_stays_unknown() -> None:
+    """Known again, it would take late writes that nobody ever removes."""
+    run = Run()
+    run.scene.all_rows.drop(PLAIN.incarnation)
+    run.end()
+    with pytest.raises(UnknownIncarnation):
+        run.scene.all_rows.known(PLAIN.incarnation)
+    assert not run.scene.due()

@@ -20,11 +20,11 @@ can hide in another file.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from ourodb.ports import Store, Write
-from ourodb.schema.model import Table
+from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.expiry import FAR, entry, hour_key
 from ourodb.storage.families import DATA, EXPIRY
 from ourodb.storage.keys import (
@@ -57,7 +57,7 @@ from ourodb.storage.record import (
     is_plain,
 )
 from ourodb.storage.row import PAUSE, Pause
-from ourodb.storage.rows import Rows, TableRows
+from ourodb.storage.rows import Rows
 
 VISITED_MAX: Final = 65_536
 """Partitions that a run remembers, to visit each once however many entries are due."""
@@ -69,14 +69,12 @@ StoredKeys = list[tuple[int, bytes, bytes]]
 """(column id, key, record) of elements."""
 
 
-def purge(
-    rows: Rows, tables: Mapping[int, Table], now_s: int, *, keys_per_slice: int = 512
-) -> Iterator[Pause]:
+def purge(rows: Rows, now_s: int, *, keys_per_slice: int = 512) -> Iterator[Pause]:
     """Visit all partitions that are due; gives PAUSE after each slice of work.
 
+    Tables change, and go, between slices: each is asked for anew. Index entries of tables that are gone are removed.
+
     Args:
-        tables: all tables by incarnation; index entries of others belong to dropped tables and are removed. Looked
-            up anew after each pause, so it may be a view of the changing schema.
         now_s: this node's time, seconds.
         keys_per_slice: stored keys looked at between pauses (a row with its elements isn't divided).
     """
@@ -87,15 +85,15 @@ def purge(
         due = next((key for key, _ in store.scan(EXPIRY, b"", end)), None)
         if due is None:
             return
-        table = tables.get(_INCARNATION.unpack_from(due, 4)[0])
-        if table is None or due[4:] in visited:
+        if due[4:] in visited:
             store.apply(((EXPIRY, due, None),))
         else:
-            visit = _Visit(rows.of(table), due, now_s)
-            while not visit.run(keys_per_slice):
-                yield PAUSE
-                if tables.get(table.incarnation) is None:
-                    break
+            try:
+                visit = _Visit(rows, due, now_s)
+                while not visit.run(keys_per_slice):
+                    yield PAUSE
+            except UnknownIncarnation:
+                store.apply(((EXPIRY, due, None),))
             if len(visited) >= VISITED_MAX:
                 visited.clear()
             visited[due[4:]] = None
@@ -106,13 +104,20 @@ class _Visit:
     """One partition being purged.
 
     Attributes:
+        rows: of its table, as it was when the last slice began.
         next_due: when something of what remains will be due.
     """
 
-    def __init__(self, rows: TableRows, due: bytes, now_s: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: Rows, due: bytes, now_s: int) -> None:
+        """
+        Raises:
+            UnknownIncarnation: the table is gone.
+        """
+        (self.incarnation,) = _INCARNATION.unpack_from(due, 4)
+        self.all_rows = rows
+        self.rows = rows.known(self.incarnation)
         self.store: Store = rows.store
-        self.use = rows.use
+        self.use = self.rows.use
         self.due = due
         self.position = due[8:]
         self.prefix = due[4:]
@@ -124,7 +129,12 @@ class _Visit:
         self.use.watched = self.position
 
     def run(self, keys_max: int) -> bool:
-        """One slice of work; True when the visit is over."""
+        """One slice of work; True when the visit is over.
+
+        Raises:
+            UnknownIncarnation: the table is gone.
+        """
+        self.rows = self.all_rows.known(self.incarnation)
         base = self.prefix + ROW_BYTE
         header = self._header()
         deleted = header.deletion[0] if header.deletion is not None else NEVER
