@@ -54,6 +54,7 @@ class LateStore:
         self.apply = store.apply
         self.delete_range = store.delete_range
         self.sync = store.sync
+        self.follow_batches = store.follow_batches
 
     def get(self, family: int, key: bytes) -> bytes | None | Later:
         self.asked += 1
