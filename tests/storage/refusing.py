@@ -7,17 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.durability.folders import open_store
+from tests.durability.folders import HandScheduler
 from tests.sim.talkers import talkers
 
 from ourodb.ports import Store
+from ourodb.storage.rocks import RocksStore
 
 
 class RefusingStore(NamedTuple):
-    """A store, and what makes it refuse batches, or take them again."""
+    """Attributes:
+    refuse: makes it refuse batches, or take them again.
+    end_syncs: waits until all that were asked for are over.
+    """
 
     store: Store
     refuse: Callable[[bool], None]
+    end_syncs: Callable[[], None]
 
 
 class StallingEngine:
@@ -42,14 +47,15 @@ class StallingEngine:
 
 @contextmanager
 def on_disk(path: Path) -> Iterator[RefusingStore]:
-    store = open_store(path / "store")
+    scheduler = HandScheduler()
+    store = RocksStore(path / "store", scheduler)
     whole = store._db
     store._db = engine = StallingEngine(whole)
 
     def refuse(stalls: bool) -> None:
         engine.stalls = stalls
 
-    yield RefusingStore(store, refuse)
+    yield RefusingStore(store, refuse, lambda: scheduler.run_until(lambda: not store._flushing))
     store._db = whole
     store.close()
 
@@ -65,4 +71,4 @@ def simulated(path: Path) -> Iterator[RefusingStore]:
     def refuse(refuses: bool) -> None:
         machine.disk.conditions.refuses_settle_one_in = int(refuses)
 
-    yield RefusingStore(machine.process.store, refuse)
+    yield RefusingStore(machine.process.store, refuse, lambda: world.run_for(1))

@@ -30,7 +30,7 @@ class Scene:
     """A partition of a store that now and then refuses a batch."""
 
     def __init__(self, refusing: RefusingStore) -> None:
-        self.store, self.refuse = refusing
+        self.store, self.refuse, _ = refusing
         self.all_rows = Rows(self.store)
         self.rows = self.all_rows.of(PLAIN)
         self.position = self.rows.keys.position([ONE])
