@@ -192,6 +192,9 @@ SETTLE_WITHIN_MS: Final = 5
 SETTLE_RETRY_MS: Final = 100
 """Writes that nobody settles and that the engine refused are tried again after this."""
 
+PURGE_ENTRIES_AT_ONCE: Final = 64
+"""Partitions that are due which a purge looks up in one go."""
+
 DISK_FREE_BYTES_MIN: Final = 512 * MIB
 """The store is read-only below this; lifted at a quarter more. Room for the memtables, their log and a compaction."""
 

@@ -9,6 +9,7 @@ import pytest
 from tests.storage.tables import GC_GRACE_S, PLAIN, WIDE
 
 from ourodb.cql.types.native import INT
+from ourodb.errors import StoreDamaged, StoreReadOnly
 from ourodb.schema.model import Table
 from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.expiry import HOUR_S
@@ -298,6 +299,51 @@ def test_entries_of_dropped_tables_are_removed() -> None:
     scene.all_rows.drop(PLAIN.incarnation)
     scene.purge(NOW + HOUR_S)
     assert not scene.due()
+
+
+def test_partition_that_can_t_be_read_keeps_no_other_from_being_purged() -> None:
+    """It is due first in every run."""
+    scene = Scene(PLAIN)
+    positions = sorted(scene.rows.keys.position([INT.encode(number)]) for number in range(5))
+    for position in positions:
+        scene.position = position
+        builder = scene.builder(10)
+        builder.row([ONE]).delete()
+        scene.apply(builder)
+    is_damaged = True
+    scan = scene.store.scan
+
+    def damaged(family: int, start: bytes, end: bytes, **options: bool) -> Iterator[tuple[bytes, bytes]]:
+        if is_damaged and family == DATA and start[4:].startswith(positions[0]):
+            raise StoreDamaged("damaged data on disk")
+        return scan(family, start, end, **options)
+
+    scene.store.scan = damaged  # type: ignore[method-assign, assignment]
+    scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    is_damaged = False
+    assert len(scene.data()) == 1
+    scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    assert not scene.data()
+    assert not scene.due()
+
+
+def test_store_that_takes_no_writes_ends_a_run() -> None:
+    """Going on would only look at everything in vain."""
+    scene = Scene(PLAIN)
+    builder = scene.builder(10)
+    builder.row([ONE]).delete()
+    scene.apply(builder)
+    apply = scene.store.apply
+
+    def full(batch: Iterable[tuple[int, bytes, bytes | None]]) -> None:
+        raise StoreReadOnly("the disk is full")
+
+    scene.store.apply = full  # type: ignore[method-assign]
+    with pytest.raises(StoreReadOnly):
+        scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    scene.store.apply = apply  # type: ignore[method-assign]
+    scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    assert not scene.data()
 
 
 class Run:

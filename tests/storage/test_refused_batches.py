@@ -46,13 +46,16 @@ class Scene:
 
     def apply_twice(self, builder: MutationBuilder) -> None:
         """Apply it, be refused, and try again."""
-        self.refuse(True)
         mutation = self.apply(builder)
+        self.refuse_batch()
+        assert self.rows.apply(mutation, NOW) is None
+        self.store.settle()
+
+    def refuse_batch(self) -> None:
+        self.refuse(True)
         with pytest.raises(Overloaded):
             self.store.settle()
         self.refuse(False)
-        assert self.rows.apply(mutation, NOW) is None
-        self.store.settle()
 
     def rows_after_restart(self) -> int:
         return len(list(Rows(self.store).of(PLAIN).read(self.position, NOW)))
@@ -99,10 +102,30 @@ def test_reads_look_for_headers_that_were_written_before_a_refusal(scene: Scene)
     deletion.delete_partition()
     scene.apply(deletion)
     scene.store.settle()
-    scene.refuse(True)
     late = scene.builder(7)
     late.row([ONE]).marker()
     scene.apply(late)
-    with pytest.raises(Overloaded):
-        scene.store.settle()
+    scene.refuse_batch()
     assert not list(scene.rows.read(scene.position, NOW))
+
+
+def test_deletion_stays_while_what_it_shadows_may_not_be_gone(scene: Scene) -> None:
+    """The rows that a purge removed come back with the batch that is lost."""
+    builder = scene.builder(5)
+    for number in range(5):
+        builder.row([INT.encode(number)]).marker()
+    scene.apply(builder)
+    deletion = scene.builder(10)
+    deletion.delete_partition()
+    scene.apply(deletion)
+    scene.store.settle()
+    later = NOW + GC_GRACE_S + HOUR_S
+    run = purge(scene.all_rows, later, keys_per_slice=1)
+    assert next(run, None) is not None
+    scene.refuse_batch()
+    for _ in run:
+        scene.store.settle()
+    assert scene.rows_after_restart() == 0
+    for _ in purge(scene.all_rows, later):
+        pass
+    assert not list(scene.store.scan(DATA, b"", END))

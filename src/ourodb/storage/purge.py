@@ -2,7 +2,8 @@
 
 Led by the EXPIRY index (``storage.expiry``): a partition is visited only in an hour in which something of it is due.
 A visit goes through the partition's keys once, in slices; each slice is read and rewritten without a pause between,
-so no write can be lost, and begins by reading the deletions above the rows anew.
+so no write can be lost, and begins by reading the deletions above the rows anew. A partition that can't be read, or
+of which the store has lost what an earlier slice wrote, keeps its entry for the next run.
 
 - A cell, marker or element that has expired loses its value and stays, as what shadows older data elsewhere, for gc
   grace after its expiry. Cassandra makes a tombstone of it; here it stays what it is, so that a tie with a write that
@@ -21,8 +22,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
+import structlog
+
+from ourodb import limits
+from ourodb.errors import StoreError
 from ourodb.ports import Store, Write
 from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.expiry import FAR, entry, hour_key
@@ -59,6 +65,8 @@ from ourodb.storage.record import (
 from ourodb.storage.row import PAUSE, Pause
 from ourodb.storage.rows import Rows
 
+log = structlog.get_logger()
+
 VISITED_MAX: Final = 65_536
 """Partitions that a run remembers, to visit each once however many entries are due."""
 
@@ -77,27 +85,40 @@ def purge(rows: Rows, now_s: int, *, keys_per_slice: int = 512) -> Iterator[Paus
     Args:
         now_s: this node's time, seconds.
         keys_per_slice: stored keys looked at between pauses (a row with its elements isn't divided).
+    Raises:
+        Overloaded: while iterating; the store takes no writes now.
+        StoreError: the index can't be read.
     """
     store = rows.store
     visited: dict[bytes, None] = {}
     end = hour_key(now_s)
-    while True:
-        due = next((key for key, _ in store.scan(EXPIRY, b"", end)), None)
-        if due is None:
-            return
-        if due[4:] in visited:
-            store.apply(((EXPIRY, due, None),))
-        else:
-            try:
+    for due in _entries(store, end):
+        try:
+            if due[4:] in visited:
+                store.apply(((EXPIRY, due, None),))
+            else:
                 visit = _Visit(rows, due, now_s)
                 while not visit.run(keys_per_slice):
                     yield PAUSE
-            except UnknownIncarnation:
-                store.apply(((EXPIRY, due, None),))
-            if len(visited) >= VISITED_MAX:
-                visited.clear()
-            visited[due[4:]] = None
+                if len(visited) >= VISITED_MAX:
+                    visited.clear()
+                visited[due[4:]] = None
+        except UnknownIncarnation:
+            store.apply(((EXPIRY, due, None),))
+        except StoreError as error:
+            log.warning("partition not purged", reason=str(error))
         yield PAUSE
+
+
+def _entries(store: Store, end: bytes) -> Iterator[bytes]:
+    """The entries before ``end``, each once, whatever becomes of it meanwhile.
+
+    Each look at the index goes on where the one before ended, and doesn't pass by all that was removed since.
+    """
+    start = b""
+    while entries := [key for key, _ in islice(store.scan(EXPIRY, start, end), limits.PURGE_ENTRIES_AT_ONCE)]:
+        yield from entries
+        start = entries[-1] + b"\x00"
 
 
 class _Visit:
@@ -125,6 +146,7 @@ class _Visit:
         self.next_due = FAR
         self.writes: list[Write] = []
         self._cursor: bytes = FIRST
+        self._batches_lost = rows.batches_lost
         # Reset by whoever writes to the partition meanwhile.
         self.use.watched = self.position
 
@@ -133,8 +155,11 @@ class _Visit:
 
         Raises:
             UnknownIncarnation: the table is gone.
+            StoreError: it can't be read, or what an earlier slice wrote is lost.
         """
         self.rows = self.all_rows.known(self.incarnation)
+        if self.all_rows.batches_lost != self._batches_lost:
+            raise StoreError("the store lost what may have been a part of it")
         base = self.prefix + ROW_BYTE
         header = self._header()
         deleted = header.deletion[0] if header.deletion is not None else NEVER
