@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.storage.tables import GC_GRACE_S, PLAIN, WIDE
 
+from ourodb import limits
 from ourodb.cql.types.native import INT
 from ourodb.errors import StoreDamaged, StoreReadOnly
 from ourodb.schema.model import Table
@@ -325,6 +326,73 @@ def test_partition_that_can_t_be_read_keeps_no_other_from_being_purged() -> None
     scene.purge(NOW + GC_GRACE_S + HOUR_S)
     assert not scene.data()
     assert not scene.due()
+
+
+def test_small_partitions_share_a_slice() -> None:
+    """With one to a slice, those of a busy table would come due faster than they are purged."""
+    scene = Scene(PLAIN)
+    count = 100
+    for number in range(count):
+        scene.position = scene.rows.keys.position([INT.encode(number)])
+        builder = scene.builder(10)
+        builder.row([ONE]).marker(60)
+        scene.apply(builder)
+    slices = sum(1 for _ in purge(scene.all_rows, NOW + HOUR_S))
+    assert len(scene.due()) == count
+    assert min(scene.due()) > 1
+    assert 1 < slices <= count // 10
+
+
+@pytest.mark.parametrize("partitions", [1, 10, 500])
+def test_slice_looks_at_few_keys_however_they_are_spread(partitions: int) -> None:
+    """Requests wait for the end of a slice."""
+    scene = Scene(PLAIN)
+    for number in range(2000):
+        scene.position = scene.rows.keys.position([INT.encode(number % partitions)])
+        builder = scene.builder(10)
+        builder.row([INT.encode(number)]).marker(60)
+        scene.apply(builder)
+    looked_at = 0
+    scan = scene.store.scan
+
+    def counting(family: int, start: bytes, end: bytes, **options: bool) -> Iterator[tuple[bytes, bytes]]:
+        nonlocal looked_at
+        for pair in scan(family, start, end, **options):
+            looked_at += 1
+            yield pair
+
+    scene.store.scan = counting  # type: ignore[method-assign, assignment]
+    for _ in purge(scene.all_rows, NOW + HOUR_S, keys_per_slice=200):
+        assert looked_at <= 200 + limits.PURGE_ENTRIES_AT_ONCE + 1
+        looked_at = 0
+
+
+def test_what_a_run_removed_from_the_index_isn_t_passed_by_again() -> None:
+    """In an engine that keeps tombstones for a while, each slice would take longer than the one before."""
+    scene = Scene(PLAIN)
+    for number in range(500):
+        scene.position = scene.rows.keys.position([INT.encode(number)])
+        builder = scene.builder(10)
+        builder.row([ONE]).marker(60)
+        scene.apply(builder)
+    removed: list[bytes] = []
+    apply, scan = scene.store.apply, scene.store.scan
+
+    def noting(batch: Iterable[tuple[int, bytes, bytes | None]]) -> None:
+        batch = list(batch)
+        removed.extend(key for family, key, value in batch if family == EXPIRY and value is None)
+        apply(batch)
+
+    def checking(family: int, start: bytes, end: bytes, **options: bool) -> Iterator[tuple[bytes, bytes]]:
+        if family == EXPIRY:
+            assert not any(start <= key < end for key in removed)
+        return scan(family, start, end, **options)
+
+    scene.store.apply = noting  # type: ignore[method-assign]
+    scene.store.scan = checking  # type: ignore[method-assign, assignment]
+    for _ in purge(scene.all_rows, NOW + HOUR_S):
+        pass
+    assert len(removed) == 500
 
 
 def test_store_that_takes_no_writes_ends_a_run() -> None:

@@ -24,7 +24,7 @@ def ring() -> Iterator[Ring]:
 
 def test_a_column_added_during_a_purge_is_read_after_it(ring: Ring) -> None:
     stranger = ring.strangers("t", 1)[0]
-    for key in range(12):
+    for key in range(60):
         ring.done(stranger, f"INSERT INTO ks.t (k, v) VALUES ({key}, 1) USING TTL 1", Consistency.ALL)
     nodes = [ring.node(index) for index in ring.replicas("t", 1)]
     runs = [node._purge(node.ports.clock.wall_us() // 1_000_000 + 2 * HOUR_S) for node in nodes]

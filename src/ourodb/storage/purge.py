@@ -77,14 +77,15 @@ StoredKeys = list[tuple[int, bytes, bytes]]
 """(column id, key, record) of elements."""
 
 
-def purge(rows: Rows, now_s: int, *, keys_per_slice: int = 512) -> Iterator[Pause]:
+def purge(rows: Rows, now_s: int, *, keys_per_slice: int = limits.PURGE_SLICE_KEYS) -> Iterator[Pause]:
     """Visit all partitions that are due; gives PAUSE after each slice of work.
 
     Tables change, and go, between slices: each is asked for anew. Index entries of tables that are gone are removed.
 
     Args:
         now_s: this node's time, seconds.
-        keys_per_slice: stored keys looked at between pauses (a row with its elements isn't divided).
+        keys_per_slice: stored keys looked at between pauses, of one partition or of many (a row with its elements
+            isn't divided).
     Raises:
         Overloaded: while iterating; the store takes no writes now.
         StoreError: the index can't be read.
@@ -92,14 +93,17 @@ def purge(rows: Rows, now_s: int, *, keys_per_slice: int = 512) -> Iterator[Paus
     store = rows.store
     visited: dict[bytes, None] = {}
     end = hour_key(now_s)
+    left = keys_per_slice
     for due in _entries(store, end):
         try:
             if due[4:] in visited:
                 store.apply(((EXPIRY, due, None),))
             else:
                 visit = _Visit(rows, due, now_s)
-                while not visit.run(keys_per_slice):
+                while not visit.run(left):
                     yield PAUSE
+                    left = keys_per_slice
+                left -= visit.keys
                 if len(visited) >= VISITED_MAX:
                     visited.clear()
                 visited[due[4:]] = None
@@ -107,7 +111,10 @@ def purge(rows: Rows, now_s: int, *, keys_per_slice: int = 512) -> Iterator[Paus
             store.apply(((EXPIRY, due, None),))
         except StoreError as error:
             log.warning("partition not purged", reason=str(error))
-        yield PAUSE
+        left -= limits.PURGE_PARTITION_KEYS
+        if left <= 0:
+            yield PAUSE
+            left = keys_per_slice
 
 
 def _entries(store: Store, end: bytes) -> Iterator[bytes]:
@@ -127,6 +134,7 @@ class _Visit:
     Attributes:
         rows: of its table, as it was when the last slice began.
         next_due: when something of what remains will be due.
+        keys: stored keys that the last slice looked at.
     """
 
     def __init__(self, rows: Rows, due: bytes, now_s: int) -> None:
@@ -144,6 +152,7 @@ class _Visit:
         self.prefix = due[4:]
         self.now_s = now_s
         self.next_due = FAR
+        self.keys = 0
         self.writes: list[Write] = []
         self._cursor: bytes = FIRST
         self._batches_lost = rows.batches_lost
@@ -174,13 +183,13 @@ class _Visit:
         row_prefix = b""
         record: bytes | None = None
         elements: StoredKeys = []
-        scan = self.store.scan(DATA, base + self._cursor, self.prefix + ROW_END_BYTE)
-        for keys, (key, value) in enumerate(scan):
+        self.keys = 0
+        for key, value in self.store.scan(DATA, base + self._cursor, self.prefix + ROW_END_BYTE):
             if clustering_key is None or not key.startswith(row_prefix):
                 if clustering_key is not None:
                     shadowed = deleted if ranges is None else max(deleted, ranges.covering(clustering_key))
                     self._purge_group(row_prefix, record, elements, shadowed)
-                    if keys >= keys_max:
+                    if self.keys >= keys_max:
                         self._cursor = clustering_key + LAST
                         self._write()
                         return False
@@ -189,6 +198,7 @@ class _Visit:
                 end = clustering_end(key, size)
                 row_prefix = key[:end]
                 clustering_key = key[size:end]
+            self.keys += 1
             at = len(row_prefix)
             if at == len(key):
                 record = value
