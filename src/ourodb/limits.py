@@ -192,6 +192,15 @@ SETTLE_WITHIN_MS: Final = 5
 SETTLE_RETRY_MS: Final = 100
 """Writes that nobody settles and that the engine refused are tried again after this."""
 
+PURGE_SLICE_KEYS: Final = 512
+"""Stored keys that a purge looks at before others have their turn."""
+
+PURGE_PARTITION_KEYS: Final = 32
+"""Each partition counts as so many more: that is what it costs to come to its keys."""
+
+PURGE_ENTRIES_AT_ONCE: Final = 64
+"""Partitions that are due which a purge looks up in one go."""
+
 DISK_FREE_BYTES_MIN: Final = 512 * MIB
 """The store is read-only below this; lifted at a quarter more. Room for the memtables, their log and a compaction."""
 

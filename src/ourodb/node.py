@@ -736,8 +736,7 @@ class Node:
         return {name: hidden.get(name, str(value)) for name, value in asdict(self.config).items()}
 
     def _purge(self, now_s: int) -> Iterator[Pause]:
-        tables = {table.incarnation: table for table in stored_tables(self.processor.schema)}
-        return purge(self.rows, tables, now_s)
+        return purge(self.rows, now_s)
 
     def _sweep(self, known: Set[int], next_incarnation: int) -> None:
         """Delete rows of tables that are gone: a crash may have come between a DROP and the deletion of its rows.

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NewType, Protocol
 
+from ourodb.errors import OuroError
+
 Micros = NewType("Micros", int)
 Millis = NewType("Millis", int)
 Seconds = NewType("Seconds", int)
@@ -82,6 +84,9 @@ class Store(Protocol):
     What ``apply`` wrote is seen by the next ``get`` and ``scan``; it survives a crash of the process once ``settle``
     returned and a crash of the machine once the ``sync`` that followed ended. A store may gather what is applied in one
     pass of the loop and write it at ``settle``, so nothing may be acknowledged before ``settle`` returned.
+
+    What it has gathered is a *batch*, which is written or lost as a whole. One may end in the midst of a pass: where a
+    scan needs it written, and where somebody else settles.
     """
 
     def get(self, family: int, key: bytes) -> bytes | None | Later:
@@ -116,8 +121,12 @@ class Store(Protocol):
         Raises:
             Overloaded: the engine would have to stall.
             StoreReadOnly, StoreDamaged: as for ``apply``.
-            Whatever is raised, any of the writes since the last call may be lost: none of them may be acknowledged.
+            Whatever is raised, the batch is lost; what was written before it in this pass isn't.
         """
+        ...
+
+    def follow_batches(self, ended: Callable[[OuroError | None], None]) -> None:
+        """Have ``ended`` called whenever a batch has been written, or lost: with the reason. It only takes note."""
         ...
 
     def delete_range(self, family: int, start: bytes, end: bytes) -> None:

@@ -227,7 +227,7 @@ class Copy:
         assert self.rows.apply(arrived, self.now_s) is None
 
     def purge(self) -> None:
-        for _ in purge(self.all_rows, {self.table.incarnation: self.table}, self.now_s):
+        for _ in purge(self.all_rows, self.now_s):
             pass
 
     def drop_columns(self, t: Table) -> None:

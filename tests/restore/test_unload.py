@@ -66,7 +66,7 @@ def purge_at_once(rows: Rows, now: int) -> None:
     """As if gc grace were over as soon as something is deleted, and the hour as well."""
     for key, _ in list(rows.store.scan(EXPIRY, b"", END)):
         rows.store.apply(((EXPIRY, key, None), (EXPIRY, bytes(4) + key[4:], b"")))
-    for _ in purge(rows, FORGETFUL, now):
+    for _ in purge(rows, now):
         pass
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ourodb import limits
 from ourodb.node import Node
 from ourodb.ports import Ports
 from ourodb.sim.checkers.rows import (
@@ -82,6 +83,8 @@ def test_purging_in_the_midst_changes_no_answer(seed: int, monkeypatch: pytest.M
     """
     monkeypatch.setattr(expiry, "HOUR_S", 1)
     monkeypatch.setattr(upkeep, "PURGE_EVERY_MS", 300)
+    # A slice for each partition, for more to happen between them.
+    monkeypatch.setattr(limits, "PURGE_PARTITION_KEYS", limits.PURGE_SLICE_KEYS)
     monkeypatch.setattr(table, "draw_shape", lambda *some: replace(draw_shape(*some), gc_grace_seconds=2))
     nodes: list[Node] = []
 

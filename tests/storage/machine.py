@@ -54,6 +54,7 @@ class LateStore:
         self.apply = store.apply
         self.delete_range = store.delete_range
         self.sync = store.sync
+        self.follow_batches = store.follow_batches
 
     def get(self, family: int, key: bytes) -> bytes | None | Later:
         self.asked += 1
@@ -121,7 +122,7 @@ class RowsMachine(RuleBasedStateMachine):
 
     @rule(keys_per_slice=st.sampled_from([1, 2, 512]))
     def run_purge(self, keys_per_slice: int) -> None:
-        for _ in purge(self.rows, self.tables, self.now, keys_per_slice=keys_per_slice):
+        for _ in purge(self.rows, self.now, keys_per_slice=keys_per_slice):
             pass
         self.after_purge()
         for t in TABLES.values():
@@ -169,7 +170,7 @@ class RowsMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def purge_beside_writes(self, data: st.DataObject) -> None:
         """Writes between the slices of a purge."""
-        run = purge(self.rows, self.tables, self.now, keys_per_slice=1)
+        run = purge(self.rows, self.now, keys_per_slice=1)
         for _ in run:
             if data.draw(st.booleans()):
                 # What is written meanwhile must not be shadowed by what the purge may let go.

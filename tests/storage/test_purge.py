@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
-from tests.storage.tables import COUNTERS, GC_GRACE_S, PLAIN, WIDE
+import pytest
+from tests.storage.tables import GC_GRACE_S, PLAIN, WIDE
 
+from ourodb import limits
 from ourodb.cql.types.native import INT
+from ourodb.errors import StoreDamaged, StoreReadOnly
 from ourodb.schema.model import Table
+from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.expiry import HOUR_S
 from ourodb.storage.families import DATA, EXPIRY
 from ourodb.storage.memory import MemoryStore
@@ -20,7 +25,6 @@ from ourodb.storage.rows import Rows, TableRows
 NOW = 1_700_000_000 // HOUR_S * HOUR_S
 ONE, TWO = INT.encode(1), INT.encode(2)
 END = b"\xff" * 40
-TABLES = {table.incarnation: table for table in (PLAIN, WIDE, COUNTERS)}
 
 
 class Scene:
@@ -42,7 +46,7 @@ class Scene:
         assert self.rows.apply(mutation, now) is None
 
     def purge(self, now: int, keys_per_slice: int = 512) -> None:
-        for _ in purge(self.all_rows, TABLES, now, keys_per_slice=keys_per_slice):
+        for _ in purge(self.all_rows, now, keys_per_slice=keys_per_slice):
             pass
 
     def data(self) -> dict[bytes, bytes]:
@@ -156,7 +160,7 @@ def test_range_goes_only_when_nothing_was_written_meanwhile() -> None:
     deletion.delete_range(*scene.rows.keys.slice())
     scene.apply(deletion)
     later = NOW + GC_GRACE_S + HOUR_S
-    run = purge(scene.all_rows, TABLES, later, keys_per_slice=1)
+    run = purge(scene.all_rows, later, keys_per_slice=1)
     next(run)
     next(run)
     late = scene.builder(15, later)
@@ -293,6 +297,163 @@ def test_entries_of_dropped_tables_are_removed() -> None:
     builder = scene.builder(10)
     builder.row([ONE]).marker(60)
     scene.apply(builder)
-    for _ in purge(scene.all_rows, {}, NOW + HOUR_S):
-        pass
+    scene.all_rows.drop(PLAIN.incarnation)
+    scene.purge(NOW + HOUR_S)
     assert not scene.due()
+
+
+def test_partition_that_can_t_be_read_keeps_no_other_from_being_purged() -> None:
+    """It is due first in every run."""
+    scene = Scene(PLAIN)
+    positions = sorted(scene.rows.keys.position([INT.encode(number)]) for number in range(5))
+    for position in positions:
+        scene.position = position
+        builder = scene.builder(10)
+        builder.row([ONE]).delete()
+        scene.apply(builder)
+    is_damaged = True
+    scan = scene.store.scan
+
+    def damaged(family: int, start: bytes, end: bytes, **options: bool) -> Iterator[tuple[bytes, bytes]]:
+        if is_damaged and family == DATA and start[4:].startswith(positions[0]):
+            raise StoreDamaged("damaged data on disk")
+        return scan(family, start, end, **options)
+
+    scene.store.scan = damaged  # type: ignore[method-assign, assignment]
+    scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    is_damaged = False
+    assert len(scene.data()) == 1
+    scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    assert not scene.data()
+    assert not scene.due()
+
+
+def test_small_partitions_share_a_slice() -> None:
+    """With one to a slice, those of a busy table would come due faster than they are purged."""
+    scene = Scene(PLAIN)
+    count = 100
+    for number in range(count):
+        scene.position = scene.rows.keys.position([INT.encode(number)])
+        builder = scene.builder(10)
+        builder.row([ONE]).marker(60)
+        scene.apply(builder)
+    slices = sum(1 for _ in purge(scene.all_rows, NOW + HOUR_S))
+    assert len(scene.due()) == count
+    assert min(scene.due()) > 1
+    assert 1 < slices <= count // 10
+
+
+@pytest.mark.parametrize("partitions", [1, 10, 500])
+def test_slice_looks_at_few_keys_however_they_are_spread(partitions: int) -> None:
+    """Requests wait for the end of a slice."""
+    scene = Scene(PLAIN)
+    for number in range(2000):
+        scene.position = scene.rows.keys.position([INT.encode(number % partitions)])
+        builder = scene.builder(10)
+        builder.row([INT.encode(number)]).marker(60)
+        scene.apply(builder)
+    looked_at = 0
+    scan = scene.store.scan
+
+    def counting(family: int, start: bytes, end: bytes, **options: bool) -> Iterator[tuple[bytes, bytes]]:
+        nonlocal looked_at
+        for pair in scan(family, start, end, **options):
+            looked_at += 1
+            yield pair
+
+    scene.store.scan = counting  # type: ignore[method-assign, assignment]
+    for _ in purge(scene.all_rows, NOW + HOUR_S, keys_per_slice=200):
+        assert looked_at <= 200 + limits.PURGE_ENTRIES_AT_ONCE + 1
+        looked_at = 0
+
+
+def test_what_a_run_removed_from_the_index_isn_t_passed_by_again() -> None:
+    """In an engine that keeps tombstones for a while, each slice would take longer than the one before."""
+    scene = Scene(PLAIN)
+    for number in range(500):
+        scene.position = scene.rows.keys.position([INT.encode(number)])
+        builder = scene.builder(10)
+        builder.row([ONE]).marker(60)
+        scene.apply(builder)
+    removed: list[bytes] = []
+    apply, scan = scene.store.apply, scene.store.scan
+
+    def noting(batch: Iterable[tuple[int, bytes, bytes | None]]) -> None:
+        batch = list(batch)
+        removed.extend(key for family, key, value in batch if family == EXPIRY and value is None)
+        apply(batch)
+
+    def checking(family: int, start: bytes, end: bytes, **options: bool) -> Iterator[tuple[bytes, bytes]]:
+        if family == EXPIRY:
+            assert not any(start <= key < end for key in removed)
+        return scan(family, start, end, **options)
+
+    scene.store.apply = noting  # type: ignore[method-assign]
+    scene.store.scan = checking  # type: ignore[method-assign, assignment]
+    for _ in purge(scene.all_rows, NOW + HOUR_S):
+        pass
+    assert len(removed) == 500
+
+
+def test_store_that_takes_no_writes_ends_a_run() -> None:
+    """Going on would only look at everything in vain."""
+    scene = Scene(PLAIN)
+    builder = scene.builder(10)
+    builder.row([ONE]).delete()
+    scene.apply(builder)
+    apply = scene.store.apply
+
+    def full(batch: Iterable[tuple[int, bytes, bytes | None]]) -> None:
+        raise StoreReadOnly("the disk is full")
+
+    scene.store.apply = full  # type: ignore[method-assign]
+    with pytest.raises(StoreReadOnly):
+        scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    scene.store.apply = apply  # type: ignore[method-assign]
+    scene.purge(NOW + GC_GRACE_S + HOUR_S)
+    assert not scene.data()
+
+
+class Run:
+    """A purge in the midst of its work: two rows were deleted a gc grace ago, and one has been looked at."""
+
+    def __init__(self) -> None:
+        self.scene = scene = Scene(PLAIN)
+        for number in range(2):
+            builder = scene.builder(10)
+            builder.row([INT.encode(number)]).delete()
+            scene.apply(builder)
+        self._slices = purge(scene.all_rows, NOW + GC_GRACE_S + HOUR_S, keys_per_slice=1)
+        assert next(self._slices, None) is not None
+
+    def end(self) -> None:
+        for _ in self._slices:
+            pass
+
+
+def test_table_altered_during_a_run_stays_as_it_is_now() -> None:
+    """Put back, its new columns would be unknown to reads and to peers until the next change."""
+    run = Run()
+    altered = replace(PLAIN, next_column_id=PLAIN.next_column_id + 1)
+    run.scene.all_rows.of(altered)
+    run.end()
+    assert run.scene.all_rows.known(PLAIN.incarnation).table is altered
+
+
+def test_gc_grace_raised_during_a_run_counts() -> None:
+    run = Run()
+    left = run.scene.data()
+    longer = replace(PLAIN.options, gc_grace_seconds=3 * GC_GRACE_S)
+    run.scene.all_rows.of(replace(PLAIN, options=longer))
+    run.end()
+    assert run.scene.data() == left
+
+
+def test_table_dropped_during_a_run_stays_unknown() -> None:
+    """Known again, it would take late writes that nobody ever removes."""
+    run = Run()
+    run.scene.all_rows.drop(PLAIN.incarnation)
+    run.end()
+    with pytest.raises(UnknownIncarnation):
+        run.scene.all_rows.known(PLAIN.incarnation)
+    assert not run.scene.due()

@@ -15,7 +15,7 @@ from tests.storage.tables import table
 from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.placement import Placement, ReplicaSet
 from ourodb.cql.types.native import INT
-from ourodb.errors import Overloaded
+from ourodb.errors import OuroError, Overloaded
 from ourodb.peer.messages import FAILED, HEADER, HEADER_BYTES, REPLY
 from ourodb.ports import Address, NodeId, Ports, Write
 from ourodb.replication.coordinator.write import WriteContext
@@ -102,6 +102,7 @@ class Store(MemoryStore):
         self.refuses_apply = False
         self.refuses_settle = False
         self._unsettled: list[Write] = []
+        self._ended: list[Callable[[OuroError | None], None]] = []
 
     def apply(self, writes: Iterable[Write]) -> None:
         if self.refuses_apply:
@@ -117,7 +118,13 @@ class Store(MemoryStore):
         undo, self._unsettled = self._unsettled, []
         if self.refuses_settle and undo:
             super().apply(reversed(undo))
-            raise Overloaded("the store can't take writes this fast")
+            error = Overloaded("the store can't take writes this fast")
+            for ended in self._ended:
+                ended(error)
+            raise error
+
+    def follow_batches(self, ended: Callable[[OuroError | None], None]) -> None:
+        self._ended.append(ended)
 
     def sync(self, done: Callable[[Exception | None], None]) -> None:
         try:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ourodb.errors import Overloaded, StoreError, StoreReadOnly
+from ourodb.errors import OuroError, Overloaded, StoreError, StoreReadOnly
 from ourodb.limits import SIM_WARM_KEYS_MAX
 from ourodb.ports import LATER, Later, Write
 from ourodb.sim.chance import Chance
@@ -250,6 +250,7 @@ class SimStore:
         self._unsettled: list[bytes] = []
         self._has_applied = False
         """Since the last settle."""
+        self._batch_followers: list[Callable[[OuroError | None], None]] = []
         self._waiting: list[SyncDone] = []
         self._is_syncing = False
 
@@ -328,16 +329,24 @@ class SimStore:
             self._check_writable()
             if disk.refuses_settle():
                 raise Overloaded("the store can't take writes this fast; try again")
-        except Overloaded:
+        except Overloaded as error:
             disk.lose_unsettled()
-            self._unsettled.clear()
-            self._has_applied = False
+            self._end_batch(error)
             raise
-        self._has_applied = False
         written = b"".join(self._unsettled)
         self._trace.note(self._loop.now_ns, self._index, Kind.APPLY, written)
-        self._unsettled.clear()
         disk.settle(len(written))
+        self._end_batch(None)
+
+    def follow_batches(self, ended: Callable[[OuroError | None], None]) -> None:
+        self._batch_followers.append(ended)
+
+    def _end_batch(self, error: OuroError | None) -> None:
+        """What wasn't settled is written, or (with the reason) lost."""
+        self._unsettled.clear()
+        self._has_applied = False
+        for ended in self._batch_followers:
+            ended(error)
 
     def sync(self, done: Callable[[Exception | None], None]) -> None:
         try:

@@ -1,7 +1,8 @@
 """Applying mutations: merge each record into what is stored, write everything in one atomic batch.
 
 A mutation is applied all or nothing. With its records go the marks that later reads and the purge rely on: that the
-table has headers at all (``TableUse.has_headers``), and the entries of the purge index.
+table has headers at all (``TableUse.has_headers``), and the entries of the purge index. Both are written once and then
+believed to be there, until the store loses a batch.
 
 ``apply_plain`` is the path of nearly all writes, one row without TTL or tombstones: a get, a merge when something is
 there, a put. The rest goes through ``apply_all``, which takes mutations of any tables.
@@ -40,13 +41,14 @@ class TableUse:
     Attributes:
         incarnation: the first four bytes of the table's keys.
         has_headers: a header, an element of a static column or a range tombstone was ever written. Reads don't look
-            for them until then. It is stored with the first of them.
+            for them until then.
+        is_marked: the store has been told so. It is, with the first of them.
         gc_grace_s: as in the newest version of the table.
         indexed: the entries of the purge index last written.
         watched: the partition that a purge is in the midst of; a write to it resets this to None.
     """
 
-    __slots__ = ("gc_grace_s", "has_headers", "incarnation", "indexed", "watched")
+    __slots__ = ("gc_grace_s", "has_headers", "incarnation", "indexed", "is_marked", "watched")
 
     def __init__(self, store: Store, incarnation: bytes, gc_grace_s: int) -> None:
         self.incarnation = incarnation
@@ -56,7 +58,12 @@ class TableUse:
         key = TABLE_USE + incarnation
         # A scan, because it never answers LATER.
         flags = next((value for _, value in store.scan(METADATA, key, key + b"\x00")), b"\x00")
-        self.has_headers = bool(flags[0] & HAS_HEADERS)
+        self.has_headers = self.is_marked = bool(flags[0] & HAS_HEADERS)
+
+    def batch_lost(self) -> None:
+        """Any mark or entry of the index may have been in it: the next write that needs one stores it again."""
+        self.is_marked = False
+        self.indexed.clear()
 
     def remember(self, index_entry: bytes) -> None:
         """Note that an entry of the purge index is stored."""
@@ -104,7 +111,7 @@ def apply_all(store: Store, changes: Sequence[tuple[TableUse, Mutation]], now_s:
             if foreign:
                 record = restamp(record, now_s)
             due_s = min(due_s, first_due(record, use.gc_grace_s, now_s))
-            if suffix[0] != ROW and not use.has_headers and use not in first_headers:
+            if suffix[0] != ROW and not use.is_marked and use not in first_headers:
                 first_headers.append(use)
             if record[0] == RANGE_FORMAT:
                 base = prefix + RANGE_TOMBSTONE_BYTE
@@ -147,7 +154,7 @@ def apply_all(store: Store, changes: Sequence[tuple[TableUse, Mutation]], now_s:
         if use.watched is not None and use.watched == mutation.position:
             use.watched = None
     for use in first_headers:
-        use.has_headers = True
+        use.has_headers = use.is_marked = True
     for use, index_entry in entries:
         use.remember(index_entry)
     return None

@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Iterator
 from weakref import WeakSet
 
+from ourodb.errors import OuroError
 from ourodb.ports import Later, Write
 from ourodb.storage.families import NAMES
 
@@ -107,6 +108,9 @@ class MemoryStore:
 
     def settle(self) -> None:
         """Nothing waits: ``apply`` writes at once."""
+
+    def follow_batches(self, ended: Callable[[OuroError | None], None]) -> None:
+        """There are none."""
 
     def sync(self, done: Callable[[Exception | None], None]) -> None:
         done(None)

@@ -2,7 +2,8 @@
 
 Led by the EXPIRY index (``storage.expiry``): a partition is visited only in an hour in which something of it is due.
 A visit goes through the partition's keys once, in slices; each slice is read and rewritten without a pause between,
-so no write can be lost, and begins by reading the deletions above the rows anew.
+so no write can be lost, and begins by reading the deletions above the rows anew. A partition that can't be read, or
+of which the store has lost what an earlier slice wrote, keeps its entry for the next run.
 
 - A cell, marker or element that has expired loses its value and stays, as what shadows older data elsewhere, for gc
   grace after its expiry. Cassandra makes a tombstone of it; here it stays what it is, so that a tie with a write that
@@ -20,11 +21,16 @@ can hide in another file.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
+import structlog
+
+from ourodb import limits
+from ourodb.errors import StoreError
 from ourodb.ports import Store, Write
-from ourodb.schema.model import Table
+from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.expiry import FAR, entry, hour_key
 from ourodb.storage.families import DATA, EXPIRY
 from ourodb.storage.keys import (
@@ -57,7 +63,9 @@ from ourodb.storage.record import (
     is_plain,
 )
 from ourodb.storage.row import PAUSE, Pause
-from ourodb.storage.rows import Rows, TableRows
+from ourodb.storage.rows import Rows
+
+log = structlog.get_logger()
 
 VISITED_MAX: Final = 65_536
 """Partitions that a run remembers, to visit each once however many entries are due."""
@@ -69,62 +77,98 @@ StoredKeys = list[tuple[int, bytes, bytes]]
 """(column id, key, record) of elements."""
 
 
-def purge(
-    rows: Rows, tables: Mapping[int, Table], now_s: int, *, keys_per_slice: int = 512
-) -> Iterator[Pause]:
+def purge(rows: Rows, now_s: int, *, keys_per_slice: int = limits.PURGE_SLICE_KEYS) -> Iterator[Pause]:
     """Visit all partitions that are due; gives PAUSE after each slice of work.
 
+    Tables change, and go, between slices: each is asked for anew. Index entries of tables that are gone are removed.
+
     Args:
-        tables: all tables by incarnation; index entries of others belong to dropped tables and are removed. Looked
-            up anew after each pause, so it may be a view of the changing schema.
         now_s: this node's time, seconds.
-        keys_per_slice: stored keys looked at between pauses (a row with its elements isn't divided).
+        keys_per_slice: stored keys looked at between pauses, of one partition or of many (a row with its elements
+            isn't divided).
+    Raises:
+        Overloaded: while iterating; the store takes no writes now.
+        StoreError: the index can't be read.
     """
     store = rows.store
     visited: dict[bytes, None] = {}
     end = hour_key(now_s)
-    while True:
-        due = next((key for key, _ in store.scan(EXPIRY, b"", end)), None)
-        if due is None:
-            return
-        table = tables.get(_INCARNATION.unpack_from(due, 4)[0])
-        if table is None or due[4:] in visited:
+    left = keys_per_slice
+    for due in _entries(store, end):
+        try:
+            if due[4:] in visited:
+                store.apply(((EXPIRY, due, None),))
+            else:
+                visit = _Visit(rows, due, now_s)
+                while not visit.run(left):
+                    yield PAUSE
+                    left = keys_per_slice
+                left -= visit.keys
+                if len(visited) >= VISITED_MAX:
+                    visited.clear()
+                visited[due[4:]] = None
+        except UnknownIncarnation:
             store.apply(((EXPIRY, due, None),))
-        else:
-            visit = _Visit(rows.of(table), due, now_s)
-            while not visit.run(keys_per_slice):
-                yield PAUSE
-                if tables.get(table.incarnation) is None:
-                    break
-            if len(visited) >= VISITED_MAX:
-                visited.clear()
-            visited[due[4:]] = None
-        yield PAUSE
+        except StoreError as error:
+            log.warning("partition not purged", reason=str(error))
+        left -= limits.PURGE_PARTITION_KEYS
+        if left <= 0:
+            yield PAUSE
+            left = keys_per_slice
+
+
+def _entries(store: Store, end: bytes) -> Iterator[bytes]:
+    """The entries before ``end``, each once, whatever becomes of it meanwhile.
+
+    Each look at the index goes on where the one before ended, and doesn't pass by all that was removed since.
+    """
+    start = b""
+    while entries := [key for key, _ in islice(store.scan(EXPIRY, start, end), limits.PURGE_ENTRIES_AT_ONCE)]:
+        yield from entries
+        start = entries[-1] + b"\x00"
 
 
 class _Visit:
     """One partition being purged.
 
     Attributes:
+        rows: of its table, as it was when the last slice began.
         next_due: when something of what remains will be due.
+        keys: stored keys that the last slice looked at.
     """
 
-    def __init__(self, rows: TableRows, due: bytes, now_s: int) -> None:
-        self.rows = rows
+    def __init__(self, rows: Rows, due: bytes, now_s: int) -> None:
+        """
+        Raises:
+            UnknownIncarnation: the table is gone.
+        """
+        (self.incarnation,) = _INCARNATION.unpack_from(due, 4)
+        self.all_rows = rows
+        self.rows = rows.known(self.incarnation)
         self.store: Store = rows.store
-        self.use = rows.use
+        self.use = self.rows.use
         self.due = due
         self.position = due[8:]
         self.prefix = due[4:]
         self.now_s = now_s
         self.next_due = FAR
+        self.keys = 0
         self.writes: list[Write] = []
         self._cursor: bytes = FIRST
+        self._batches_lost = rows.batches_lost
         # Reset by whoever writes to the partition meanwhile.
         self.use.watched = self.position
 
     def run(self, keys_max: int) -> bool:
-        """One slice of work; True when the visit is over."""
+        """One slice of work; True when the visit is over.
+
+        Raises:
+            UnknownIncarnation: the table is gone.
+            StoreError: it can't be read, or what an earlier slice wrote is lost.
+        """
+        self.rows = self.all_rows.known(self.incarnation)
+        if self.all_rows.batches_lost != self._batches_lost:
+            raise StoreError("the store lost what may have been a part of it")
         base = self.prefix + ROW_BYTE
         header = self._header()
         deleted = header.deletion[0] if header.deletion is not None else NEVER
@@ -139,13 +183,13 @@ class _Visit:
         row_prefix = b""
         record: bytes | None = None
         elements: StoredKeys = []
-        scan = self.store.scan(DATA, base + self._cursor, self.prefix + ROW_END_BYTE)
-        for keys, (key, value) in enumerate(scan):
+        self.keys = 0
+        for key, value in self.store.scan(DATA, base + self._cursor, self.prefix + ROW_END_BYTE):
             if clustering_key is None or not key.startswith(row_prefix):
                 if clustering_key is not None:
                     shadowed = deleted if ranges is None else max(deleted, ranges.covering(clustering_key))
                     self._purge_group(row_prefix, record, elements, shadowed)
-                    if keys >= keys_max:
+                    if self.keys >= keys_max:
                         self._cursor = clustering_key + LAST
                         self._write()
                         return False
@@ -154,6 +198,7 @@ class _Visit:
                 end = clustering_end(key, size)
                 row_prefix = key[:end]
                 clustering_key = key[size:end]
+            self.keys += 1
             at = len(row_prefix)
             if at == len(key):
                 record = value

@@ -132,6 +132,7 @@ class RocksStore:
         self._pending: list[dict[bytes, bytes | None]] = [{} for _ in NAMES]
         self._ranges: list[tuple[int, bytes, bytes]] = []
         self._dirty = False
+        self._batch_followers: list[Callable[[OuroError | None], None]] = []
         self._may_be_cold = False
         self._fetching: dict[tuple[int, bytes], int] = {}
         """Keys that the reader thread is asked for, and how often."""
@@ -293,10 +294,13 @@ class RocksStore:
             return
         try:
             self._write_pending()
-        except OuroError:
+        except OuroError as error:
             # Whoever applied it is told now that it failed; it must not turn up later.
-            self._forget_pending()
+            self._end_batch(error)
             raise
+
+    def follow_batches(self, ended: Callable[[OuroError | None], None]) -> None:
+        self._batch_followers.append(ended)
 
     def _write_pending(self) -> None:
         """Hand what was applied to the engine; when that fails it is still to be settled.
@@ -320,13 +324,16 @@ class RocksStore:
             self._db.write(batch, self._write_options)
         except Exception as error:
             raise self._told(error) from error
-        self._forget_pending()
+        self._end_batch(None)
 
-    def _forget_pending(self) -> None:
+    def _end_batch(self, error: OuroError | None) -> None:
+        """What was pending is written, or (with the reason) lost."""
         for family, changed in enumerate(self._pending):
             if changed:
                 self._pending[family] = {}
         self._dirty = False
+        for ended in self._batch_followers:
+            ended(error)
 
     def sync(self, done: Callable[[Exception | None], None]) -> None:
         try:

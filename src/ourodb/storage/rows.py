@@ -18,6 +18,7 @@ from collections.abc import Generator, Iterator, Sequence, Set
 
 from ourodb import limits
 from ourodb.cql.types.composite import TupleType
+from ourodb.errors import OuroError
 from ourodb.ports import LATER, Later, Store
 from ourodb.schema.model import ColumnKind, Table
 from ourodb.storage.apply import TableUse, UnknownIncarnation, apply_all, apply_plain
@@ -52,7 +53,11 @@ _COLUMN = struct.Struct(">H")
 
 
 class Rows:
-    """The rows of all tables."""
+    """The rows of all tables.
+
+    Attributes:
+        batches_lost: by the store, counted; whoever writes in several passes may have lost a part.
+    """
 
     def __init__(
         self,
@@ -67,9 +72,11 @@ class Rows:
             tombstone_fail: past so many it fails.
         """
         self.store = store
+        self.batches_lost = 0
         self._tables: dict[int, TableRows] = {}
         self._tombstone_warn = tombstone_warn
         self._tombstone_fail = tombstone_fail
+        store.follow_batches(self._batch_ended)
 
     def of(self, table: Table) -> TableRows:
         """The rows of a table; the same object for the same ``Table``."""
@@ -119,6 +126,12 @@ class Rows:
         if rows is None:
             raise UnknownIncarnation(f"no table has the incarnation {incarnation}")
         return rows
+
+    def _batch_ended(self, error: OuroError | None) -> None:
+        if error is not None:
+            self.batches_lost += 1
+            for rows in self._tables.values():
+                rows.use.batch_lost()
 
 
 class TableRows:

@@ -2,8 +2,9 @@
 
 Mutations are applied as they come, so that the next request sees them. Acknowledgements wait for the end of the pass
 of the loop: then the store writes all that was applied as one batch (``settle``), and the callers hear of it at once
-under ``periodic`` durability, or after the fsync that they all share under ``group``. Nothing here makes a task, a
-timer or a future for a request.
+under ``periodic`` durability, or after the fsync that they all share under ``group``. Where the store ends a batch
+before that, each caller hears what became of the batch that its own write was in. Nothing here makes a task, a timer
+or a future for a request.
 
 A mutation whose row isn't in memory is tried again once it is. Others may overtake it meanwhile, which does
 no harm: merging is commutative. What reads before it writes (conditions, counters, list indexes) begins anew
@@ -13,6 +14,7 @@ as a whole, and so does what came from a peer or is this node's alone: while it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from ourodb.errors import OuroError, RequestError, ServerError
 from ourodb.ports import Store
@@ -43,6 +45,10 @@ class Writes:
         self._arm = arm
         self._unsettled: list[Done] = []
         self._unsynced: list[Done] = []
+        self._written = (0, 0)
+        """How many of both have been written in this pass."""
+        self._lost: list[tuple[Done, RequestError]] = []
+        store.follow_batches(self._batch_ended)
         self._queues: dict[bytes, list[tuple[Callable[[], None], Done]]] = {}
 
     def write(
@@ -119,22 +125,30 @@ class Writes:
 
     def settle(self) -> None:
         """The pass is over: hand what was applied to the store, and acknowledge."""
-        unsettled, unsynced = self._unsettled, self._unsynced
-        self._unsettled, self._unsynced = [], []
-        try:
+        with suppress(OuroError):
+            # ``_batch_ended`` hears of it.
             self._store.settle()
-        except OuroError as error:
-            refusal = as_request_error(error)
-            for done in (*unsettled, *unsynced):
-                done(refusal)
-            return
+        unsettled, unsynced, lost = self._unsettled, self._unsynced, self._lost
+        self._unsettled, self._unsynced, self._lost = [], [], []
+        self._written = (0, 0)
         if self._group:
-            unsynced = unsettled + unsynced if unsynced else unsettled
-        else:
-            for done in unsettled:
-                done(None)
+            unsettled, unsynced = [], unsettled + unsynced if unsynced else unsettled
         if unsynced:
+            # Before anybody hears something and writes more, which may be refused.
             self._store.sync(lambda error: _acknowledge(unsynced, error))
+        for done in unsettled:
+            done(None)
+        for done, refusal in lost:
+            done(refusal)
+
+    def _batch_ended(self, error: OuroError | None) -> None:
+        """The store has written, or lost, all that was applied so far and not written before."""
+        if error is not None:
+            refusal = as_request_error(error)
+            for waiting, written in zip((self._unsettled, self._unsynced), self._written, strict=True):
+                self._lost += [(done, refusal) for done in waiting[written:]]
+                del waiting[written:]
+        self._written = (len(self._unsettled), len(self._unsynced))
 
     def _when_ready(self, key: bytes, again: Callable[[], None], done: Done) -> None:
         queue = self._queues.get(key)
