@@ -518,6 +518,23 @@ def test_a_new_leader_of_the_metadata_log_moves_no_rows(ring: Ring) -> None:
     ring.start(leader)
 
 
+def test_who_has_missed_a_move_waits_for_news_though_there_is_a_new_leader(ring: Ring) -> None:
+    """A new leader's first entry is an epoch, but no news: what was refused would only be refused again."""
+    ring.fate = lambda message: LOSE if message.verb == Verb.STREAM else PASS
+    staying, gaining, key = move_a_key(ring)
+    stale = next(index for index in staying if index != gaining)
+    current = miss_the_move(ring, stale)
+    ring.node(stale).peers.epoch = current.epoch + 1
+    promise = ring.ask(stale, f"INSERT INTO ks.t (k, v) VALUES ({key}, 9)", Consistency.ALL)
+    ring.run_for(0.1)
+    assert not promise.is_kept
+    ring.fate = lambda message: PASS
+    know(ring, stale, current)
+    assert ring.reply(promise).error is None
+    assert as_int(ring.done(gaining, f"SELECT v FROM ks.t WHERE k = {key}", Consistency.ALL).cell("v")) == 9
+    until(ring, lambda: view(ring).move is None and len(view(ring).members) == 3)
+
+
 def test_what_somebody_still_reads_is_not_cleaned_away() -> None:
     """A node that holds everything alone reads its own rows, and looks at no route while it does."""
     ring = Ring(1)

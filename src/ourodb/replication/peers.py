@@ -116,6 +116,8 @@ class Peers:
         # A reply to a request of this node's life before must not be taken for one of this life.
         self._number = int.from_bytes(ports.random.bytes(4), "big") & ~(STEP - 1)
         self._timer: Timer | None = None
+        self._view_epoch = 0
+        """Of the last entry of the log that changed anything: a new leader's first one doesn't."""
         self._behind: dict[int, Callable[[], None]] = {}
         self._behind_count = 0
 
@@ -158,9 +160,9 @@ class Peers:
         later anyway.
 
         Args:
-            epoch: that this node had applied when it sent what was refused.
+            epoch: as of which what was refused was sent.
         """
-        if self.epoch > epoch:
+        if self._view_epoch > epoch:
             # While the refusal was on its way.
             self._scheduler.soon(callback)
             return
@@ -169,8 +171,9 @@ class Peers:
         self._behind[number] = callback
         self._scheduler.after(limits.BEHIND_MS_MAX, lambda: self._caught_up(number))
 
-    def caught_up(self) -> None:
-        """This node has applied more of the metadata log."""
+    def caught_up(self, epoch: int) -> None:
+        """This node has applied more of the metadata log: an entry that changed something."""
+        self._view_epoch = epoch
         for number in list(self._behind):
             self._scheduler.soon(partial(self._caught_up, number))
 

@@ -57,6 +57,7 @@ class Coordinator:
         self.fetches = FetchContext(
             peers, self.routing, store, writes, clock, latencies.speculate_after_ms, latencies.observe_us
         )
+        peers.caught_up(view.epoch)
         self._view = view
         self._writes = writes
         self._clock = clock
@@ -71,7 +72,7 @@ class Coordinator:
         """The metadata log moved."""
         self._view = view
         self._routes.clear()
-        self.peers.caught_up()
+        self.peers.caught_up(view.epoch)
 
     def reachability_changed(self) -> None:
         """Somebody went up or down, or the order of nearness may be another one."""

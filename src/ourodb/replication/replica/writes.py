@@ -14,7 +14,6 @@ as a whole, and so does what came from a peer or is this node's alone: while it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from ourodb.errors import OuroError, RequestError, ServerError
 from ourodb.ports import Store
@@ -125,9 +124,10 @@ class Writes:
 
     def settle(self) -> None:
         """The pass is over: hand what was applied to the store, and acknowledge."""
-        with suppress(OuroError):
-            # ``_batch_ended`` hears of it.
+        try:
             self._store.settle()
+        except OuroError as error:
+            self._batch_ended(error)
         unsettled, unsynced, lost = self._unsettled, self._unsynced, self._lost
         self._unsettled, self._unsynced, self._lost = [], [], []
         self._written = (0, 0)
