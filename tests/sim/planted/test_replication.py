@@ -6,7 +6,7 @@ that stay apart, and a clean run of sets, versions and counters says less than i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -178,8 +178,10 @@ def test_a_hint_that_is_replayed_to_the_wrong_owner() -> None:
 def shard_not_synced(patch: pytest.MonkeyPatch) -> None:
     """The leader answers for its shard as soon as the store has it."""
 
-    def run_once(self: Writes, step: Step, done: Done, unknown: RequestError) -> None:
-        self.run(step, done)
+    def run_once(
+        self: Writes, step: Step, done: Done, unknown: RequestError, again: Callable[[], None]
+    ) -> None:
+        self.run(step, done, again=again)
 
     patch.setattr(Writes, "run_once", run_once)
 
