@@ -22,16 +22,20 @@ from ourodb.sim.faults.kinds import FAULTS, kinds_of
 from ourodb.sim.faults.nemesis import Nemesis
 from ourodb.sim.history import Outcome
 from ourodb.sim.profiles import HARMLESS_TO_UNSYNCED
-from ourodb.sim.run import Plan, Verdict, run
+from ourodb.sim.run import NO_PROOF, TRIES_MIN, Plan, Verdict, run
 from ourodb.sim.tasks import S
+from ourodb.sim.workloads import WORKLOADS as ALL_WORKLOADS
 from ourodb.sim.workloads import set as elements
-from ourodb.sim.workloads.stage import NoAnswer, NotSent, bigint, from_bigint
+from ourodb.sim.workloads.set import SetWorkload
+from ourodb.sim.workloads.stage import NoAnswer, NotSent, Script, bigint, from_bigint
 
 log = structlog.get_logger()
 
 ALL = tuple(FAULTS)
 MOVES = ("join", "leave", "copies", "death", "replace", "even")
 """Toys can't."""
+NOBODY = 999
+"""A process without a client."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -213,6 +217,31 @@ def test_a_run_in_which_nothing_succeeds_proves_nothing() -> None:
 
     verdict = run(short(1, "counter", faults=()), build)
     assert not verdict.is_ok
+
+
+@pytest.mark.parametrize(
+    ("tries", "operations_min", "is_proof"), [(1, 0, True), (TRIES_MIN, 0, False), (1, 10, False)]
+)
+def test_what_was_hardly_tried_may_have_failed(
+    monkeypatch: pytest.MonkeyPatch, tries: int, operations_min: int, is_proof: bool
+) -> None:
+    class RarelyWorkload(SetWorkload):
+        """One kind of operation never succeeds, and could never be expected to."""
+
+        name = "rarely"
+
+        def run_client(self, number: int) -> Script[None]:
+            history = self._stage.history
+            for _ in range(tries * (number == 0)):
+                history.complete(history.invoke(NOBODY, "rare", 0), Outcome.UNKNOWN)
+            yield from super().run_client(number)
+
+    monkeypatch.setitem(ALL_WORKLOADS, "rarely", RarelyWorkload)
+    verdict = run(short(1, "rarely", faults=(), operations_min=operations_min), build_toy(3))
+    assert verdict.is_ok == is_proof, shown(verdict)
+    assert verdict.problems == (
+        [] if is_proof else [f"{NO_PROOF}: no operation of the kind 'rare' succeeded"]
+    )
 
 
 def test_a_cluster_that_does_not_start_fails_the_run() -> None:

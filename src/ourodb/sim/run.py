@@ -6,8 +6,8 @@ a program raises, or logs an exception, or in which the healed cluster doesn't a
 
 So does a run that proves nothing, because the cluster was right by answering hardly anybody. Of the operations
 that could be expected to succeed (``reach``) while nothing had just changed, at least ``success_percent_min``
-must have; of every kind of operation some, while faults struck and after; and a plan may ask for a number of
-operations in all.
+must have; of every kind of operation that was tried often, or could be expected to succeed, some, while faults struck
+and after; and a plan may ask for a number of operations in all.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ EXPECTED_MIN = 100
 """Of fewer operations no share is taken; a plan that asks for a number of operations must have more."""
 
 TRIES_MIN = 50
-"""A kind of operation that was tried less often in a phase may have failed every time."""
+"""A kind of operation that was tried less often, in a phase or in all, may have failed every time."""
 
 QUORUM, LOCAL_QUORUM = Consistency.QUORUM.name, Consistency.LOCAL_QUORUM.name
 
@@ -266,10 +266,12 @@ def _too_poor(
             struck there may be none in a run that isn't asked for a number of operations.
     """
     plan = verdict.plan
+    tries = Counter(operation.kind for operation in history)
+    hopes = Counter(operation.kind for operation in hopeful)
     problems = [
         f"{NO_PROOF}: no operation of the kind '{kind}' succeeded"
         for kind, count in verdict.done.items()
-        if not count
+        if not count and (hopes[kind] or tries[kind] >= TRIES_MIN or plan.operations_min)
     ]
     operations = len(history)
     if not operations and not verdict.problems:
