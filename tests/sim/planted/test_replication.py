@@ -23,9 +23,12 @@ from ourodb.replication.hints import _Delivery
 from ourodb.replication.replica import reads
 from ourodb.replication.replica.replica import Replica, decode_mutations, encode_mutations
 from ourodb.replication.replica.writes import Done, Step, Writes, as_request_error
+from ourodb.replication.routes import Route
 from ourodb.storage import chunk
 from ourodb.storage.mutation import Mutation
 from ourodb.storage.record import LIVE, Row, decode_row, encode_row, greatest_timestamp
+
+OF_COUNTERS = ("ended at", "a counter wasn't read between")
 
 # --- Writes ----------------------------------------------------------------------------------------------------
 
@@ -53,11 +56,11 @@ def acknowledge_before_fsync(patch: pytest.MonkeyPatch) -> None:
     [
         ("set", "an acknowledged element"),
         ("register", "isn't linearizable"),
-        ("counter", "ended at"),
+        ("counter", OF_COUNTERS),
         ("monotonic", "went back in time"),
     ],
 )
-def test_acknowledging_before_the_fsync(workload: str, telling: str) -> None:
+def test_acknowledging_before_the_fsync(workload: str, telling: str | tuple[str, ...]) -> None:
     """Ballots, increments and rows that were acknowledged are gone after a blackout."""
     hunt(acknowledge_before_fsync, telling, workload, ("blackout",), build=on_slow_disks)
 
@@ -115,6 +118,21 @@ def _bare(partition: Mutation) -> Mutation:
 
 def test_a_digest_over_the_wrong_columns() -> None:
     hunt(digest_over_keys_alone, "went back in time", "monotonic", ("flap",))
+
+
+def quorum_reads_ask_one(patch: pytest.MonkeyPatch) -> None:
+    """The nearest replica alone is asked, whatever the level."""
+    read_nodes = Route._read_nodes
+
+    def nearest(self: Route, level: int) -> tuple[NodeId, ...] | RequestError:
+        nodes = read_nodes(self, level)
+        return nodes[:1] if isinstance(nodes, tuple) else nodes
+
+    patch.setattr(Route, "_read_nodes", nearest)
+
+
+def test_a_quorum_read_that_asks_one_replica() -> None:
+    hunt(quorum_reads_ask_one, OF_COUNTERS[1], "counter", ("partition",))
 
 
 # --- Hints -----------------------------------------------------------------------------------------------------
@@ -187,7 +205,7 @@ def shard_not_synced(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_counters_shard_that_is_not_synced() -> None:
-    hunt(shard_not_synced, "ended at", "counter", ("blackout",), sync_period_ms=1_000)
+    hunt(shard_not_synced, OF_COUNTERS, "counter", ("blackout",), sync_period_ms=1_000)
 
 
 def counter_retried_inside(patch: pytest.MonkeyPatch) -> None:
@@ -200,4 +218,4 @@ def counter_retried_inside(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_counter_that_is_retried_inside() -> None:
-    hunt(counter_retried_inside, "ended at", "counter", ("pause",), nodes=5, clients=8, gap_ms_max=200)
+    hunt(counter_retried_inside, OF_COUNTERS, "counter", ("pause",), nodes=5, clients=8, gap_ms_max=200)
