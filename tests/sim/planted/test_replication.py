@@ -7,6 +7,7 @@ that stay apart, and a clean run of sets, versions and counters says less than i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -14,10 +15,11 @@ from tests.sim.planted.circumstances import on_slow_disks, with_stalling_stores
 from tests.sim.planted.convergence import UnreadSetWorkload, look_before_reading
 from tests.sim.planted.hunt import hunt
 
-from ourodb.errors import OuroError, RequestError
+from ourodb.errors import InvalidRequest, OuroError, RequestError
 from ourodb.ports import Link, NodeId
 from ourodb.replication import routes
 from ourodb.replication.coordinator import fetch
+from ourodb.replication.coordinator.coordinator import Coordinator
 from ourodb.replication.counters import _Led
 from ourodb.replication.hints import _Delivery
 from ourodb.replication.replica import reads
@@ -75,6 +77,24 @@ def quorum_off_by_one(patch: pytest.MonkeyPatch) -> None:
 )
 def test_a_quorum_that_is_one_too_small(workload: str, telling: str) -> None:
     hunt(quorum_off_by_one, telling, workload, ("partition",))
+
+
+def refused_now_and_then(patch: pytest.MonkeyPatch) -> None:
+    """A coordinator takes a statement that is right for wrong, once in 25 writes."""
+    write = Coordinator.write
+    writes = count(1)
+
+    def refusing(self: Coordinator, *arguments: Any) -> None:
+        if next(writes) % 25 == 0:
+            raise InvalidRequest("not this one")
+        write(self, *arguments)
+
+    patch.setattr(Coordinator, "write", refusing)
+
+
+def test_writes_that_are_refused_now_and_then() -> None:
+    told = "an error that no fault explains: INSERT INTO sim.elements (id, writer) VALUES (?, ?): InvalidRequest:"
+    hunt(refused_now_and_then, told, "set", seconds=1)
 
 
 # --- Reads -----------------------------------------------------------------------------------------------------
