@@ -14,7 +14,7 @@ from ourodb.sim.chance import Chance
 from ourodb.sim.checkers.availability import silent_seconds, success_share
 from ourodb.sim.checkers.batches import check_batches
 from ourodb.sim.checkers.convergence import check_convergence
-from ourodb.sim.checkers.counters import check_counters
+from ourodb.sim.checkers.counters import check_counter_reads, check_counters
 from ourodb.sim.checkers.deletions import check_deletions
 from ourodb.sim.checkers.linearizability import check_registers, first_unexplained
 from ourodb.sim.checkers.lists import check_lists
@@ -255,6 +255,56 @@ def add(delta: int, outcome: Outcome = DONE) -> Operation:
 def test_counters(total: int, is_right: bool) -> None:
     history = [add(5), add(3, UNKNOWN), add(-2, UNKNOWN), add(100, REFUSED)]
     assert (check_counters(history, {0: total}) == []) == is_right
+
+
+def timed_add(delta: int, start: int, end: int, outcome: Outcome = DONE) -> Operation:
+    return op("add", delta, start, end, None, outcome)
+
+
+@pytest.mark.parametrize(
+    ("total", "start", "end", "is_right"),
+    [
+        (4, 12, 13, False),
+        (5, 12, 13, True),
+        (5, 8, 13, True),
+        (4, 8, 13, True),
+        (-1, 8, 13, False),
+        (0, 2, 3, True),
+        (5, 6, 8, True),
+        (6, 6, 8, False),
+        (2, 21, 22, False),
+        (3, 21, 22, True),
+        (12, 21, 22, True),
+        (13, 21, 22, False),
+        (10, 31, 32, False),
+        (11, 31, 32, True),
+    ],
+)
+def test_reads_of_counters(total: int, start: int, end: int, is_right: bool) -> None:
+    history = [
+        timed_add(5, 5, 10),
+        timed_add(100, 5, 10, REFUSED),
+        timed_add(7, 20, 0, UNKNOWN),
+        timed_add(-2, 20, 0, UNKNOWN),
+        timed_add(8, 30, 30),
+        op("read", None, 0, 0, None, UNKNOWN),
+        op("read", None, start, end, total),
+    ]
+    assert (check_counter_reads(history) == []) == is_right
+
+
+def test_reads_of_counters_that_are_taken_from() -> None:
+    history = [timed_add(5, 0, 1), timed_add(-3, 10, 12)]
+
+    def problems(total: int, start: int, end: int) -> list[str]:
+        return check_counter_reads([*history, op("read", None, start, end, total)])
+
+    assert problems(5, 2, 3) == []
+    assert problems(5, 9, 11) == problems(2, 9, 11) == [], "it is under way"
+    assert problems(2, 13, 14) == []
+    (problem,) = problems(5, 13, 14)
+    assert problem.startswith("a counter wasn't read between 2 and 2: ")
+    assert len(problems(2, 2, 3)) == 1, "before it began"
 
 
 def test_convergence() -> None:

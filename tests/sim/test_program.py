@@ -59,6 +59,10 @@ def test_a_seed_tells_its_story_and_ends_with_the_verdict(capsys: pytest.Capture
         ("--seeds 2..1", "there are no seeds in 2..1"),
         ("--seeds few", "'few' is no range of seeds"),
         ("--nodes 0", "1 at least, not 0"),
+        ("--nodes 501", "--nodes: 500 at most, not 501"),
+        ("--success-percent-min 200", "--success-percent-min: 100 at most, not 200"),
+        ("--success-percent-min -1", "--success-percent-min: 0 at least, not -1"),
+        ("--hours -1", "--hours: half a second at least, not -1"),
         ("--seconds -3", "0.5 at least, not -3"),
         ("--seconds nan", "0.5 at least, not nan"),
         ("--hours x", "--hours: 'x' is no number"),
@@ -68,8 +72,9 @@ def test_a_seed_tells_its_story_and_ends_with_the_verdict(capsys: pytest.Capture
     ],
 )
 def test_what_is_no_option_is_refused(options: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as exit:
         main(options.split())
+    assert exit.value.code == 2
     assert told in capsys.readouterr().err
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,22 +17,34 @@ import structlog
 from tests.sim.toy import WORKLOADS, Bugs, build_toy, toy_world
 
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import InvalidRequest, StoreReadOnly, WriteTimeout
+from ourodb.errors import (
+    CqlSyntaxError,
+    InvalidRequest,
+    ProtocolError,
+    ServerError,
+    StoreReadOnly,
+    WriteTimeout,
+)
 from ourodb.sim.client import CqlClient
 from ourodb.sim.faults.kinds import FAULTS, kinds_of
 from ourodb.sim.faults.nemesis import Nemesis
 from ourodb.sim.history import Outcome
 from ourodb.sim.profiles import HARMLESS_TO_UNSYNCED
-from ourodb.sim.run import Plan, Verdict, run
+from ourodb.sim.run import NO_PROOF, TRIES_MIN, Plan, Verdict, run
 from ourodb.sim.tasks import S
+from ourodb.sim.workloads import WORKLOADS as ALL_WORKLOADS
 from ourodb.sim.workloads import set as elements
-from ourodb.sim.workloads.stage import NoAnswer, NotSent, bigint, from_bigint
+from ourodb.sim.workloads.set import SetWorkload
+from ourodb.sim.workloads.stage import NoAnswer, NotSent, Reply, Script, bigint, from_bigint
 
 log = structlog.get_logger()
 
 ALL = tuple(FAULTS)
 MOVES = ("join", "leave", "copies", "death", "replace", "even")
 """Toys can't."""
+NONSENSE = "SELECT nonsense"
+NOBODY = 999
+"""A process without a client."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -213,6 +226,78 @@ def test_a_run_in_which_nothing_succeeds_proves_nothing() -> None:
 
     verdict = run(short(1, "counter", faults=()), build)
     assert not verdict.is_ok
+
+
+@pytest.mark.parametrize(
+    ("tries", "operations_min", "is_proof"), [(1, 0, True), (TRIES_MIN, 0, False), (1, 10, False)]
+)
+def test_what_was_hardly_tried_may_have_failed(
+    monkeypatch: pytest.MonkeyPatch, tries: int, operations_min: int, is_proof: bool
+) -> None:
+    class RarelyWorkload(SetWorkload):
+        """One kind of operation never succeeds, and could never be expected to."""
+
+        name = "rarely"
+
+        def run_client(self, number: int) -> Script[None]:
+            history = self._stage.history
+            for _ in range(tries * (number == 0)):
+                history.complete(history.invoke(NOBODY, "rare", 0), Outcome.UNKNOWN)
+            yield from super().run_client(number)
+
+    monkeypatch.setitem(ALL_WORKLOADS, "rarely", RarelyWorkload)
+    verdict = run(short(1, "rarely", faults=(), operations_min=operations_min), build_toy(3))
+    assert verdict.is_ok == is_proof, shown(verdict)
+    assert verdict.problems == (
+        [] if is_proof else [f"{NO_PROOF}: no operation of the kind 'rare' succeeded"]
+    )
+
+
+def asking_nonsense(taken: Callable[[Reply], Outcome | None]) -> type[SetWorkload]:
+    class NonsenseWorkload(SetWorkload):
+        """Each client asks what nobody knows, and says what came of it; None: it asks for another thing first."""
+
+        name = "nonsense"
+
+        def run_client(self, number: int) -> Script[None]:
+            client = self._stage.client(number)
+            operation = self._stage.history.invoke(number, "nonsense", 0)
+            reply = yield client.execute(NONSENSE)
+            outcome = taken(reply)
+            if outcome is None:
+                yield client.execute(elements.LOOK_UP, (bigint(1),))
+            self._stage.history.complete(operation, outcome or Outcome.DONE)
+            yield from super().run_client(number)
+
+    return NonsenseWorkload
+
+
+@pytest.mark.parametrize(
+    ("taken", "is_problem"),
+    [
+        (lambda reply: Outcome.DONE, False),
+        (lambda reply: reply.outcome, True),
+        (lambda reply: None, True),
+    ],
+)
+def test_an_error_that_no_fault_explains_fails_the_run_unless_it_was_expected(
+    monkeypatch: pytest.MonkeyPatch, taken: Callable[[Reply], Outcome | None], is_problem: bool
+) -> None:
+    monkeypatch.setitem(ALL_WORKLOADS, "nonsense", asking_nonsense(taken))
+    verdict = run(short(1, "nonsense", faults=()), build_toy(3))
+    violations = [problem for problem in verdict.problems if not problem.startswith(NO_PROOF)]
+    told = f"an error that no fault explains: {NONSENSE}: InvalidRequest: I don't know: {NONSENSE} (3 times)"
+    assert violations == [told] * is_problem
+
+
+def test_errors_that_faults_explain() -> None:
+    assert Reply().is_explained
+    assert Reply(NoAnswer("the connection was lost")).is_explained
+    assert Reply(StoreReadOnly("the disk is full")).is_explained
+    assert Reply(ServerError("the storage engine failed: fsync: input/output error")).is_explained
+    assert not Reply(ServerError("Internal error: KeyError; see the node's log")).is_explained
+    for wrong in (InvalidRequest, CqlSyntaxError, ProtocolError):
+        assert not Reply(wrong("it is wrong")).is_explained
 
 
 def test_a_cluster_that_does_not_start_fails_the_run() -> None:

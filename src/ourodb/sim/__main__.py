@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from ourodb.cli.console import console
 from ourodb.sim.faults.kinds import FAULTS, kinds_of
+from ourodb.sim.network import CLIENTS
 from ourodb.sim.ouro import build_node, inspect
 from ourodb.sim.profiles import OPTIONS, command, drawn
 from ourodb.sim.run import LOCAL_QUORUM, QUORUM, Plan, Verdict, run
@@ -28,6 +29,9 @@ T = TypeVar("T")
 N = TypeVar("N", int, float)
 
 EXIT_INTERRUPTED = 130
+
+NODES_MAX = CLIENTS // 2
+"""As many again may come while it runs, and all have places of their own in the network, before those of clients."""
 
 PROBLEMS_MAX = 20
 """Of one run that are told: the first say most, and one mistake can make thousands."""
@@ -154,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument(
         "--workload", type=_workloads, help=f"all, or one is drawn from a list of: {', '.join(WORKLOADS)}"
     )
-    plan.add_argument("--nodes", type=_count)
+    plan.add_argument("--nodes", type=_number(int, 1, most=NODES_MAX))
     plan.add_argument("--dcs", type=_count, dest="data_centers", help="data centres")
     plan.add_argument("--racks", type=_count, help="in each data centre")
     plan.add_argument("--clients", type=_count)
@@ -162,8 +166,10 @@ def _parser() -> argparse.ArgumentParser:
         "--level", choices=(QUORUM, LOCAL_QUORUM), help="at the second, clients keep to one data centre each"
     )
     time = plan.add_mutually_exclusive_group()
-    time.add_argument("--seconds", type=_seconds, help="of virtual time, with faults")
-    time.add_argument("--hours", type=_number(float, SECONDS_MIN / 3600), help="the same in hours")
+    time.add_argument("--seconds", type=_number(float, SECONDS_MIN), help="of virtual time, with faults")
+    time.add_argument(
+        "--hours", type=_number(float, SECONDS_MIN / 3600, "half a second"), help="the same in hours"
+    )
     plan.add_argument("--quiet-seconds", type=_number(float, 0.0), help="of virtual time after that, healed")
     plan.add_argument(
         "--faults", type=_saying_why(kinds_of), help=f"all, none, or a list of: {', '.join(FAULTS)}"
@@ -175,7 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--heal-after-s", type=_count, help="a node that is down for so long is given up")
     plan.add_argument("--sync-period-ms", type=_period, help="durability periodic; none: group")
     plan.add_argument(
-        "--success-percent-min", type=_number(int, 0), help="of the operations that could be expected to"
+        "--success-percent-min",
+        type=_number(int, 0, most=100),
+        help="of the operations that could be expected to",
     )
     plan.add_argument("--operations-min", type=_number(int, 0), help="fewer prove nothing")
     return parser
@@ -193,8 +201,14 @@ def _saying_why(read: Callable[[str], T]) -> Callable[[str], T]:
     return checked
 
 
-def _number(read: Callable[[str], N], least: N) -> Callable[[str], N]:
-    """What argparse takes for a number that isn't less."""
+def _number(
+    read: Callable[[str], N], least: N, least_told: str = "", *, most: float = math.inf
+) -> Callable[[str], N]:
+    """What argparse takes for a finite number that is neither less nor more.
+
+    Args:
+        least_told: ``least`` in words, where the number says little.
+    """
 
     def checked(text: str) -> N:
         try:
@@ -202,14 +216,15 @@ def _number(read: Callable[[str], N], least: N) -> Callable[[str], N]:
         except ValueError as error:
             raise argparse.ArgumentTypeError(f"'{text}' is no number that can be used here") from error
         if not least <= number < math.inf:
-            raise argparse.ArgumentTypeError(f"{least} at least, not {text}")
+            raise argparse.ArgumentTypeError(f"{least_told or least} at least, not {text}")
+        if number > most:
+            raise argparse.ArgumentTypeError(f"{most} at most, not {text}")
         return number
 
     return checked
 
 
 _count = _number(int, 1)
-_seconds = _number(float, SECONDS_MIN)
 
 
 def _workloads(text: str) -> tuple[str, ...]:

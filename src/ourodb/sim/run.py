@@ -2,12 +2,13 @@
 
 The machines start, the workload makes its tables, clients work while the nemesis strikes; then all is healed,
 the cluster has a while to recover, the workload looks at what there is, and the checkers judge. A run in which
-a program raises, or logs an exception, or in which the healed cluster doesn't answer, fails as well.
+a program raises, or logs an exception, or in which the healed cluster doesn't answer, fails as well. And so does one in
+which a client gets an error that no fault explains, unless its workload takes that for a result.
 
 So does a run that proves nothing, because the cluster was right by answering hardly anybody. Of the operations
 that could be expected to succeed (``reach``) while nothing had just changed, at least ``success_percent_min``
-must have; of every kind of operation some, while faults struck and after; and a plan may ask for a number of
-operations in all.
+must have; of every kind of operation that was tried often, or could be expected to succeed, some, while faults struck
+and after; and a plan may ask for a number of operations in all.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ourodb.cql.wire.codes import Consistency
 from ourodb.sim.chance import Chance
@@ -25,12 +27,12 @@ from ourodb.sim.client import CqlClient
 from ourodb.sim.faults.nemesis import GAP_MS_MAX, Nemesis, Strike
 from ourodb.sim.history import NEVER, History, Operation, Outcome
 from ourodb.sim.logs import captured
-from ourodb.sim.machine import HEAL_AFTER_S, Build, InvariantBroken
+from ourodb.sim.machine import HEAL_AFTER_S, Build, InvariantBroken, Machine
 from ourodb.sim.reach import Reach
 from ourodb.sim.tasks import Promise, S
 from ourodb.sim.trace import WORLD, Kind
 from ourodb.sim.workloads import WORKLOADS
-from ourodb.sim.workloads.stage import NeverDone, Script, Stage, Workload
+from ourodb.sim.workloads.stage import NeverDone, Reply, Script, Stage, Workload
 from ourodb.sim.world import World
 
 START_SECONDS_MAX = 120
@@ -48,7 +50,7 @@ EXPECTED_MIN = 100
 """Of fewer operations no share is taken; a plan that asks for a number of operations must have more."""
 
 TRIES_MIN = 50
-"""A kind of operation that was tried less often in a phase may have failed every time."""
+"""A kind of operation that was tried less often, in a phase or in all, may have failed every time."""
 
 QUORUM, LOCAL_QUORUM = Consistency.QUORUM.name, Consistency.LOCAL_QUORUM.name
 
@@ -150,8 +152,34 @@ class Verdict:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class WatchedClient:
+    """Implements ``workloads.stage.Client``: whoever watches sees a reply before the workload does.
+
+    Attributes:
+        client: whose replies are watched.
+        on_reply: is given statements and what they got.
+    """
+
+    client: CqlClient
+    on_reply: Callable[[str, Reply], None]
+
+    @property
+    def coordinator(self) -> Machine | None:
+        """See ``CqlClient``."""
+        return self.client.coordinator
+
+    def execute(self, statement: str, values: Sequence[bytes | None] = (), **options: Any) -> Promise[Reply]:
+        promise = self.client.execute(statement, values, **options)
+        promise.then(lambda reply: self.on_reply(statement, reply))
+        return promise
+
+
 class SimStage:
     """Implements ``workloads.stage.Stage`` on a world.
+
+    A workload that expects an error which no fault explains, because its clients are in each other's way, takes it for
+    a result: it completes its operation as done at once, when it is given that reply. Else the error is a problem.
 
     Attributes:
         reaches: one for each set of nodes that clients keep to.
@@ -176,18 +204,40 @@ class SimStage:
         self.reaches = [Reach(world, min(3, len(home)), home) for home in self._homes]
         self._world = world
         self._clients: dict[int, CqlClient] = {}
+        self._unexplained: Counter[str] = Counter()
+        self._newest: tuple[int, str] | None = None
+        """Who got the last of all replies, and what was wrong with it; None if nothing was, or that is known by now."""
 
-    def client(self, number: int) -> CqlClient:
+    @property
+    def problems(self) -> list[str]:
+        """Errors that nothing explains, with their statements."""
+        self._keep_newest()
+        return [f"{told} ({count} times)" for told, count in self._unexplained.items()]
+
+    def client(self, number: int) -> WatchedClient:
         client = self._clients.get(number)
         if client is None:
             home = self._homes[number % len(self._homes)]
             client = self._clients[number] = CqlClient(self._world, home)
-        return client
+        return WatchedClient(client, lambda statement, reply: self._look(number, statement, reply))
 
     def sleep(self, seconds: float) -> Promise[None]:
         return self._world.sleep(seconds)
 
+    def _look(self, number: int, statement: str, reply: Reply) -> None:
+        self._keep_newest()
+        if not reply.is_explained:
+            name = type(reply.error).__name__
+            self._newest = number, f"an error that no fault explains: {statement}: {name}: {reply.error}"
+
+    def _keep_newest(self) -> None:
+        if self._newest is not None:
+            self._unexplained[self._newest[1]] += 1
+            self._newest = None
+
     def _tell(self, operation: Operation) -> None:
+        if operation.outcome is Outcome.DONE and self._newest and self._newest[0] == operation.process:
+            self._newest = None
         client = self._clients.get(operation.process)
         if client is not None:
             reach = self.reaches[operation.process % len(self.reaches)]
@@ -232,6 +282,7 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
             verdict.problems.append(f"the history can't be judged: {error}")
         except Exception:
             verdict.problems.append(f"something raised:\n{traceback.format_exc()}")
+    verdict.problems += stage.problems
     verdict.problems += bugs
     history = stage.history
     verdict.done = history.done_by_kind()
@@ -266,10 +317,12 @@ def _too_poor(
             struck there may be none in a run that isn't asked for a number of operations.
     """
     plan = verdict.plan
+    tries = Counter(operation.kind for operation in history)
+    hopes = Counter(operation.kind for operation in hopeful)
     problems = [
         f"{NO_PROOF}: no operation of the kind '{kind}' succeeded"
         for kind, count in verdict.done.items()
-        if not count
+        if not count and (hopes[kind] or tries[kind] >= TRIES_MIN or plan.operations_min)
     ]
     operations = len(history)
     if not operations and not verdict.problems:

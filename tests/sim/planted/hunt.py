@@ -2,12 +2,14 @@
 
 A mistake is a function that patches the code of nodes. ``hunt`` runs one seed after the other with it until one finds
 it, and asks for two things more: that it was found for the right reason, and that the same run is clean without it.
+A mistake that only raises, because the code that it patches has changed, is no mistake of the kind that was meant.
 Where a run needs circumstances of its own (small chunks, a short patience), these are patched in both.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -28,6 +30,9 @@ SEEDS_FULL: Final = 200
 
 SHORT: Final[dict[str, Any]] = {"seconds": 4, "quiet_seconds": 2, "clients": 4, "success_percent_min": 0}
 """A run of the usual kind here. It isn't asked how many operations succeed: faults may be as dense as they like."""
+
+_FRAME: Final = re.compile(r'File "(.+)", line \d+, in ')
+"""Of a traceback; the innermost is the last."""
 
 Mistake = Callable[[pytest.MonkeyPatch], None]
 """Patches it in."""
@@ -64,6 +69,8 @@ def hunt(
         violations = [problem for problem in wrong.problems if not problem.startswith(NO_PROOF)]
         if not violations:
             continue
+        if all(_is_raised_by(mistake, problem) for problem in violations):
+            pytest.fail(f"the mistake itself raises: {_shown(wrong)}")
         words = (telling,) if isinstance(telling, str) else telling
         told = any(word in problem for problem in violations for word in words)
         assert told, f"wrong reason: {_shown(wrong)}"
@@ -83,6 +90,16 @@ def _prepare(
         patch.setitem(WORKLOADS, workload.name, workload)
     if circumstances is not None:
         circumstances(patch)
+
+
+def _is_raised_by(mistake: Mistake, problem: str) -> bool:
+    """Whether a problem is an exception of the mistake's own code, or of a call of it that doesn't fit."""
+    frames = _FRAME.findall(problem)
+    if not frames:
+        return False
+    last = problem.strip().splitlines()[-1]
+    is_called_wrong = "TypeError" in last and f"{mistake.__name__}.<locals>." in last
+    return frames[-1] == mistake.__code__.co_filename or is_called_wrong
 
 
 def _shown(verdict: Verdict) -> str:

@@ -6,7 +6,8 @@ that stay apart, and a clean run of sets, versions and counters says less than i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 import pytest
@@ -14,18 +15,22 @@ from tests.sim.planted.circumstances import on_slow_disks, with_stalling_stores
 from tests.sim.planted.convergence import UnreadSetWorkload, look_before_reading
 from tests.sim.planted.hunt import hunt
 
-from ourodb.errors import OuroError, RequestError
+from ourodb.errors import InvalidRequest, OuroError, RequestError
 from ourodb.ports import Link, NodeId
 from ourodb.replication import routes
 from ourodb.replication.coordinator import fetch
+from ourodb.replication.coordinator.coordinator import Coordinator
 from ourodb.replication.counters import _Led
 from ourodb.replication.hints import _Delivery
 from ourodb.replication.replica import reads
 from ourodb.replication.replica.replica import Replica, decode_mutations, encode_mutations
 from ourodb.replication.replica.writes import Done, Step, Writes, as_request_error
+from ourodb.replication.routes import Route
 from ourodb.storage import chunk
 from ourodb.storage.mutation import Mutation
 from ourodb.storage.record import LIVE, Row, decode_row, encode_row, greatest_timestamp
+
+OF_COUNTERS = ("ended at", "a counter wasn't read between")
 
 # --- Writes ----------------------------------------------------------------------------------------------------
 
@@ -53,11 +58,11 @@ def acknowledge_before_fsync(patch: pytest.MonkeyPatch) -> None:
     [
         ("set", "an acknowledged element"),
         ("register", "isn't linearizable"),
-        ("counter", "ended at"),
+        ("counter", OF_COUNTERS),
         ("monotonic", "went back in time"),
     ],
 )
-def test_acknowledging_before_the_fsync(workload: str, telling: str) -> None:
+def test_acknowledging_before_the_fsync(workload: str, telling: str | tuple[str, ...]) -> None:
     """Ballots, increments and rows that were acknowledged are gone after a blackout."""
     hunt(acknowledge_before_fsync, telling, workload, ("blackout",), build=on_slow_disks)
 
@@ -72,6 +77,24 @@ def quorum_off_by_one(patch: pytest.MonkeyPatch) -> None:
 )
 def test_a_quorum_that_is_one_too_small(workload: str, telling: str) -> None:
     hunt(quorum_off_by_one, telling, workload, ("partition",))
+
+
+def refused_now_and_then(patch: pytest.MonkeyPatch) -> None:
+    """A coordinator takes a statement that is right for wrong, once in 25 writes."""
+    write = Coordinator.write
+    writes = count(1)
+
+    def refusing(self: Coordinator, *arguments: Any) -> None:
+        if next(writes) % 25 == 0:
+            raise InvalidRequest("not this one")
+        write(self, *arguments)
+
+    patch.setattr(Coordinator, "write", refusing)
+
+
+def test_writes_that_are_refused_now_and_then() -> None:
+    told = "an error that no fault explains: INSERT INTO sim.elements (id, writer) VALUES (?, ?): InvalidRequest:"
+    hunt(refused_now_and_then, told, "set", seconds=1)
 
 
 # --- Reads -----------------------------------------------------------------------------------------------------
@@ -115,6 +138,21 @@ def _bare(partition: Mutation) -> Mutation:
 
 def test_a_digest_over_the_wrong_columns() -> None:
     hunt(digest_over_keys_alone, "went back in time", "monotonic", ("flap",))
+
+
+def quorum_reads_ask_one(patch: pytest.MonkeyPatch) -> None:
+    """The nearest replica alone is asked, whatever the level."""
+    read_nodes = Route._read_nodes
+
+    def nearest(self: Route, level: int) -> tuple[NodeId, ...] | RequestError:
+        nodes = read_nodes(self, level)
+        return nodes[:1] if isinstance(nodes, tuple) else nodes
+
+    patch.setattr(Route, "_read_nodes", nearest)
+
+
+def test_a_quorum_read_that_asks_one_replica() -> None:
+    hunt(quorum_reads_ask_one, OF_COUNTERS[1], "counter", ("partition",))
 
 
 # --- Hints -----------------------------------------------------------------------------------------------------
@@ -178,14 +216,16 @@ def test_a_hint_that_is_replayed_to_the_wrong_owner() -> None:
 def shard_not_synced(patch: pytest.MonkeyPatch) -> None:
     """The leader answers for its shard as soon as the store has it."""
 
-    def run_once(self: Writes, step: Step, done: Done, unknown: RequestError) -> None:
-        self.run(step, done)
+    def run_once(
+        self: Writes, step: Step, done: Done, unknown: RequestError, again: Callable[[], None]
+    ) -> None:
+        self.run(step, done, again=again)
 
     patch.setattr(Writes, "run_once", run_once)
 
 
 def test_a_counters_shard_that_is_not_synced() -> None:
-    hunt(shard_not_synced, "ended at", "counter", ("blackout",), sync_period_ms=1_000)
+    hunt(shard_not_synced, OF_COUNTERS, "counter", ("blackout",), sync_period_ms=1_000)
 
 
 def counter_retried_inside(patch: pytest.MonkeyPatch) -> None:
@@ -198,4 +238,4 @@ def counter_retried_inside(patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_counter_that_is_retried_inside() -> None:
-    hunt(counter_retried_inside, "ended at", "counter", ("pause",), nodes=5, clients=8, gap_ms_max=200)
+    hunt(counter_retried_inside, OF_COUNTERS, "counter", ("pause",), nodes=5, clients=8, gap_ms_max=200)

@@ -12,8 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
 from ourodb.cql.wire.codes import Consistency
+from ourodb.errors import (
+    CasWriteUnknown,
+    IsBootstrapping,
+    OuroError,
+    Overloaded,
+    ReadFailure,
+    ReadTimeout,
+    RequestError,
+    ServerError,
+    Unavailable,
+    WriteFailure,
+    WriteTimeout,
+)
 from ourodb.errors import InvalidRequest as _Invalid
-from ourodb.errors import IsBootstrapping, OuroError, Overloaded, RequestError, ServerError, Unavailable
 from ourodb.ports import Random
 from ourodb.sim.history import History, Outcome
 
@@ -58,6 +70,14 @@ class Reply:
         return Outcome.UNKNOWN
 
     @property
+    def is_explained(self) -> bool:
+        """Whether faults explain the error, if there is one. Any other says that the statement is wrong, or a node."""
+        error = self.error
+        if isinstance(error, ServerError):
+            return any(text in error.message for text in _STORE_FAILED)
+        return error is None or isinstance(error, _OF_FAULTS)
+
+    @property
     def error_name(self) -> str:
         """The error's class, and its message where the class says little."""
         if self.error is None:
@@ -71,6 +91,23 @@ class Reply:
 
 
 _REFUSALS = (NotSent, Unavailable, IsBootstrapping, _Invalid)
+_OF_FAULTS = (
+    NotSent,
+    NoAnswer,
+    Unavailable,
+    IsBootstrapping,
+    Overloaded,
+    ReadTimeout,
+    ReadFailure,
+    WriteTimeout,
+    WriteFailure,
+    CasWriteUnknown,
+)
+"""A disk that is full, or a store that stalls, is told as ``Overloaded``."""
+_STORE_FAILED = ("Restart the node", "the storage engine failed")
+"""In what a node says whose disk has failed an fsync. Nobody knows what lasts of what it wrote, so it writes nothing
+more until it is started again; the protocol has no better error for that than ``ServerError``.
+"""
 
 
 class Client(Protocol):
