@@ -31,6 +31,7 @@ from ourodb.sim.workloads.deletion import DeletionWorkload
 from ourodb.sim.workloads.monotonic import MonotonicWorkload
 from ourodb.sim.workloads.register import RegisterWorkload
 from ourodb.sim.workloads.set import SetWorkload
+from ourodb.sim.workloads.settlement import SettlementWorkload
 from ourodb.sim.workloads.table import TableWorkload
 
 pytestmark = pytest.mark.timeout(TEST_SECONDS_MAX)
@@ -40,6 +41,7 @@ CREWS = [
     (SetWorkload, 6),
     (DeletionWorkload, 4),
     (RegisterWorkload, 4),
+    (SettlementWorkload, 3),
     (CounterWorkload, 3),
     (BatchWorkload, 2),
     (AppendWorkload, 2),

@@ -20,6 +20,7 @@ from ourodb.sim.checkers.linearizability import check_registers, first_unexplain
 from ourodb.sim.checkers.lists import check_lists
 from ourodb.sim.checkers.monotonic import check_monotonic
 from ourodb.sim.checkers.sets import check_set
+from ourodb.sim.checkers.settlement import check_settled
 from ourodb.sim.history import NEVER, Operation, Outcome
 
 DONE, REFUSED, UNKNOWN = Outcome.DONE, Outcome.REFUSED, Outcome.UNKNOWN
@@ -393,3 +394,25 @@ def test_lists(is_total: bool) -> None:
     # Something new may come in the midst of what was read only where they aren't.
     inserted = problems(*appends, read(1, 2), read(1, 3, 2, start=12, end=13))
     assert len(inserted) == is_total
+
+
+def test_settlement() -> None:
+    def write(value: int, start: int, outcome: Outcome = DONE) -> Operation:
+        return op("write", value, start, start + 1, None, outcome)
+
+    def look(value: int | None, start: int, outcome: Outcome = DONE) -> Operation:
+        return op("look", None, start, start + 1, value, outcome)
+
+    in_doubt = [write(1, 0), write(2, 2, UNKNOWN)]
+    assert check_settled([*in_doubt, look(1, 4), look(None, 5, UNKNOWN), look(1, 6)]) == []
+    assert check_settled([*in_doubt, look(2, 4), write(3, 6, REFUSED), look(2, 8)]) == []
+    wrong = {
+        "it comes late": [*in_doubt, look(1, 4), look(2, 6)],
+        "it goes again": [*in_doubt, look(2, 4), look(1, 6)],
+        "it comes after the next one": [*in_doubt, look(1, 4), write(3, 6, UNKNOWN), look(2, 8)],
+        "what was done is gone": [write(1, 0), look(None, 2)],
+        "what was refused is there": [write(1, 0, REFUSED), look(1, 2)],
+    }
+    for what, history in wrong.items():
+        (problem,) = check_settled(history)
+        assert "what was settled is changed" in problem, what

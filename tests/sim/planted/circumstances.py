@@ -10,6 +10,7 @@ from ourodb.sim.faults.hand import Hand, Script
 from ourodb.sim.faults.kinds import FAULTS
 from ourodb.sim.faults.paths import between, isolate
 from ourodb.sim.machine import Machine
+from ourodb.sim.network import Impairment, Latency
 from ourodb.sim.ouro import build_node
 from ourodb.sim.process import Program
 from ourodb.sim.tasks import S, sleep
@@ -80,6 +81,38 @@ def with_short_isolation(patch: pytest.MonkeyPatch) -> None:
         network.heal(paths)
 
     patch.setitem(FAULTS, "partition", isolate_shortly)
+
+
+def with_joins_that_one_misses(patch: pytest.MonkeyPatch) -> None:
+    """A node of the second data centre is cut off, but for its clients, while another one joins the first; when it is
+    back, its messages take long at first.
+
+    What it does until it has pulled what it missed goes to those who held the rows before.
+    """
+
+    def join(hand: Hand) -> Script:
+        world = hand.world
+        if hand.victims:
+            return
+        members = list(world.machines)
+        behind = hand.chance.choice([machine for machine in members if machine.data_center == "dc2"])
+        hand.victims[behind.index] = None
+        (newcomer,) = world.add_machines(1, behind.build)
+        newcomer.data_center = "dc1"
+        paths = between([behind.index], [place for place in hand.places() if place != behind.index])
+        world.network.cut(paths)
+        newcomer.start()
+        movers = [machine.program for machine in members if machine is not behind]
+        while not all(mover.knows(newcomer.address) and not mover.is_moving for mover in movers):
+            yield sleep(world.loop, S)
+        late = Impairment(slowness=Latency(300_000, 0))
+        world.network.impair(paths, late)
+        world.network.heal(paths)
+        yield sleep(world.loop, 4 * S)
+        world.network.mend(paths, late)
+        hand.release(behind)
+
+    patch.setitem(FAULTS, "join", join)
 
 
 def _leader(hand: Hand) -> Machine | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.sim.planted.circumstances import with_leaders_that_die
+from tests.sim.planted.circumstances import with_joins_that_one_misses, with_leaders_that_die
 from tests.sim.planted.hunt import hunt
 
 from ourodb import limits
@@ -30,11 +30,14 @@ from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.strategies import Zone, copies
 from ourodb.ports import NodeId, Ports
 from ourodb.replication.paxos.proposer import Proposer
+from ourodb.replication.replica.fence import Fence
 from ourodb.schema.model import Replication
 from ourodb.sim.machine import Machine
 from ourodb.sim.ouro import build_node
 from ourodb.sim.process import Program
 from ourodb.sim.workloads.schema import SchemaWorkload
+from ourodb.sim.workloads.set import SetWorkload
+from ourodb.sim.workloads.stage import KEYSPACE, Script, insist
 from ourodb.storage.row import Wait
 
 # --- The metadata log ------------------------------------------------------------------------------------------
@@ -214,6 +217,41 @@ def hosts_ignored(patch: pytest.MonkeyPatch) -> None:
 
 def test_two_replicas_on_one_host() -> None:
     hunt(hosts_ignored, "two copies on one host", "set", nodes=4, build=four_on_three_hosts, seconds=1)
+
+
+# --- Moves -----------------------------------------------------------------------------------------------------
+
+
+def stale_coordinator_served(patch: pytest.MonkeyPatch) -> None:
+    """Replicas do what they are asked for of rows that have moved since, as far as they know who is asking."""
+    patch.setattr(Fence, "check", lambda *arguments: None)
+
+
+class OneCenterSetWorkload(SetWorkload):
+    """All rows are in the first data centre, each on one node; nodes of the second one only coordinate."""
+
+    name = "set, one data centre"
+
+    def set_up(self) -> Script[None]:
+        replication = "{'class': 'NetworkTopologyStrategy', 'dc1': 1}"
+        statement = f"CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = {replication}"
+        yield from insist(self._stage, statement, (), is_prepared=False)
+        yield from super().set_up()
+
+
+def test_a_coordinator_that_missed_a_move_and_is_served() -> None:
+    hunt(
+        stale_coordinator_served,
+        "an acknowledged element",
+        OneCenterSetWorkload,
+        ("join",),
+        circumstances=with_joins_that_one_misses,
+        nodes=4,
+        data_centers=2,
+        clients=16,
+        seconds=2,
+        gap_ms_max=500,
+    )
 
 
 # --- Leaders ---------------------------------------------------------------------------------------------------

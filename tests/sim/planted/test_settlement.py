@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from tests.sim.planted.circumstances import with_short_isolation
 from tests.sim.planted.hunt import hunt
-from tests.sim.planted.settlement import SettlementWorkload
 
 from ourodb import limits
 from ourodb.replication.paxos.proposer import Phase, Proposer
@@ -45,7 +44,7 @@ def test_a_failed_condition_that_is_not_proposed() -> None:
     hunt(
         failed_condition_not_proposed,
         "what was settled is changed",
-        SettlementWorkload,
+        "settlement",
         ("partition",),
         circumstances=impatient_and_cut_off,
         clients=12,

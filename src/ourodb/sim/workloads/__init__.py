@@ -18,12 +18,14 @@ from ourodb.sim.workloads.monotonic import MonotonicWorkload
 from ourodb.sim.workloads.register import RegisterWorkload
 from ourodb.sim.workloads.schema import SchemaWorkload
 from ourodb.sim.workloads.set import SetWorkload
+from ourodb.sim.workloads.settlement import SettlementWorkload
 from ourodb.sim.workloads.stage import Stage, Workload
 from ourodb.sim.workloads.table import TableWorkload
 
 WORKLOADS: Final[dict[str, Callable[[Stage], Workload]]] = {
     "set": SetWorkload,
     "register": RegisterWorkload,
+    "settlement": SettlementWorkload,
     "monotonic": MonotonicWorkload,
     "counter": CounterWorkload,
     "deletion": DeletionWorkload,
