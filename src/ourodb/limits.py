@@ -174,23 +174,11 @@ ENGINE_LOG_BYTES_MAX: Final = 1 * MIB
 ENGINE_LOGS_MAX: Final = 3
 """RocksDB's own notes."""
 
-PENDING_WRITES_MAX: Final = 8_192
-"""Keys that one pass of the loop may change before they are written out in its midst."""
-
-PENDING_KEYS_PER_SCAN_MAX: Final = 64
-"""Keys not written yet that a scan looks through; with more it has them written first."""
-
 FETCHES_AT_ONCE_MAX: Final = 64
 """Keys that aren't in memory which a mutation asks for in one go."""
 
 FETCHED_BYTES_MAX: Final = 16 * MIB
 """Values that weren't in memory which the store keeps after it read them, for those who wait for several."""
-
-SETTLE_WITHIN_MS: Final = 5
-"""Writes that nobody settles are settled after this."""
-
-SETTLE_RETRY_MS: Final = 100
-"""Writes that nobody settles and that the engine refused are tried again after this."""
 
 PURGE_SLICE_KEYS: Final = 512
 """Stored keys that a purge looks at before others have their turn."""

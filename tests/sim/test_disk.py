@@ -91,6 +91,15 @@ class DiskMachine(RuleBasedStateMachine):
             self.world.run_for(1)
             self.synced = promised
 
+    @rule(family=st.sampled_from([DATA, LOG]))
+    def scan(self, family: int) -> None:
+        """As in RocksDB, what was applied before is written first."""
+        pairs = [(key, value) for (one, key), value in self.states[-1].items() if one == family]
+        assert list(self.store.scan(family, b"", b"\xff")) == sorted(pairs)
+        self.settled = len(self.states) - 1
+        self.ends.append(self.settled)
+        assert list(self.store.scan(family, b"", b"\xff", reverse=True)) == sorted(pairs)[::-1]
+
     @rule(family=st.sampled_from([DATA, LOG]), key=st.sampled_from(KEYS))
     def fetch(self, family: int, key: bytes) -> None:
         fetched: list[bytes | None | Exception] = []
@@ -133,10 +142,8 @@ class DiskMachine(RuleBasedStateMachine):
     def reads_see_what_was_applied(self) -> None:
         if not hasattr(self, "world"):
             return
+        assert self.content() == self.states[-1]
         for family in (DATA, LOG):
-            pairs = [(key, value) for (one, key), value in self.states[-1].items() if one == family]
-            assert list(self.store.scan(family, b"", b"\xff")) == sorted(pairs)
-            assert list(self.store.scan(family, b"", b"\xff", reverse=True)) == sorted(pairs)[::-1]
             for key in KEYS:
                 value = self.store.get(family, key)
                 assert isinstance(value, Later) or value == self.states[-1].get((family, key))

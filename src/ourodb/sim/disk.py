@@ -283,6 +283,8 @@ class SimStore:
     def scan(
         self, family: int, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
+        if self._has_applied:
+            self._write()
         return self._disk.content.scan(family, start, end, reverse=reverse)
 
     def _touch(self, family: int, key: bytes) -> None:
@@ -324,22 +326,25 @@ class SimStore:
     def settle(self) -> None:
         if not self._has_applied:
             return
-        disk = self._disk
         try:
             self._check_writable()
-            if disk.refuses_settle():
-                raise Overloaded("the store can't take writes this fast; try again")
+            self._write()
         except Overloaded as error:
-            disk.lose_unsettled()
+            self._disk.lose_unsettled()
             self._end_batch(error)
             raise
-        written = b"".join(self._unsettled)
-        self._trace.note(self._loop.now_ns, self._index, Kind.APPLY, written)
-        disk.settle(len(written))
-        self._end_batch(None)
 
     def follow_batches(self, ended: Callable[[OuroError | None], None]) -> None:
         self._batch_followers.append(ended)
+
+    def _write(self) -> None:
+        """Hand what was applied to the engine, which a scan asks for too; when that fails it is still to be settled."""
+        if self._disk.refuses_settle():
+            raise Overloaded("the store can't take writes this fast; try again")
+        written = b"".join(self._unsettled)
+        self._trace.note(self._loop.now_ns, self._index, Kind.APPLY, written)
+        self._disk.settle(len(written))
+        self._end_batch(None)
 
     def _end_batch(self, error: OuroError | None) -> None:
         """What wasn't settled is written, or (with the reason) lost."""

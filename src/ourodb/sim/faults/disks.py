@@ -43,7 +43,9 @@ def full(hand: Hand) -> Script:
 
 
 def fsync(hand: Hand) -> Script:
-    """An fsync fails, after which a node writes nothing more until it is started again."""
+    """An fsync fails, after which a node writes nothing more until it is started again, and may find that what wasn't
+    synced is lost: the kernel keeps no page that it couldn't write.
+    """
     victim = hand.take_victim()
     if victim is None:
         return
@@ -52,6 +54,7 @@ def fsync(hand: Hand) -> Script:
     yield hand.wait(500, 4_000)
     victim.disk.conditions.fails_syncs = False
     victim.kill()
+    hand.world.tell(victim.name, f"finds on its disk: {victim.disk.lose_unsynced()}")
     yield hand.wait(50, 1_000)
     victim.start()
     hand.release(victim)
