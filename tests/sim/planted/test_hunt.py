@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.sim.planted.hunt import hunt
 
+from ourodb.replication.coordinator.coordinator import Coordinator
 from ourodb.replication.replica.writes import Writes
 
 
@@ -24,7 +25,14 @@ def called_otherwise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Writes, "write", write)
 
 
-@pytest.mark.parametrize("mistake", [raising, called_otherwise])
+def raising_at_clients(patch: pytest.MonkeyPatch) -> None:
+    def write(self: Coordinator, *arguments: Any) -> None:
+        raise KeyError("what the code has no more")
+
+    patch.setattr(Coordinator, "write", write)
+
+
+@pytest.mark.parametrize("mistake", [raising, raising_at_clients, called_otherwise])
 def test_a_mistake_that_only_raises_fails_at_once(mistake: Any) -> None:
     with pytest.raises(pytest.fail.Exception, match="the mistake itself raises"):
         hunt(mistake, "Error", "set", seconds=1)
