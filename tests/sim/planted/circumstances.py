@@ -8,7 +8,7 @@ from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.ports import Ports
 from ourodb.sim.faults.hand import Hand, Script
 from ourodb.sim.faults.kinds import FAULTS
-from ourodb.sim.faults.paths import between, isolate
+from ourodb.sim.faults.paths import between
 from ourodb.sim.machine import Machine
 from ourodb.sim.network import Impairment, Latency
 from ourodb.sim.ouro import build_node
@@ -68,19 +68,6 @@ def with_leaders_that_die(patch: pytest.MonkeyPatch) -> None:
             leader.start()
 
     patch.setitem(FAULTS, "kill", die)
-
-
-def with_short_isolation(patch: pytest.MonkeyPatch) -> None:
-    """One node is cut off, long enough for it to notice, not for the others."""
-
-    def isolate_shortly(hand: Hand) -> Script:
-        network = hand.world.network
-        paths = isolate(hand.places(), hand.chance)
-        network.cut(paths)
-        yield sleep(hand.world.loop, 3 * S // 2)
-        network.heal(paths)
-
-    patch.setitem(FAULTS, "partition", isolate_shortly)
 
 
 def with_joins_that_one_misses(patch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_a_stale_term_that_is_accepted() -> None:
     hunt(stale_term_accepted, "lead in term", "set", ("partition",), seconds=40, clients=1)
 
 
-def stale_epoch_accepted(patch: pytest.MonkeyPatch) -> None:
+def acknowledged_before_all_have_it(patch: pytest.MonkeyPatch) -> None:
     """A change counts as applied by the other nodes whatever epoch they have."""
     ask_all = Submissions._ask_all
 
@@ -129,9 +129,9 @@ class UpToDateSchemaWorkload(SchemaWorkload):
         return super().problems() + [f"behind: {answer}" for answer in self.stale]
 
 
-def test_a_stale_epoch_that_is_accepted() -> None:
+def test_a_change_that_is_acknowledged_before_all_have_it() -> None:
     hunt(
-        stale_epoch_accepted,
+        acknowledged_before_all_have_it,
         ("behind: ", "has values in", "its table is gone"),
         UpToDateSchemaWorkload,
         ("slow",),
@@ -222,8 +222,8 @@ def test_two_replicas_on_one_host() -> None:
 # --- Moves -----------------------------------------------------------------------------------------------------
 
 
-def stale_coordinator_served(patch: pytest.MonkeyPatch) -> None:
-    """Replicas do what they are asked for of rows that have moved since, as far as they know who is asking."""
+def stale_epoch_accepted(patch: pytest.MonkeyPatch) -> None:
+    """Replicas serve coordinators that have missed where rows are now."""
     patch.setattr(Fence, "check", lambda *arguments: None)
 
 
@@ -239,9 +239,9 @@ class OneCenterSetWorkload(SetWorkload):
         yield from super().set_up()
 
 
-def test_a_coordinator_that_missed_a_move_and_is_served() -> None:
+def test_a_stale_epoch_that_is_accepted() -> None:
     hunt(
-        stale_coordinator_served,
+        stale_epoch_accepted,
         "an acknowledged element",
         OneCenterSetWorkload,
         ("join",),

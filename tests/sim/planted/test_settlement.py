@@ -8,14 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.sim.planted.circumstances import with_short_isolation
 from tests.sim.planted.hunt import hunt
 
-from ourodb import limits
 from ourodb.replication.paxos.proposer import Phase, Proposer
-from ourodb.replication.peers import TIMEOUTS_MS, RequestClass
-from ourodb.sim import network
-from ourodb.sim.network import Latency
 
 
 def failed_condition_not_proposed(patch: pytest.MonkeyPatch) -> None:
@@ -32,22 +27,12 @@ def failed_condition_not_proposed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Proposer, "_propose", only_what_changes)
 
 
-def impatient_and_cut_off(patch: pytest.MonkeyPatch) -> None:
-    """Messages take long, and each node is cut off for a while, in which it gives up what it alone has accepted."""
-    with_short_isolation(patch)
-    patch.setattr(network, "RACK", Latency(20_000, 20_000))
-    patch.setattr(limits, "CAS_TIMEOUT_MS", 400)
-    patch.setitem(TIMEOUTS_MS, RequestClass.PAXOS, 400)
-
-
 def test_a_failed_condition_that_is_not_proposed() -> None:
+    """Stores that refuse some writes leave many proposals with a minority."""
     hunt(
         failed_condition_not_proposed,
         "what was settled is changed",
         "settlement",
-        ("partition",),
-        circumstances=impatient_and_cut_off,
-        clients=12,
-        seconds=20,
-        gap_ms_max=300,
+        ("stall",),
+        gap_ms_max=500,
     )
