@@ -261,7 +261,7 @@ class CqlClient:
             if not isinstance(answer, Unprepared):
                 return answer
             del wire.prepared[statement]
-        return NotSent("the node forgets what it prepares")
+        return answer
 
     def _connected(self) -> Script:
         """A connection that is open, or None: after all nodes were tried."""

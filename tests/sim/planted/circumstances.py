@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ourodb.cluster.metadata.metadata import Metadata
-from ourodb.ports import Ports
+from ourodb.ports import Link, NodeId, Ports
+from ourodb.replication.replica.replica import Replica
 from ourodb.sim.faults.hand import Hand, Script
 from ourodb.sim.faults.kinds import FAULTS
 from ourodb.sim.faults.paths import between
@@ -14,6 +15,8 @@ from ourodb.sim.network import Impairment, Latency
 from ourodb.sim.ouro import build_node
 from ourodb.sim.process import Program
 from ourodb.sim.tasks import S, sleep
+
+LATE_MS = 300
 
 
 def on_slow_disks(machine: Machine, ports: Ports) -> Program:
@@ -109,3 +112,13 @@ def _leader(hand: Hand) -> Machine | None:
             if metadata.leader == metadata.me:
                 return machine
     return None
+
+
+def with_late_repairs(patch: pytest.MonkeyPatch) -> None:
+    """What a read gives to replicas that lack it arrives after what was written later."""
+    on_repair = Replica.on_repair
+
+    def later(self: Replica, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
+        self._peers._scheduler.after(LATE_MS, lambda: on_repair(self, link, node, request, epoch, body))
+
+    patch.setattr(Replica, "on_repair", later)

@@ -100,7 +100,11 @@ def tombstone_purged_early(patch: pytest.MonkeyPatch) -> None:
 
 def test_a_tombstone_that_is_purged_early() -> None:
     hunt(
-        tombstone_purged_early, "deleted", "deletion", ("stall",), circumstances=much_missed_and_often_purged
+        tombstone_purged_early,
+        "a deleted element",
+        "deletion",
+        ("stall",),
+        circumstances=much_missed_and_often_purged,
     )
 
 

@@ -11,11 +11,12 @@ from itertools import count
 from typing import Any
 
 import pytest
-from tests.sim.planted.circumstances import on_slow_disks, with_stalling_stores
+from tests.sim.planted.circumstances import on_slow_disks, with_late_repairs, with_stalling_stores
 from tests.sim.planted.convergence import UnreadSetWorkload, look_before_reading
 from tests.sim.planted.hunt import hunt
 
 from ourodb.errors import InvalidRequest, OuroError, RequestError
+from ourodb.peer.messages import Verb
 from ourodb.ports import Link, NodeId
 from ourodb.replication import routes
 from ourodb.replication.coordinator import fetch
@@ -23,10 +24,11 @@ from ourodb.replication.coordinator.coordinator import Coordinator
 from ourodb.replication.counters import _Led
 from ourodb.replication.hints import _Delivery
 from ourodb.replication.replica import reads
-from ourodb.replication.replica.replica import Replica, decode_mutations, encode_mutations
+from ourodb.replication.replica.replica import Acknowledgement, Replica, decode_mutations, encode_mutations
 from ourodb.replication.replica.writes import Done, Step, Writes, as_request_error
 from ourodb.replication.routes import Route
 from ourodb.storage import chunk
+from ourodb.storage.families import DATA
 from ourodb.storage.mutation import Mutation
 from ourodb.storage.record import LIVE, Row, decode_row, encode_row, greatest_timestamp
 
@@ -111,14 +113,47 @@ def test_a_read_repair_that_is_skipped() -> None:
 
 
 def repair_writes_the_older_value(patch: pytest.MonkeyPatch) -> None:
+    """A replica takes what it is repaired with for the newest there is, and has got something newer meanwhile."""
+    write_all = Replica._write_all
+
+    def overwrite(self: Replica, verb: Verb, link: Link, request: int, epoch: int, body: bytes) -> None:
+        if verb is not Verb.REPAIR:
+            write_all(self, verb, link, request, epoch, body)
+            return
+        writes = [
+            (
+                DATA,
+                self._rows.known(mutation.incarnation).use.incarnation + mutation.position + suffix,
+                record,
+            )
+            for mutation in decode_mutations(body)
+            for suffix, record in mutation.writes
+        ]
+        done = Acknowledgement(self._peers, link, Verb.REPAIR, request)
+        self._writes.run(lambda: self._store.apply(writes), done)
+
+    patch.setattr(Replica, "_write_all", overwrite)
+
+
+def test_a_repair_that_writes_the_older_value() -> None:
+    hunt(
+        repair_writes_the_older_value,
+        "went back in time",
+        "monotonic",
+        ("flap",),
+        circumstances=with_late_repairs,
+    )
+
+
+def read_merges_to_the_older_value(patch: pytest.MonkeyPatch) -> None:
     def older(stored: bytes, incoming: bytes) -> bytes:
         return min(stored, incoming, key=greatest_timestamp)
 
     patch.setattr(chunk, "merge", older)
 
 
-def test_a_repair_that_writes_the_older_value() -> None:
-    hunt(repair_writes_the_older_value, "went back in time", "monotonic", ("flap",))
+def test_a_read_that_takes_the_older_of_two_values() -> None:
+    hunt(read_merges_to_the_older_value, "went back in time", "monotonic", ("flap",))
 
 
 def digest_over_keys_alone(patch: pytest.MonkeyPatch) -> None:

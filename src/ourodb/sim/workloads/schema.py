@@ -20,19 +20,12 @@ from ourodb.errors import (
     AlreadyExists,
     InvalidRequest,
     IsBootstrapping,
-    Overloaded,
-    ReadFailure,
-    ReadTimeout,
-    ServerError,
     Unavailable,
-    WriteFailure,
-    WriteTimeout,
 )
 from ourodb.sim.checkers.schema import EXISTS, MISSING, NO_COLUMN, OF_KEYSPACES, check_schema
 from ourodb.sim.history import Operation, Outcome
 from ourodb.sim.workloads.stage import (
     KEYSPACE,
-    NoAnswer,
     NotSent,
     Reply,
     Script,
@@ -61,10 +54,7 @@ ALTERS: Final = ("alter", "fill")
 LOOKERS: Final = 3
 
 _FACTOR: Final = re.compile(r"'replication_factor': '(\d+)'")
-_IN_DOUBT = (NoAnswer, WriteTimeout, ReadTimeout, WriteFailure, ReadFailure, Overloaded)
 _NOT_DONE = (NotSent, Unavailable, IsBootstrapping)
-_STORE_FAILED = ("Restart the node", "the storage engine failed")
-"""What a node says that can't write any more."""
 
 
 class SchemaWorkload:
@@ -271,9 +261,7 @@ class SchemaWorkload:
             outcome, result = Outcome.DONE, MISSING
         elif isinstance(error, InvalidRequest) and "Undefined column" in str(error):
             outcome, result = Outcome.DONE, NO_COLUMN
-        elif not isinstance(error, _IN_DOUBT) and not (
-            isinstance(error, ServerError) and any(text in str(error) for text in _STORE_FAILED)
-        ):
+        elif not reply.is_explained:
             self._undocumented.append(
                 f"an error that isn't documented: {operation}: {reply.error_name}: {error}"
             )

@@ -149,7 +149,7 @@ class TableWorkload:
             if reply.error is None:
                 stage.history.complete(operation, Outcome.DONE)
                 break
-            if self._is_wrong(reply):
+            if not reply.is_explained:
                 stage.history.complete(operation, Outcome.REFUSED, None, reply.error_name)
                 self._refused.append(f"a write is refused: {write}: {reply.error_name}: {reply.error}")
                 break
@@ -158,10 +158,6 @@ class TableWorkload:
                 break
             yield stage.sleep((10 + stage.random.below(200)) / 1000)
         self._writing -= 1
-
-    def _is_wrong(self, reply: Reply) -> bool:
-        """Whether a node takes a statement for wrong."""
-        return type(reply.error).__name__ in ("InvalidRequest", "CqlSyntaxError", "SyntaxException")
 
     # Reading
 
@@ -227,7 +223,7 @@ class TableWorkload:
             )
             if reply.error is not None:
                 failures += 1
-                if self._is_wrong(reply):
+                if not reply.is_explained:
                     self._refused.append(f"a read is refused: {select}: {reply.error_name}: {reply.error}")
                 elif failures < PAGE_TRIES:
                     continue
