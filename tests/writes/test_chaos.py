@@ -77,6 +77,8 @@ def run(
         ("register", 3, 1),
         ("register", 3, 2),
         ("counter", 4, 3),
+        ("settlement", 3, 3),
+        ("settlement", 5, 3),
         ("set", 4, 3),
     ],
 )
