@@ -17,9 +17,10 @@ from tests.writes.test_hints import messages
 
 from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import Overloaded
+from ourodb.errors import Overloaded, StoreError
 from ourodb.peer.messages import Verb
 from ourodb.ports import NodeId
+from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.families import HINTS
 from ourodb.storage.mutation import Mutation
 
@@ -338,6 +339,18 @@ def test_hints_don_t_multiply_while_a_range_moves_and_a_replica_is_slow(moving: 
         assert moving.away not in moving.ring.replicas("t", key) or (
             row is not None and as_int(row["v"]) == 7
         )
+
+
+def test_a_table_that_isn_t_known_yet_is_not_taken_for_gone() -> None:
+    """As when a node starts again, and hasn't heard yet up to where its log is decided: the hint stays."""
+    ring = Ring(1)
+    node = ring.node(0)
+    hand_on = node.coordinator._hand_on
+    with pytest.raises(StoreError) as unknown:
+        hand_on(Mutation(node.view.schema.next_incarnation, b"", []), 0, lambda is_over: None)
+    assert not isinstance(unknown.value, UnknownIncarnation)
+    with pytest.raises(UnknownIncarnation):
+        hand_on(Mutation(node.view.schema.next_incarnation - 1, b"", []), 0, lambda is_over: None)
 
 
 def test_hints_don_t_multiply_while_a_range_moves_and_nobody_acknowledges(moving: Moving) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.ring.moves import Stage
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import InvalidRequest
+from ourodb.errors import InvalidRequest, StoreError
 from ourodb.ports import Clock, NodeId, Store
 from ourodb.replication.coordinator.fetch import Fetch, FetchContext
 from ourodb.replication.coordinator.rows import FirstFetch, ReplicatedRows
@@ -149,7 +149,14 @@ class Coordinator:
             routes.find(position).write_need(level)
 
     def _hand_on(self, mutation: Mutation, written_at_us: int, over: Over) -> None:
-        """Write what a node missed that has left, or is about to lose it, to those who own the partition now."""
+        """Write what a node missed that has left, or is about to lose it, to those who own the partition now.
+
+        Raises:
+            UnknownIncarnation: its table is gone.
+            StoreError: this node doesn't know its table yet.
+        """
+        if mutation.incarnation >= self._view.schema.next_incarnation:
+            raise StoreError("its table isn't known here yet")
         table = self._writes.rows.known(mutation.incarnation).table
         route = self.routes(table.keyspace).find(mutation.position)
         need = route.write_need(Consistency.ANY)
