@@ -406,7 +406,7 @@ class Node:
         self.rows = Rows(store, tombstone_warn=config.tombstone_warn, tombstone_fail=config.tombstone_fail)
         tables = stored_tables(view.schema)
         for table in tables:
-            self.rows.of(table)
+            self.rows.register(table)
         self._sweep({table.incarnation for table in tables}, view.schema.next_incarnation)
         self.writes = Writes(self.rows, store, group=config.durability == "group", arm=ports.arm)
         self.replica = Replica(self.rows, store, self.writes, peers, clock)

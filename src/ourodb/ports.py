@@ -103,7 +103,7 @@ class Store(Protocol):
     def scan(
         self, family: int, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Keys in [start, end) in order (or in reverse) with their values, as of now."""
+        """Keys in [start, end) in order (or in reverse) with their values, as of now; also while the engine stalls."""
         ...
 
     def apply(self, writes: Iterable[Write]) -> None:

@@ -78,7 +78,7 @@ class Changes:
         self.clusterings: list[tuple[bytes, ...]] = list(
             product(*(values(column.type) for column in t.clustering))
         )
-        self.leaders = [Rows(MemoryStore()).of(t) for _ in range(2)] if t.is_counter else []
+        self.leaders = [Rows(MemoryStore()).register(t) for _ in range(2)] if t.is_counter else []
         self.timestamp_max = 0
 
     def random(self, now_s: int) -> Mutation:
@@ -212,7 +212,7 @@ class Copy:
     def __init__(self, t: Table, now_s: int = START_S) -> None:
         self.table = t
         self.all_rows = Rows(MemoryStore())
-        self.rows: TableRows = self.all_rows.of(t)
+        self.rows: TableRows = self.all_rows.register(t)
         self.now_s = now_s
 
     def apply(self, mutation: Mutation) -> None:
@@ -232,7 +232,7 @@ class Copy:
 
     def drop_columns(self, t: Table) -> None:
         self.table = t
-        self.rows = self.all_rows.of(t)
+        self.rows = self.all_rows.register(t)
 
     def stored(self) -> list[tuple[bytes, bytes]]:
         return list(self.rows.store.scan(0, b"", b"\xff" * 8))

@@ -256,7 +256,7 @@ class Node:
         self.heard = 0
         self.store = Store()
         self.all_rows = Rows(self.store)
-        self.rows: TableRows = self.all_rows.of(t)
+        self.rows: TableRows = self.all_rows.register(t)
         ports = Ports(net, net, net, self.store, None, lambda: net.arm(self.id))  # type: ignore[arg-type]
         self.peers = Peers(ports, Timestamps(net))
         self.peers.me = member.id

@@ -311,7 +311,7 @@ def test_a_read_that_waits_does_not_keep_later_ones_from_asking_more(policy: str
     story.read()
     eager = Story(with_options(PLAIN, speculative_retry="5ms"), held=[NEW, NEW, NEW])
     keys = story.node.rows.keys
-    rows = story.node.all_rows.of(eager.node.rows.table)
+    rows = story.node.all_rows.register(eager.node.rows.table)
     for _ in range(2):
         before = story.node.fetches.speculations
         command = RowCommand(rows, story.position, keys.clustering([KEY]), story.now_s())

@@ -41,7 +41,7 @@ class ColdStore(MemoryStore):
 
 def test_a_cold_row_is_waited_for() -> None:
     store = ColdStore()
-    rows = Rows(store).of(PLAIN)
+    rows = Rows(store).register(PLAIN)
     builder = MutationBuilder(rows.keys, rows.keys.position([int_bytes(1)]), 1, NOW_S)
     row = builder.row([int_bytes(2)])
     row.marker()

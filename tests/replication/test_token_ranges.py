@@ -81,5 +81,5 @@ def test_a_range_needs_its_own_nodes_only() -> None:
 
 def position(ring: Ring, k: int) -> bytes:
     node = ring.world.machines[0].program.node
-    found: bytes = node.rows.of(node.view.schema.table("ks", "t")).keys.position([number(k)])
+    found: bytes = node.rows.register(node.view.schema.table("ks", "t")).keys.position([number(k)])
     return found

@@ -128,7 +128,7 @@ def blank(store: Store | None = None, tables: Mapping[int, Table] = ORDINARY) ->
             made.apply([(family, key, value) for key, value in store.scan(family, b"", END)])
     rows = Rows(made)
     for table in tables.values():
-        rows.of(table)
+        rows.register(table)
     return rows
 
 
@@ -144,7 +144,7 @@ class Partition:
 
     def __init__(self) -> None:
         self.rows = blank()
-        self.keys = self.rows.of(WIDE).keys
+        self.keys = self.rows.register(WIDE).keys
         self.position = self.keys.position([ONE, ONE])
 
     def write(self, timestamp: int, write: Callable[[MutationBuilder], None]) -> None:
@@ -227,8 +227,10 @@ def test_ranges_that_begin_alike_are_all_sent() -> None:
     target = blank()
     assert travelling(short, long).count(b"\x30" + start) == 2
     moved([short.rows.store, long.rows.store], target, 1, records_max=10)
-    assert not list(target.of(WIDE).read(short.position, 1))
-    assert list(short.rows.of(WIDE).read(short.position, 1)), "row 9 is deleted in the other store alone"
+    assert not list(target.register(WIDE).read(short.position, 1))
+    assert list(short.rows.register(WIDE).read(short.position, 1)), (
+        "row 9 is deleted in the other store alone"
+    )
 
 
 def test_ranges_that_came_to_each_node_at_another_time_are_one() -> None:

@@ -96,7 +96,7 @@ class RowsMachine(RuleBasedStateMachine):
             for t in self.tables.values()
         }
         for t in self.tables.values():
-            self.rows.of(t)
+            self.rows.register(t)
         self.now = START_S
         self.clock = 0
         self.least_timestamp = 0
@@ -118,7 +118,7 @@ class RowsMachine(RuleBasedStateMachine):
         self.late = LateStore(self.store, self.wait_for)
         self.rows = Rows(self.late)
         for t in self.tables.values():
-            self.rows.of(t)
+            self.rows.register(t)
 
     @rule(keys_per_slice=st.sampled_from([1, 2, 512]))
     def run_purge(self, keys_per_slice: int) -> None:
@@ -147,7 +147,7 @@ class RowsMachine(RuleBasedStateMachine):
     def fill_and_cut(self, data: st.DataObject, name: str) -> None:
         """Every row of a partition, and ranges deleted out of it."""
         t = TABLES[name]
-        rows, model = self.rows.of(t), self.models[t.incarnation]
+        rows, model = self.rows.register(t), self.models[t.incarnation]
         key = self.draw_key(t, data)
         partition = model.partition(key)
         builder = MutationBuilder(rows.keys, rows.keys.position(self.wire(key)), 0, self.now)
@@ -180,7 +180,7 @@ class RowsMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), row=small, delta=st.integers(-3, 3), static=st.booleans())
     def count(self, data: st.DataObject, row: int, delta: int, static: bool) -> None:
-        rows, model = self.rows.of(COUNTERS), self.models[COUNTERS.incarnation]
+        rows, model = self.rows.register(COUNTERS), self.models[COUNTERS.incarnation]
         key = (data.draw(small),)
         column = COUNTERS.columns["s" if static else "n"]
         position = rows.keys.position(self.wire(key))
@@ -197,7 +197,7 @@ class RowsMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), what=st.sampled_from(["row", "range", "partition"]))
     def delete_counters(self, data: st.DataObject, what: str) -> None:
-        rows, model = self.rows.of(COUNTERS), self.models[COUNTERS.incarnation]
+        rows, model = self.rows.register(COUNTERS), self.models[COUNTERS.incarnation]
         key = (data.draw(small),)
         builder = MutationBuilder(
             rows.keys, rows.keys.position(self.wire(key)), self.next_timestamp(), self.now
@@ -212,7 +212,7 @@ class RowsMachine(RuleBasedStateMachine):
 
     def change(self, t: Table, data: st.DataObject) -> Mutation | None:
         """A random mutation of one partition, noted in the model."""
-        rows, model = self.rows.of(t), self.models[t.incarnation]
+        rows, model = self.rows.register(t), self.models[t.incarnation]
         key = self.draw_key(t, data)
         partition = model.partition(key)
         builder = MutationBuilder(rows.keys, rows.keys.position(self.wire(key)), 0, self.now)
@@ -316,7 +316,7 @@ class RowsMachine(RuleBasedStateMachine):
     @rule(data=st.data(), name=st.sampled_from([*TABLES]))
     def read_slices(self, data: st.DataObject, name: str) -> None:
         t = TABLES[name]
-        rows, model = self.rows.of(t), self.models[t.incarnation]
+        rows, model = self.rows.register(t), self.models[t.incarnation]
         key = self.draw_key(t, data)
         slices, covers = self.draw_slices(t, data)
         position = rows.keys.position(self.wire(key))
@@ -328,7 +328,7 @@ class RowsMachine(RuleBasedStateMachine):
     @rule(data=st.data(), name=st.sampled_from([*TABLES]))
     def read_each_row(self, data: st.DataObject, name: str) -> None:
         t = TABLES[name]
-        rows, model = self.rows.of(t), self.models[t.incarnation]
+        rows, model = self.rows.register(t), self.models[t.incarnation]
         key = self.draw_key(t, data)
         position = rows.keys.position(self.wire(key))
         for row in product(range(3), repeat=len(t.clustering)):
@@ -346,7 +346,7 @@ class RowsMachine(RuleBasedStateMachine):
 
     def check_scan(self, t: Table, data: st.DataObject | None) -> None:
         """The whole table, in pages when there is something to draw their sizes from."""
-        rows, model = self.rows.of(t), self.models[t.incarnation]
+        rows, model = self.rows.register(t), self.models[t.incarnation]
         keys = rows.keys
         sliced = data is not None and data.draw(st.booleans())
         slices, covers = [keys.slice()], everything
@@ -420,7 +420,7 @@ class RowsMachine(RuleBasedStateMachine):
 
     def draw_slice(self, t: Table, data: st.DataObject) -> tuple[Slice, Covers]:
         """A slice as bounds, and as a question to a row; limits are on the first column without equality."""
-        keys = self.rows.of(t).keys
+        keys = self.rows.register(t).keys
         equal = tuple(
             data.draw(small) for _ in range(data.draw(st.integers(0, max(0, len(t.clustering) - 1))))
         )

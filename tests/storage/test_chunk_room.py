@@ -42,7 +42,7 @@ class CountingStore(MemoryStore):
 
 
 def rows_in(store: MemoryStore, table: Table) -> TableRows:
-    return Rows(store).of(table)
+    return Rows(store).register(table)
 
 
 def put(rows: TableRows, builder: MutationBuilder) -> None:

@@ -179,7 +179,7 @@ def test_a_write_overtakes_what_was_fetched(cold: ColdStore, how: str) -> None:
 
 def test_a_batch_of_cold_rows_waits_a_few_times_only(cold: ColdStore) -> None:
     """Once for each row would read the batch anew for each."""
-    rows = Rows(cold.store).of(PLAIN)
+    rows = Rows(cold.store).register(PLAIN)
 
     def mutation(number: int, timestamp: int, name: str) -> Mutation:
         builder = MutationBuilder(rows.keys, rows.keys.position([INT.encode(number)]), timestamp, NOW)
@@ -194,7 +194,7 @@ def test_a_batch_of_cold_rows_waits_a_few_times_only(cold: ColdStore) -> None:
         assert rows.apply(mutation(number, 10, "v"), NOW) is None
     cold.restart()
     everything = Rows(cold.store)
-    rows = everything.of(PLAIN)
+    rows = everything.register(PLAIN)
     batch = [mutation(number, 20, "w") for number in range(count)]
     waits = 0
     while (wait := everything.apply_many(batch, NOW)) is not None:

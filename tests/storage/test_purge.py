@@ -34,7 +34,7 @@ class Scene:
         self.store = MemoryStore()
         self.all_rows = Rows(self.store)
         self.table = table
-        self.rows: TableRows = self.all_rows.of(table)
+        self.rows: TableRows = self.all_rows.register(table)
         self.position = self.rows.keys.position([ONE] * self.rows.keys.partition_columns)
 
     def builder(self, timestamp: int, now: int = NOW) -> MutationBuilder:
@@ -435,7 +435,7 @@ def test_table_altered_during_a_run_stays_as_it_is_now() -> None:
     """Put back, its new columns would be unknown to reads and to peers until the next change."""
     run = Run()
     altered = replace(PLAIN, next_column_id=PLAIN.next_column_id + 1)
-    run.scene.all_rows.of(altered)
+    run.scene.all_rows.register(altered)
     run.end()
     assert run.scene.all_rows.known(PLAIN.incarnation).table is altered
 
@@ -444,7 +444,7 @@ def test_gc_grace_raised_during_a_run_counts() -> None:
     run = Run()
     left = run.scene.data()
     longer = replace(PLAIN.options, gc_grace_seconds=3 * GC_GRACE_S)
-    run.scene.all_rows.of(replace(PLAIN, options=longer))
+    run.scene.all_rows.register(replace(PLAIN, options=longer))
     run.end()
     assert run.scene.data() == left
 

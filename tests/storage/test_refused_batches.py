@@ -6,8 +6,10 @@ purged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from random import Random
 
 import pytest
 from tests.storage.refusing import RefusingStore, on_disk, simulated
@@ -32,7 +34,7 @@ class Scene:
     def __init__(self, refusing: RefusingStore) -> None:
         self.store, self.refuse, _ = refusing
         self.all_rows = Rows(self.store)
-        self.rows = self.all_rows.of(PLAIN)
+        self.rows = self.all_rows.register(PLAIN)
         self.position = self.rows.keys.position([ONE])
 
     def builder(self, timestamp: int) -> MutationBuilder:
@@ -58,7 +60,7 @@ class Scene:
         self.refuse(False)
 
     def rows_after_restart(self) -> int:
-        return len(list(Rows(self.store).of(PLAIN).read(self.position, NOW)))
+        return len(list(Rows(self.store).register(PLAIN).read(self.position, NOW)))
 
 
 @pytest.fixture(params=[on_disk, simulated])
@@ -129,3 +131,33 @@ def test_deletion_stays_while_what_it_shadows_may_not_be_gone(scene: Scene) -> N
     for _ in purge(scene.all_rows, later):
         pass
     assert not list(scene.store.scan(DATA, b"", END))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("store_of", [on_disk, simulated])
+def test_a_scan_sees_what_can_t_be_written_now(
+    store_of: Callable[[Path], AbstractContextManager[RefusingStore]],
+    seed: int,
+    reverse: bool,
+    tmp_path: Path,
+) -> None:
+    """A stall of the engine is told to whoever writes, at the end of the pass; nobody who reads has to know of it."""
+    random = Random(seed)
+    with store_of(tmp_path) as (store, refuse, _):
+        keys = [bytes([number]) for number in range(12)]
+        stored = dict.fromkeys(random.sample(keys, 6), b"stored")
+        store.apply([(DATA, key, value) for key, value in stored.items()])
+        store.settle()
+        refuse(True)
+        changed = {key: random.choice([b"new", None]) for key in random.sample(keys, 6)}
+        store.apply([(DATA, key, value) for key, value in changed.items()])
+        seen = {key: value for key, value in {**stored, **changed}.items() if value is not None}
+        start, end = sorted(random.sample(keys, 2))
+        expected = sorted((key, value) for key, value in seen.items() if start <= key < end)
+        scan = store.scan(DATA, start, end, reverse=reverse)
+        assert list(scan) == (expected[::-1] if reverse else expected)
+        with pytest.raises(Overloaded):
+            store.settle()
+        refuse(False)
+        assert list(store.scan(DATA, b"", END)) == sorted(stored.items())

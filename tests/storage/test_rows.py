@@ -75,13 +75,13 @@ def live(stream: Iterable[LiveRow | Pause]) -> list[LiveRow]:
 
 
 def opened(table: Table) -> TableRows:
-    return Rows(MemoryStore()).of(table)
+    return Rows(MemoryStore()).register(table)
 
 
 def test_write_that_must_wait_writes_nothing() -> None:
     """Half of a mutation in the store would be half a mutation after a crash."""
     store = ColdStore()
-    rows = Rows(store).of(WIDE)
+    rows = Rows(store).register(WIDE)
     builder = MutationBuilder(rows.keys, rows.keys.position([ONE, ONE]), 10, NOW)
     builder.static_row().cell(WIDE.columns["s"], ONE)
     builder.row([ONE, ONE]).marker()
@@ -100,7 +100,7 @@ def test_write_that_must_wait_writes_nothing() -> None:
 
 def test_read_that_must_wait_says_for_what() -> None:
     store = ColdStore()
-    rows = Rows(store).of(PLAIN)
+    rows = Rows(store).register(PLAIN)
     position, clustering_key = rows.keys.position([ONE]), rows.keys.clustering([ONE])
     wait = rows.get_row(position, clustering_key, NOW)
     assert isinstance(wait, Wait)
@@ -112,7 +112,7 @@ def test_read_that_must_wait_says_for_what() -> None:
 def test_refused_write_leaves_no_belief_behind() -> None:
     """Flags and index entries count as stored only once they are: else later writes would leave them out."""
     store = ColdStore()
-    rows = Rows(store).of(WIDE)
+    rows = Rows(store).register(WIDE)
     mutation = insert(rows, ONE, ONE, ONE, ttl=10)
     builder = MutationBuilder(rows.keys, mutation.position, 10, NOW)
     builder.delete_partition()
@@ -135,7 +135,7 @@ def test_refused_write_leaves_no_belief_behind() -> None:
 
 def test_plain_table_reads_one_key_for_one_row() -> None:
     store = ColdStore()
-    rows = Rows(store).of(PLAIN)
+    rows = Rows(store).register(PLAIN)
     mutation = insert(rows, ONE, ONE)
     store.warm.add(rows.keys.prefix(mutation.position) + mutation.writes[0][0])
     rows.apply(mutation, NOW)
@@ -148,7 +148,7 @@ def test_plain_table_reads_one_key_for_one_row() -> None:
 def test_headers_are_found_after_a_restart(what: str) -> None:
     """Reads skip headers until the table's first; that must be as durable as the header."""
     store = MemoryStore()
-    rows = Rows(store).of(WIDE)
+    rows = Rows(store).register(WIDE)
     rows.apply(insert(rows, ONE, ONE, ONE), NOW)
     builder = MutationBuilder(rows.keys, rows.keys.position([ONE, ONE]), 20, NOW)
     if what == "static":
@@ -162,7 +162,7 @@ def test_headers_are_found_after_a_restart(what: str) -> None:
     mutation = builder.build()
     assert mutation is not None
     rows.apply(mutation, NOW)
-    for reopened in (rows, Rows(store).of(WIDE)):
+    for reopened in (rows, Rows(store).register(WIDE)):
         row = reopened.get_row(mutation.position, rows.keys.clustering([ONE, ONE]), NOW)
         partition = reopened.get_partition(mutation.position, NOW)
         assert isinstance(partition, LivePartition)
@@ -179,8 +179,8 @@ def test_headers_are_found_after_a_restart(what: str) -> None:
 def test_two_versions_of_a_table_share_what_is_known_of_its_keys() -> None:
     """A statement compiled before an ALTER must see a deletion that one compiled after it wrote."""
     all_rows = Rows(MemoryStore())
-    old = all_rows.of(WIDE)
-    new = all_rows.of(replace(WIDE, name="t"))
+    old = all_rows.register(WIDE)
+    new = all_rows.register(replace(WIDE, name="t"))
     assert new is not old
     old.apply(insert(old, ONE, ONE, ONE), NOW)
     builder = MutationBuilder(new.keys, new.keys.position([ONE, ONE]), 20, NOW)
@@ -225,7 +225,7 @@ def test_rest_of_a_partition_can_be_skipped() -> None:
     """DISTINCT over wide partitions seeks; it doesn't step through their rows."""
     store = ColdStore()
     for table in (PLAIN, WIDE):
-        rows = Rows(store).of(table)
+        rows = Rows(store).register(table)
         if table is WIDE:
             rows.use.has_headers = True
         for p in (ONE, TWO, THREE):
@@ -246,7 +246,7 @@ def test_rest_of_a_partition_can_be_skipped() -> None:
 
 def test_scan_of_slices_seeks_to_them() -> None:
     store = ColdStore()
-    rows = Rows(store).of(PLAIN)
+    rows = Rows(store).register(PLAIN)
     for number in range(500):
         mutation = insert(rows, ONE, INT.encode(number))
         store.warm.add(rows.keys.prefix(mutation.position) + mutation.writes[0][0])
@@ -361,7 +361,7 @@ def test_holes_cut_by_ranges(table: Table) -> None:
 def test_cell_of_a_dropped_column_makes_no_row_live() -> None:
     """UPDATE of a column, DROP of it: the row is gone, but an inserted one stays."""
     store = MemoryStore()
-    rows = Rows(store).of(PLAIN)
+    rows = Rows(store).register(PLAIN)
     shape = UniformShape([1], marker=False)
     position = rows.keys.position([ONE])
     record = shape.record(10, b"\x00\x00\x00\x04" + ONE)
@@ -372,7 +372,7 @@ def test_cell_of_a_dropped_column_makes_no_row_live() -> None:
     columns = {name: column for name, column in PLAIN.columns.items() if name != "v"}
     old = PLAIN.columns["v"]
     dropped = {"v": DroppedColumn("v", old.type, old.kind, 20)}
-    after = Rows(store).of(replace(PLAIN, columns=columns, dropped=MappingProxyType(dropped)))
+    after = Rows(store).register(replace(PLAIN, columns=columns, dropped=MappingProxyType(dropped)))
     assert [row.clustering for row in live(after.read(position, NOW))] == [(TWO,)]
     assert [row.clustering for row in live(after.scan(NOW))] == [(TWO,)]
     assert after.get_row(position, rows.keys.clustering([ONE]), NOW) is None
@@ -381,7 +381,7 @@ def test_cell_of_a_dropped_column_makes_no_row_live() -> None:
 def test_dropped_table_is_gone_and_takes_no_writes() -> None:
     store = MemoryStore()
     all_rows = Rows(store)
-    rows, other = all_rows.of(WIDE), all_rows.of(PLAIN)
+    rows, other = all_rows.register(WIDE), all_rows.register(PLAIN)
     mutation = insert(rows, ONE, ONE, ONE)
     all_rows.apply(mutation, NOW)
     all_rows.apply(insert(other, ONE, ONE), NOW)
@@ -397,7 +397,7 @@ def test_dropped_table_is_gone_and_takes_no_writes() -> None:
 def test_same_key_twice_in_one_batch_is_merged() -> None:
     """A logged batch may hold two mutations of one partition."""
     all_rows = Rows(MemoryStore())
-    rows = all_rows.of(PLAIN)
+    rows = all_rows.register(PLAIN)
     first, second = insert(rows, ONE, ONE, timestamp=20), insert(rows, ONE, ONE, timestamp=10)
     second.writes[0] = (second.writes[0][0], UniformShape([2]).record(10, b"\x00\x00\x00\x01w"))
     all_rows.apply_many([first, second], NOW)

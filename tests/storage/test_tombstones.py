@@ -26,7 +26,7 @@ Change = Callable[[MutationBuilder], None]
 
 
 def opened(table: Table) -> TableRows:
-    return Rows(MemoryStore(), tombstone_warn=WARN, tombstone_fail=FAIL).of(table)
+    return Rows(MemoryStore(), tombstone_warn=WARN, tombstone_fail=FAIL).register(table)
 
 
 def change(rows: TableRows, partition: int, timestamp: int, *changes: Change) -> None:
@@ -222,5 +222,5 @@ def test_long_keys_are_cut_in_messages() -> None:
 def test_bounds_are_those_of_cassandra() -> None:
     assert (limits.TOMBSTONES_WARN, limits.TOMBSTONES_FAIL) == (1_000, 100_000)
     assert (Config().tombstone_warn, Config().tombstone_fail) == (1_000, 100_000)
-    watch = Rows(MemoryStore()).of(PLAIN).watch()
+    watch = Rows(MemoryStore()).register(PLAIN).watch()
     assert (watch.warn_past, watch.fail_past) == (1_000, 100_000)

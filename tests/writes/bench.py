@@ -186,7 +186,7 @@ class Bench:
             if node != ME:
                 self.links[node] = self.peers.links[node] = Sent((f"10.0.0.{node}", 7000))  # type: ignore[assignment]
         self.rows = Rows(self.store)
-        self.keys = self.rows.of(TABLE).keys
+        self.keys = self.rows.register(TABLE).keys
         self.writes = Writes(self.rows, self.store, group=True, arm=self._arm)
         self.hints = Hints(self.store, self.peers, self.clock, self._arm)
         self.hints.recover()

@@ -7,7 +7,7 @@ of it. A message that is held back arrives when the test lets it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -194,7 +194,7 @@ class Ring:
         node = self._any()
         found = node.view.schema.table("ks", table)
         assert found is not None
-        return node.rows.of(found).keys.position((key.to_bytes(4, "big", signed=True),))
+        return node.rows.register(found).keys.position((key.to_bytes(4, "big", signed=True),))
 
     def replicas(self, table: str, key: int) -> list[int]:
         """The machines that hold a partition, in the order of the ring."""
@@ -222,6 +222,7 @@ class Ring:
         statement: str,
         consistency: int = Consistency.QUORUM,
         serial_consistency: int = Consistency.SERIAL,
+        values: Sequence[bytes | None] = (),
     ) -> Promise[Reply]:
         """Have a node coordinate a statement."""
         client = self._clients.get(index)
@@ -229,6 +230,7 @@ class Ring:
             client = self._clients[index] = CqlClient(self.world, [self.machines[index]], moves=False)
         return client.execute(
             statement,
+            values,
             consistency=consistency,
             serial_consistency=serial_consistency,
             timeout_s=PATIENCE_S,
@@ -277,7 +279,7 @@ class Ring:
         found = node.view.schema.table("ks", table)
         assert found is not None
         now_s = node.ports.clock.wall_us() // 1_000_000
-        for row in node.rows.of(found).read(self.position(table, key), now_s):
+        for row in node.rows.register(found).read(self.position(table, key), now_s):
             cells = getattr(row, "cells", None)
             if cells is not None:
                 return {

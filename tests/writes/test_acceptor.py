@@ -47,7 +47,7 @@ class Asked:
 
     def prepare(self, ballot: Ballot) -> Promise:
         outcomes: list[bytes | RequestError] = []
-        read = SlicesCommand(self.bench.rows.of(TABLE), self.position, ALL_ROWS, 0).body(digest=False)
+        read = SlicesCommand(self.bench.rows.register(TABLE), self.position, ALL_ROWS, 0).body(digest=False)
         self.acceptor().prepare(Prepare(ballot, TABLE.incarnation, self.position, read), outcomes.append)
         return decode_promise(self._answer(outcomes))
 

@@ -332,7 +332,7 @@ class Keeper:
 
     def count(self) -> int:
         """Rows that were written."""
-        return len(list(self.bench.rows.of(TABLE).scan(0)))
+        return len(list(self.bench.rows.register(TABLE).scan(0)))
 
 
 def test_what_is_older_than_tombstones_live_isn_t_replayed() -> None:
@@ -348,7 +348,7 @@ def test_what_is_older_than_tombstones_live_isn_t_replayed() -> None:
 
 def test_batches_of_tables_without_tombstones_are_finished_while_they_are_young() -> None:
     keeper = Keeper()
-    keeper.bench.rows.of(TABLE).use.gc_grace_s = 0
+    keeper.bench.rows.register(TABLE).use.gc_grace_s = 0
     keeper.keep(1)
     keeper.bench.pass_ms(2 * limits.BATCH_LOG_REPLAY_MS)
     assert (keeper.count(), keeper.batches.waiting) == (1, 0)

@@ -167,7 +167,7 @@ def test_a_restart_doesn_t_make_hints_young() -> None:
 @pytest.mark.parametrize("gc_grace_s", [0, 60, GC_GRACE_S])
 def test_no_hint_outlives_the_tombstones_of_its_table(gc_grace_s: int) -> None:
     bench = Bench()
-    bench.rows.of(TABLE).use.gc_grace_s = gc_grace_s
+    bench.rows.register(TABLE).use.gc_grace_s = gc_grace_s
     assert bench.hints.add(TWO, bench.mutation()) == (gc_grace_s > 0)
     bench.settle()
     bench.pass_ms(59_000)

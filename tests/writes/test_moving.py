@@ -672,7 +672,7 @@ def test_all_is_there_when_a_node_has_left_and_another_has_come(ring: Ring) -> N
         table = node.view.schema.table("ks", "t")
         for key in KEYS:
             position = ring.position("t", key)
-            held = bool(list(node.rows.of(table).read(position, 0)))
+            held = bool(list(node.rows.register(table).read(position, 0)))
             assert held == (node.peers.me in placement.replicas_of(position).nodes)
 
 
@@ -725,7 +725,7 @@ def test_all_is_there_with_another_number_of_copies(ring: Ring, factors: tuple[i
         nodes = [machine.program.node for machine in ring.machines]
         for key in KEYS:
             position = ring.position("t", key)
-            assert sum(bool(list(node.rows.of(table).read(position, 0))) for node in nodes) == factor
+            assert sum(bool(list(node.rows.register(table).read(position, 0))) for node in nodes) == factor
 
 
 def test_the_copy_that_stays_gets_what_it_missed(ring: Ring) -> None:

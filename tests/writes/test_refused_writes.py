@@ -34,7 +34,7 @@ class Scene:
     def __init__(self, refusing: RefusingStore, group: bool) -> None:
         self.store, self.refuse, self._end_syncs = refusing
         self.all_rows = Rows(self.store)
-        self.rows = self.all_rows.of(PLAIN)
+        self.rows = self.all_rows.register(PLAIN)
         self.writes = Writes(self.all_rows, self.store, group=group, arm=lambda: None)
         self.told: dict[int, list[RequestError | None]] = {}
 

@@ -14,7 +14,7 @@ from tests.writes.ring import LOSE, PASS, Fate, Message, Ring, as_int
 from ourodb import limits
 from ourodb.cql.types.names import parse_type
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import Unavailable, WriteFailure, WriteTimeout
+from ourodb.errors import InvalidRequest, Unavailable, WriteFailure, WriteTimeout
 from ourodb.peer.messages import Verb
 from ourodb.ports import DATA
 from ourodb.sim.faults.paths import between
@@ -253,3 +253,21 @@ def test_rows_that_must_be_known_first_may_be_none_of_those_in_the_first_chunk(
     reply = ring.done(0, "SELECT c, l FROM ks.w WHERE k = 1")
     assert [as_int(row[0]) for row in reply.rows] == [39]
     assert parse_type("list<int>").decode(reply.rows[0][1]) == [2]
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE ks.t SET l[?] = 1 WHERE k = 1", "UPDATE ks.t SET v = 1 WHERE k = 1 IF l[?] = 1"]
+)
+def test_an_index_that_is_no_number_is_the_clients_error(ring: Ring, statement: str) -> None:
+    ring.done(0, "INSERT INTO ks.t (k, v, l) VALUES (1, 1, [1, 2])")
+    promise = ring.ask(0, statement, values=(b"",))
+    ring.done(0, "UPDATE ks.t SET v = 2 WHERE k = 1 IF v = 1")
+    assert isinstance(ring.reply(promise).error, InvalidRequest)
+
+
+def test_the_least_timestamp_of_all_is_refused(ring: Ring) -> None:
+    """Nobody would ever see the row: it stands for no timestamp."""
+    error = ring.run(0, f"INSERT INTO ks.t (k, v) VALUES (1, 1) USING TIMESTAMP {-(1 << 63)}").error
+    assert isinstance(error, InvalidRequest)
+    ring.done(0, f"INSERT INTO ks.t (k, v) VALUES (1, 1) USING TIMESTAMP {1 - (1 << 63)}")
+    assert as_int(ring.done(0, "SELECT v FROM ks.t WHERE k = 1").cell("v")) == 1

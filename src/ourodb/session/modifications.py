@@ -184,7 +184,7 @@ class Modifications:
                 changes = self._conditional.changes(bound, options, timestamp, self._over(parts))
                 assert isinstance(changes, Changes)
                 self._write(bound, changes, options, answer, batch_kind)
-            except OuroError as error:
+            except Exception as error:
                 answer.error(as_request_error(error))
 
         for table, position, slices in wanted:

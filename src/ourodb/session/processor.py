@@ -529,7 +529,7 @@ class QueryProcessor:
                 self.rows.drop(incarnation)
         for incarnation, table in after.items():
             if before.get(incarnation) is not table:
-                self.rows.of(table)
+                self.rows.register(table)
         self._reads.schema_changed(view)
         for event in events:
             self._tell("SCHEMA_CHANGE", encode_schema_change_event(SchemaChange(*event)))

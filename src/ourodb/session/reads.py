@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import structlog
-
 from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cql.analysis.tables import find_table
@@ -20,7 +18,7 @@ from ourodb.cql.syntax import ast
 from ourodb.cql.wire.codes import Consistency
 from ourodb.cql.wire.columns import RowsMetadata, encode_row
 from ourodb.cql.wire.primitives import Value
-from ourodb.errors import InvalidRequest, OuroError, ProtocolError, RequestError, internal_error
+from ourodb.errors import InvalidRequest, ProtocolError
 from ourodb.ports import Scheduler, Store
 from ourodb.replication.consistency import misuse, unavailable
 from ourodb.replication.coordinator.coordinator import Coordinator
@@ -48,8 +46,6 @@ from ourodb.storage.families import DATA
 from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows, TableRows
 from ourodb.storage.tombstones import TooManyTombstones
-
-log = structlog.get_logger()
 
 
 class Reads:
@@ -167,7 +163,7 @@ class Reads:
                     return
             except Exception as error:
                 self._under_way.pop(read, None)
-                answer.error(_told(plan, error))
+                answer.error(as_request_error(error))
                 return
             wait()
 
@@ -255,7 +251,7 @@ class Reads:
         except TooManyTombstones as error:
             answer.error(tombstone_failure(plan.table, error, options.consistency, self._address))
         except Exception as error:
-            answer.error(_told(plan, error))
+            answer.error(as_request_error(error))
 
     def _read_point(
         self,
@@ -356,19 +352,9 @@ class Reads:
             try:
                 self.run(plan, values, options, answer, skip_metadata=skip_metadata, changed=changed)
             except Exception as error:
-                answer.error(_told(plan, error))
+                answer.error(as_request_error(error))
 
         self._store.fetch(DATA, wait.key, fetched)
-
-
-def _told(plan: SelectPlan, error: Exception) -> RequestError:
-    """What the client is told of an error that comes in a later pass of the loop than its request, where its session
-    doesn't see it. A bug of ours is logged, as there.
-    """
-    if isinstance(error, OuroError):
-        return as_request_error(error)
-    log.error("internal error", exc_info=error, table=f"{plan.table.keyspace}.{plan.table.name}")
-    return internal_error(error)
 
 
 def _warn(answer: Answer, warnings: Sequence[str]) -> None:

@@ -24,6 +24,7 @@ next one. It may be full, or fail.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -284,7 +285,9 @@ class SimStore:
         self, family: int, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         if self._has_applied:
-            self._write()
+            # If it can't be written now, it is read all the same.
+            with suppress(Overloaded):
+                self._write()
         return self._disk.content.scan(family, start, end, reverse=reverse)
 
     def _touch(self, family: int, key: bytes) -> None:

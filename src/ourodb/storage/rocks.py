@@ -30,7 +30,7 @@ import os
 import queue
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -78,6 +78,29 @@ class ThreadScheduler(Scheduler, Protocol):
     def from_thread(self, callback: Callable[[], None]) -> None:
         """Run the callback on the loop; safe from any thread."""
         ...
+
+
+def _overlaid(
+    stored: Iterator[tuple[bytes, bytes]], waiting: Sequence[tuple[bytes, bytes | None]], *, reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    """What is stored, with what waits to be written (None: deleted) in its place; both in the order of the scan."""
+    at = 0
+    for key, value in stored:
+        while at < len(waiting) and (waiting[at][0] > key if reverse else waiting[at][0] < key):
+            new_key, new_value = waiting[at]
+            at += 1
+            if new_value is not None:
+                yield new_key, new_value
+        if at < len(waiting) and waiting[at][0] == key:
+            new_value = waiting[at][1]
+            at += 1
+            if new_value is not None:
+                yield key, new_value
+        else:
+            yield key, value
+    for key, last in waiting[at:]:
+        if last is not None:
+            yield key, last
 
 
 class RocksStore:
@@ -231,10 +254,19 @@ class RocksStore:
     def scan(
         self, family: int, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
+        waiting: list[tuple[bytes, bytes | None]] = []
         if self._dirty:
-            self._write_pending()
+            try:
+                self._write_pending()
+            except Overloaded:
+                # It is written, or lost, when it is settled; until then it is read from here.
+                changed = self._pending[family]
+                waiting = [
+                    (key, changed[key]) for key in sorted(changed, reverse=reverse) if start <= key < end
+                ]
         iterator = self._columns[family].iter()
-        return self._backward(iterator, start, end) if reverse else self._forward(iterator, start, end)
+        stored = self._backward(iterator, start, end) if reverse else self._forward(iterator, start, end)
+        return _overlaid(stored, waiting, reverse=reverse) if waiting else stored
 
     def _forward(self, iterator: Any, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         valid, key_of, value_of, step = iterator.valid, iterator.key, iterator.value, iterator.next

@@ -79,13 +79,25 @@ class Rows:
         store.follow_batches(self._batch_ended)
 
     def of(self, table: Table) -> TableRows:
-        """The rows of a table; the same object for the same ``Table``."""
+        """The rows of a table; the same object for the same ``Table``, if it is the registered one.
+
+        Whoever has waited may come with a table that was altered meanwhile, or is gone: he sees its rows as he
+        knows it, and nobody else does.
+        """
+        known = self._tables.get(table.incarnation)
+        if known is not None and known.table is table:
+            return known
+        use = self._new_use(table) if known is None else known.use
+        return TableRows(self.store, table, use, self._tombstone_warn, self._tombstone_fail)
+
+    def register(self, table: Table) -> TableRows:
+        """This is the table with its incarnation from now on: mutations and requests of others go by it."""
         known = self._tables.get(table.incarnation)
         if known is not None and known.table is table:
             return known
         gc_grace_s = table.options.gc_grace_seconds
         if known is None:
-            use = TableUse(self.store, _INCARNATION.pack(table.incarnation), gc_grace_s)
+            use = self._new_use(table)
         else:
             use = known.use
             use.gc_grace_s = gc_grace_s
@@ -98,7 +110,7 @@ class Rows:
         """Apply a mutation, whichever table it is for. As ``TableRows.apply``.
 
         Raises:
-            UnknownIncarnation: the table was dropped, or ``of`` was never called for it.
+            UnknownIncarnation: the table was dropped, or isn't registered yet.
         """
         return self.known(mutation.incarnation).apply(mutation, now_s)
 
@@ -126,6 +138,9 @@ class Rows:
         if rows is None:
             raise UnknownIncarnation(f"no table has the incarnation {incarnation}")
         return rows
+
+    def _new_use(self, table: Table) -> TableUse:
+        return TableUse(self.store, _INCARNATION.pack(table.incarnation), table.options.gc_grace_seconds)
 
     def _batch_ended(self, error: OuroError | None) -> None:
         if error is not None:

@@ -64,7 +64,7 @@ class Bench:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.rows = Rows(MemoryStore()).of(table)
+        self.rows = Rows(MemoryStore()).register(table)
         self.schema = schema_of(table)
         self.timestamp = 0
 

@@ -123,7 +123,10 @@ def _target(
         def read_index(
             row: LiveRow | None, values: Sequence[Value], environment: Environment
         ) -> bytes | None:
-            index = _INT.unpack(_access(index_of(values, environment), "list"))[0]
+            bound = _access(index_of(values, environment), "list")
+            if len(bound) != _INT.size:
+                raise InvalidRequest("Invalid value for list index")
+            index = _INT.unpack(bound)[0]
             if index < 0:
                 raise InvalidRequest(f"Invalid negative list index {index}")
             value = whole(row, values, environment)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cache
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ourodb.cql.analysis import type_names
 from ourodb.cql.analysis.bound import ColumnSpec, Context, element_spec
@@ -182,6 +182,10 @@ def _weakly_assignable(kind: Kind) -> frozenset[str]:
     return frozenset(names[kind].split())
 
 
+LONG_DIGITS_MAX: Final = 20
+"""Characters of the longest bigint, its sign included. Python converts no number of some thousand digits."""
+
+
 def preferred_type(constant: ast.Constant) -> CqlType:
     """The type that a literal has where nothing else tells."""
     text = constant.text
@@ -189,6 +193,8 @@ def preferred_type(constant: ast.Constant) -> CqlType:
         case Kind.STRING:
             return native.ASCII if text.isascii() else native.TEXT
         case Kind.INTEGER:
+            if len(text) > LONG_DIGITS_MAX:
+                return native.VARINT
             number = int(text)
             if -(1 << 31) <= number < 1 << 31:
                 return native.INT

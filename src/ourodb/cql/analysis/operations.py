@@ -395,6 +395,8 @@ def _counter(
             raise InvalidRequest("Invalid null value for counter increment")
         if value is UNSET:
             return
+        if len(value) != _LONG.size:  # type: ignore[arg-type]
+            raise InvalidRequest("Invalid value for counter increment")
         delta = _LONG.unpack(value)[0]  # type: ignore[arg-type]
         if sign < 0 and delta == LONG_MIN:
             raise InvalidRequest(
@@ -524,7 +526,10 @@ def _required(value: Value, what: str) -> bytes:
 
 def _path_at(column: Column, index_of: Evaluate, parameters: UpdateParameters, doing: str) -> bytes:
     """The name of the list element at an index, in the list as it was before the statement."""
-    index = _INT.unpack(_required(index_of(parameters.values, parameters.options), "value for list index"))[0]
+    bound = _required(index_of(parameters.values, parameters.options), "value for list index")
+    if len(bound) != _INT.size:
+        raise InvalidRequest("Invalid value for list index")
+    index = _INT.unpack(bound)[0]
     prior = parameters.prior
     elements: Sequence[Any] = prior.elements.get(column.id, ()) if prior is not None else ()
     if not elements:

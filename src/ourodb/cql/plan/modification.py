@@ -25,7 +25,7 @@ from ourodb.errors import InvalidRequest
 from ourodb.schema.model import Column, ColumnKind, Table
 from ourodb.storage.keys import Slice, TableKeys
 from ourodb.storage.mutation import Mutation, MutationBuilder, RowBuilder, row_suffix
-from ourodb.storage.record import UniformShape
+from ourodb.storage.record import NEVER, UniformShape
 from ourodb.storage.row import LiveRow
 
 TTL_SECONDS_MAX: Final = 20 * 365 * 24 * 3600
@@ -271,6 +271,8 @@ def timestamp_value(value: bytes) -> int:
     if len(value) != 8:
         raise InvalidRequest("Invalid timestamp value")
     timestamp: int = _LONG.unpack(value)[0]
+    if timestamp == NEVER:
+        raise InvalidRequest(f"Out of bound timestamp, must be in [{NEVER + 1}, {-NEVER - 1}]")
     return timestamp
 
 

@@ -494,8 +494,8 @@ class Proposer:
         assert self._chunk is not None
         try:
             decision = self._decide(self._chunk, self._ballot[0])
-        except OuroError as error:
-            self._refuse(error if isinstance(error, RequestError) else ServerError(str(error)))
+        except Exception as error:
+            self._refuse(as_request_error(error))
             return
         self._decision = decision
         proposal = b"" if decision.mutation is None else decision.mutation.encode()

@@ -15,12 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ourodb.errors import OuroError, RequestError, ServerError
+import structlog
+
+from ourodb.errors import OuroError, RequestError, ServerError, internal_error
 from ourodb.ports import Store
 from ourodb.storage.families import DATA
 from ourodb.storage.mutation import Mutation
 from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows
+
+log = structlog.get_logger()
 
 Done = Callable[[RequestError | None], None]
 """What is called, exactly once, when a request is carried out (None) or failed."""
@@ -182,5 +186,12 @@ def attempt(begin: Callable[[], None], done: Callable[[RequestError], None]) -> 
 
 
 def as_request_error(error: Exception) -> RequestError:
-    """What the client is told of an error of the store."""
-    return error if isinstance(error, RequestError) else ServerError(str(error))
+    """What the client is told of an error that comes where its session doesn't see it: in a later pass, mostly. A bug
+    of ours is logged.
+    """
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, OuroError):
+        return ServerError(str(error))
+    log.error("internal error", exc_info=error)
+    return internal_error(error)
