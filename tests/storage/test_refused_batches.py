@@ -161,3 +161,19 @@ def test_a_scan_sees_what_can_t_be_written_now(
             store.settle()
         refuse(False)
         assert list(store.scan(DATA, b"", END)) == sorted(stored.items())
+
+
+def test_a_range_is_deleted_while_the_engine_stalls(tmp_path: Path) -> None:
+    """What was applied before it, and waits, goes with it; what is applied later stays."""
+    with on_disk(tmp_path) as (store, refuse, _):
+        keys = [bytes([number]) for number in range(4)]
+        store.apply([(DATA, keys[0], b"stored"), (DATA, keys[1], b"stored")])
+        store.settle()
+        refuse(True)
+        store.apply([(DATA, keys[2], b"waits"), (DATA, keys[3], b"waits")])
+        store.delete_range(DATA, keys[1], keys[3])
+        store.apply([(DATA, keys[1], b"later")])
+        refuse(False)
+        store.settle()
+        left = [(keys[0], b"stored"), (keys[1], b"later"), (keys[3], b"waits")]
+        assert list(store.scan(DATA, b"", END)) == left

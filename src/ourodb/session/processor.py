@@ -524,12 +524,12 @@ class QueryProcessor:
         self._view = view
         self._epoch = view.epoch
         after = {table.incarnation: table for table in _tables(view.schema)}
-        for incarnation in before:
-            if incarnation not in after:
-                self.rows.drop(incarnation)
         for incarnation, table in after.items():
             if before.get(incarnation) is not table:
                 self.rows.register(table)
+        for incarnation in before:
+            if incarnation not in after:
+                self.rows.drop(incarnation)
         self._reads.schema_changed(view)
         for event in events:
             self._tell("SCHEMA_CHANGE", encode_schema_change_event(SchemaChange(*event)))

@@ -316,8 +316,9 @@ class RocksStore:
                 self._sync_timer = self._scheduler.after(self._sync_period_ms, self._sync_on_time)
 
     def delete_range(self, family: int, start: bytes, end: bytes) -> None:
-        if self._dirty:
-            self._write_pending()
+        changed = self._pending[family]
+        for key in [key for key in changed if start <= key < end]:
+            del changed[key]
         self._overtake([(*named, None) for named in (*self._fetched, *self._fetching)])
         self._columns[family].delete_range(start, end)
 

@@ -227,6 +227,23 @@ def test_with_tables_who_leaves_is_a_member_until_others_have_copied(command: ty
     refused(after, AddMember(newcomer(4)), "wipe its data folder")
 
 
+@pytest.mark.parametrize("command", [Leave, RemoveMember])
+def test_who_joins_isn_t_sent_away_in_the_midst_of_it(command: type[Leave]) -> None:
+    """The others that join would gain what they haven't copied. Whoever is dead is given up by the leader."""
+    view = grown(with_table(ring_of(3), 2), AddMember(newcomer(4)), AddMember(newcomer(5)), BeginMove())
+    assert view.move is not None
+    view = grown(view, NodeCopied(view.move.id, 5))
+    refused(view, command(newcomer(4).host_id), "joining or leaving already")
+    after = grown(view, AbortMove(view.move.id, "node 4 is down", blamed=NodeId(4)))
+    assert NodeId(4) not in after.members
+    assert [wish.node for wish in after.wishes] == [5]
+
+
+def test_who_is_to_be_replaced_isn_t_removed_as_well() -> None:
+    view = grown(with_table(ring_of(4)), AddMember(msg(newcomer(5), replaces=4)))
+    refused(view, RemoveMember(newcomer(4).host_id), "about to be replaced")
+
+
 def test_as_many_stay_as_there_are_copies() -> None:
     view = with_table(ring_of(3), factor=3)
     refused(view, Leave(newcomer(3).host_id), "too few nodes for keyspace app: 3 copies, and 2 nodes")

@@ -487,12 +487,16 @@ class Consensus:
 
     def _begin_again(self) -> None:
         self._resume = None
-        self.refusal = None
         try:
             self.log.recover()
-        except StoreDamaged as error:
+        except Overloaded:
+            self._resume = self._ports.scheduler.after(limits.METADATA_RESUME_MS, self._begin_again)
+            return
+        except OuroError as error:
+            self.refusal = None
             self._break(error)
             return
+        self.refusal = None
         self._checkpoint = None
         self.start()
 

@@ -71,9 +71,6 @@ class EntryLog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._forget()
-
-    def _forget(self) -> None:
         self.term = 0
         self.vote: NodeId | None = None
         self._snapshot: Snapshot | None = None
@@ -117,8 +114,14 @@ class EntryLog:
 
         Raises:
             StoreDamaged: entries are missing or can't be read.
+            Overloaded, StoreError: the store can't be read now. What was known is known still.
         """
-        self._forget()
+        found = EntryLog(self._store)
+        found._read_all()
+        self.term, self.vote, self.applied = found.term, found.vote, found.applied
+        self._snapshot, self._entries = found._snapshot, found._entries
+
+    def _read_all(self) -> None:
         state = self._read(STATE_KEY)
         if state is not None:
             self.term, vote = _decoded(_state_decoder, state, "The term and vote")

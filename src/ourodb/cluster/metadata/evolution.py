@@ -257,7 +257,7 @@ def _remove(view: ClusterView, command: RemoveMember) -> _Step:
             f"node {member.id} alone decides on the cluster's metadata; it can't be removed before there are three"
             " members"
         )
-    if _moves_at_once(view) or not member.tokens:
+    if _moves_at_once(view) or not (member.tokens or _is_moving(view, member)):
         return _without_member(view, member), ()
     return _wish_to_go(view, member, REMOVE), ()
 
@@ -272,7 +272,7 @@ def _leave(view: ClusterView, command: Leave) -> _Step:
         raise InvalidRequest(
             f"node {member.id} alone decides on the cluster's metadata; it can't leave before there are three members"
         )
-    if _moves_at_once(view) or not member.tokens:
+    if _moves_at_once(view) or not (member.tokens or _is_moving(view, member)):
         return _without_member(view, member), ()
     return _wish_to_go(view, member, LEAVE), ()
 
@@ -363,6 +363,11 @@ def _moves_at_once(view: ClusterView) -> bool:
     return not view.has_user_tables and view.move is None and not view.wishes
 
 
+def _is_moving(view: ClusterView, member: Member) -> bool:
+    """Whether the move that is under way is about what this node gains or gives up: without it, it would be another."""
+    return view.move is not None and member.id in view.move.tokens
+
+
 def _wish_to_go(view: ClusterView, member: Member, kind: str) -> ClusterView:
     """
     Raises:
@@ -370,8 +375,10 @@ def _wish_to_go(view: ClusterView, member: Member, kind: str) -> ClusterView:
     """
     if any(wish.node == member.id for wish in view.wishes):
         return view
-    if view.move is not None and member.id in view.move.tokens:
+    if _is_moving(view, member):
         raise InvalidRequest(f"node {member.id} is joining or leaving already; wait until that is over")
+    if any(wish.replaces == member.id for wish in view.wishes):
+        raise InvalidRequest(f"node {member.id} is about to be replaced; wait until that is over")
     going = {wish.node for wish in view.wishes if wish.kind != JOIN} | {member.id}
     if view.move is not None:
         going |= {node for node, tokens in view.move.tokens.items() if not tokens}
@@ -489,10 +496,11 @@ def _abort(view: ClusterView, command: AbortMove) -> _Step:
     after = replace(view, move=None, next_ring=None, moved=view.epoch + 1)
     replaced = next((node for node, tokens in move.tokens.items() if not tokens), NOBODY)
     for node, tokens in move.tokens.items():
-        if after.members[node].tokens:
+        member = after.members.get(node)
+        if member is None or member.tokens:
             continue
         if not command.blamed or node == command.blamed:
-            after = _without_member(after, after.members[node])
+            after = _without_member(after, member)
         elif move.kind == REPLACE:
             after = replace(after, wishes=(*after.wishes, Wish(node, REPLACE, replaces=replaced)))
         else:
