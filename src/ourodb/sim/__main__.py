@@ -231,7 +231,9 @@ def _workloads(text: str) -> tuple[str, ...]:
     names = tuple(WORKLOADS) if text == "all" else tuple(part.strip() for part in text.split(","))
     for name in names:
         if name not in WORKLOADS:
-            raise argparse.ArgumentTypeError(f"no workload is called '{name}'")
+            raise argparse.ArgumentTypeError(
+                f"no workload is called '{name}'; there are {', '.join(WORKLOADS)}"
+            )
     return names
 
 
