@@ -17,9 +17,10 @@ from tests.writes.ring import HOLD, LOSE, PASS, Message, Ring, as_int
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.ring.moves import Stage
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import WriteTimeout
+from ourodb.errors import StoreReadOnly, WriteTimeout
 from ourodb.peer.messages import Verb
 from ourodb.ports import NodeId
+from ourodb.replication.streaming.copying import Copying
 from ourodb.replication.streaming.source import Question, StreamRows
 from ourodb.sim.ouro import build_unwatched
 from ourodb.storage.scan import SKIP_KEYS_MAX
@@ -674,6 +675,52 @@ def test_all_is_there_when_a_node_has_left_and_another_has_come(ring: Ring) -> N
             position = ring.position("t", key)
             held = bool(list(node.rows.register(table).read(position, 0)))
             assert held == (node.peers.me in placement.replicas_of(position).nodes)
+
+
+@pytest.mark.parametrize("fails", ["deleting", "the batch with the mark"])
+def test_who_can_t_delete_what_it_held_before_takes_no_writes_until_it_can(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Or what it acknowledged would be deleted with the rest, once it can."""
+    leaver = next(index for index in range(4) if ring.id(index) not in view(ring).voters)
+    ring.machines[leaver].may_be_refused = True
+    is_broken = True
+    refused: list[Copying] = []
+    empty = Copying._empty
+
+    def broken(copying: Copying, *arguments: Any) -> None:
+        if not is_broken:
+            empty(copying, *arguments)
+            return
+        refused.append(copying)
+        if fails == "deleting":
+            raise StoreReadOnly("the disk is full")
+        empty(copying, *arguments)
+        machine = next(one for one in ring.machines if one.program.node.copying is copying)
+        machine.disk.conditions.refuses_settle_one_in = 1
+
+    monkeypatch.setattr(Copying, "_empty", broken)
+    ring.node(0).send_away(ring.id(leaver), is_dead=False)
+    staying = [index for index in range(4) if index != leaver]
+    until(ring, lambda: len({id(copying) for copying in refused}) == 3)
+    ring.run_for(0.1)
+    for machine in ring.machines:
+        machine.disk.conditions.refuses_settle_one_in = 0
+    gaining = next(index for index in staying if ring.id(index) in view(ring).copying)
+    key = moving_key(ring, gaining)
+    assert "can't be deleted" in ring.node(gaining).copying.progress.waits
+    reply = ring.run(gaining, f"INSERT INTO ks.t (k, v) VALUES ({key}, 7)", Consistency.ALL)
+    assert reply.error is not None
+    assert ring.here(gaining, "t", key) is None
+    is_broken = False
+    until(ring, lambda: not any(ring.node(index).rows.refusal for index in staying))
+    ring.done(gaining, f"INSERT INTO ks.t (k, v) VALUES ({key}, 8)", Consistency.ALL)
+    until(ring, lambda: len(view(ring).members) == 3)
+    ring.world.remove(ring.machines[leaver])
+    until(ring, ring.is_whole)
+    for index in staying:
+        assert as_int(ring.done(index, f"SELECT v FROM ks.t WHERE k = {key}").cell("v")) == 8
+    assert len(ring.done(staying[0], "SELECT k FROM ks.t", Consistency.ALL).rows) == len(KEYS)
 
 
 def test_a_newcomer_that_dies_is_given_up(ring: Ring) -> None:

@@ -6,6 +6,7 @@ round, get wrong counts, or a replica that missed a write never hears of it.
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import pytest
@@ -233,6 +234,19 @@ def test_unavailable_names_the_data_centre_that_lacks_replicas() -> None:
     with pytest.raises(Unavailable) as caught:
         bench.route(centers, here="dc2", factors={"dc1": 3, "dc2": 3}).write_need(Consistency.LOCAL_QUORUM)
     assert (caught.value.required, caught.value.alive) == (2, 1)
+
+
+@pytest.mark.parametrize("way", ["write_need", "read_nodes"])
+def test_what_can_t_be_had_keeps_nothing_of_those_who_asked(way: str) -> None:
+    """A route remembers the error; its traceback would hold each request that met it, for as long as a node is down."""
+    bench = Bench((1,))
+    route = bench.route({1: "dc1"}, factors={"dc1": 3})
+    lengths = set()
+    for _ in range(20):
+        with pytest.raises(Unavailable) as caught:
+            getattr(route, way)(Consistency.QUORUM)
+        lengths.add(len(list(traceback.walk_tb(caught.value.__traceback__))))
+    assert len(lengths) == 1
 
 
 def test_the_replication_factor_counts_and_not_how_many_nodes_there_are() -> None:

@@ -153,6 +153,7 @@ class Route:
         live.sort(key=routes.distance)
         self.remote: tuple[tuple[NodeId, Link], ...] = tuple((node, links[node]) for node in live)
         self.down = tuple(node for node in nodes if node != me and node not in live)
+        # Errors that are raised again and again begin with an empty traceback each time, or it would grow.
         self._needs: dict[int, Need | RequestError] = {}
         self._reads: dict[int, tuple[NodeId, ...] | RequestError] = {}
 
@@ -234,7 +235,7 @@ class Route:
             need = self._needs[level] = misuse(level, write=True) or self._need(level)
         if isinstance(need, Need):
             return need
-        raise need
+        raise need.with_traceback(None)
 
     def read_nodes(self, level: int) -> tuple[NodeId, ...]:
         """Whom a read at this level asks, nearest first.
@@ -247,7 +248,7 @@ class Route:
             nodes = self._reads[level] = misuse(level, write=False) or self._read_nodes(level)
         if isinstance(nodes, tuple):
             return nodes
-        raise nodes
+        raise nodes.with_traceback(None)
 
     def _need(self, level: int) -> Need | RequestError:
         first = self._need_of(self.replicas, self.keyspace, level)

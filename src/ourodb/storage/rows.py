@@ -56,6 +56,7 @@ class Rows:
     """The rows of all tables.
 
     Attributes:
+        refusal: why nothing is applied now, or None.
         batches_lost: by the store, counted; whoever writes in several passes may have lost a part.
     """
 
@@ -72,6 +73,7 @@ class Rows:
             tombstone_fail: past so many it fails.
         """
         self.store = store
+        self.refusal: OuroError | None = None
         self.batches_lost = 0
         self._tables: dict[int, TableRows] = {}
         self._tombstone_warn = tombstone_warn
@@ -111,13 +113,26 @@ class Rows:
 
         Raises:
             UnknownIncarnation: the table was dropped, or isn't registered yet.
+            OuroError: ``refusal``.
         """
+        if self.refusal is not None:
+            raise self.refusal.with_traceback(None)
         return self.known(mutation.incarnation).apply(mutation, now_s)
 
     def apply_many(self, mutations: Sequence[Mutation], now_s: int) -> Wait | None:
         """Apply all, or none, in one atomic write. As ``apply``."""
+        self.check_open()
         changes = [(self.known(mutation.incarnation).use, mutation) for mutation in mutations]
         return apply_all(self.store, changes, now_s)
+
+    def check_open(self) -> None:
+        """For whoever applies something else that goes with the rows.
+
+        Raises:
+            OuroError: ``refusal``.
+        """
+        if self.refusal is not None:
+            raise self.refusal.with_traceback(None)
 
     def drop(self, incarnation: int) -> None:
         """Delete the rows of a dropped or truncated table; its entries in the purge index die when they are due."""

@@ -79,6 +79,7 @@ class Acceptor:
 
         def step() -> Wait | None:
             nonlocal reply
+            self._rows.check_open()
             key = _key(request.incarnation, request.position)
             state = self._load(key)
             if request.ballot[0] <= state.promised[0] and request.ballot != state.promised:
@@ -110,6 +111,7 @@ class Acceptor:
 
         def step() -> None:
             nonlocal reply
+            self._rows.check_open()
             self._rows.known(request.incarnation)
             key = _key(request.incarnation, request.position)
             state = self._load(key)
@@ -128,6 +130,7 @@ class Acceptor:
         """Write what was agreed; ``again`` as of ``Writes.write``."""
 
         def step() -> Wait | None:
+            self._rows.check_open()
             key = _key(request.incarnation, request.position)
             state = self._load(key)
             if request.proposal:
@@ -157,6 +160,7 @@ class Acceptor:
             ballot_above: a ballot that nobody ever had, higher than another one.
             decide: given the timestamp; what is to be written, or None.
         """
+        self._rows.check_open()
         now_s = self._clock.wall_us() // MICROS
         key = _key(incarnation, position)
         state = self._load(key)

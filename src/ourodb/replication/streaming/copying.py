@@ -13,7 +13,8 @@ frames, each of which goes on from the one before (``peer.frames``): damage brea
 
 What this node may still hold of a range from an earlier time is deleted as soon as the move is known, before anything
 is written to it: deletions of that time may have been purged everywhere else. A mark in the store says that this was
-done, since what a node has acknowledged during a move must survive its restarts.
+done, since what a node has acknowledged during a move must survive its restarts. A node that can't do it, because its
+disk is full or damaged, takes no writes until it can: they would be deleted with the rest.
 
 When all tasks are done and synced, the node tells the metadata log. Tables that are made while a move is under way need
 no copying: all their writes go to both sets.
@@ -32,10 +33,10 @@ import structlog
 
 from ourodb import limits
 from ourodb.cluster.metadata.view import ClusterView
-from ourodb.cluster.ring.moves import MovedRange, Stage, gone_for_good
-from ourodb.errors import OuroError, RequestError
+from ourodb.cluster.ring.moves import Move, MovedRange, Stage, gone_for_good
+from ourodb.errors import OuroError, RequestError, StoreReadOnly
 from ourodb.peer.messages import FAILED, Verb
-from ourodb.ports import BULK, Clock, NodeId, Scheduler, Store
+from ourodb.ports import BULK, Clock, NodeId, Scheduler, Store, Timer
 from ourodb.replication.messages import decode_failure
 from ourodb.replication.paxos.acceptor import Acceptor
 from ourodb.replication.peers import Peers, RequestClass
@@ -244,26 +245,69 @@ class Copying:
         self._free_ms = 0.0
         """When more may be asked for."""
         self._session: _Session | None = None
+        self._view: ClusterView | None = None
+        """Of the move that this node copies for."""
+        self._is_marking = False
+        """The mark of that move isn't in the store yet."""
+        self._retry: Timer | None = None
+        store.follow_batches(self._batch_ended)
 
     def view_changed(self, view: ClusterView) -> None:
         """The metadata log moved."""
         move, session = view.move, self._session
         if move is None or move.stage is not Stage.COPYING:
-            self._session = None
+            self._end()
             if self.progress.move and move is None:
                 self.progress = Progress()
-            return
-        if session is not None and session.move == move.id:
-            return
+        elif self._peers.me not in view.copying or self._peers.me in move.copied:
+            self._end()
+        elif session is None or session.move != move.id:
+            self._begin(view, move)
+
+    def _end(self) -> None:
+        """This node has nothing to copy, or no more."""
+        self._session = self._view = self._rows.refusal = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _begin(self, view: ClusterView, move: Move) -> None:
+        """Make room for what comes, and go on where this node was; if it can't be done now, later."""
+        self._end()
+        self._view = view
         tasks = list(self._tasks(view))
-        if self._peers.me not in view.copying or self._peers.me in move.copied:
-            self._session = None
-            return
-        self._empty(move.id, [task for task in tasks if self._peers.me in task.moved.gaining])
         self.progress = Progress(move.id, len(tasks))
-        self._resume(move.id, tasks)
+        try:
+            self._empty(move.id, [task for task in tasks if self._peers.me in task.moved.gaining])
+            self._resume(move.id, tasks)
+        except OuroError as error:
+            self._put_off(error)
+            return
         self._session = _Session(move.id, gone_for_good(move), [task for task in tasks if not task.is_over])
         self._scheduler.soon(self._go_on)
+
+    def _put_off(self, error: OuroError) -> None:
+        """What was here in earlier times may be here still."""
+        log.warning("what was here of rows that move to this node can't be deleted yet", reason=str(error))
+        self._session = None
+        self.progress.waits = f"what was here before can't be deleted: {error}"
+        self._rows.refusal = StoreReadOnly(
+            f"this node takes no writes until it has deleted what it still holds of rows that move to it: {error}"
+        )
+        if self._retry is None:
+            self._retry = self._scheduler.after(limits.STREAM_RETRY_MS, self._begin_again)
+
+    def _begin_again(self) -> None:
+        view = self._view
+        assert view is not None
+        assert view.move is not None
+        self._begin(view, view.move)
+
+    def _batch_ended(self, error: OuroError | None) -> None:
+        """The store has written, or lost, what was applied: with the mark whatever was to be acknowledged after it."""
+        was_marking, self._is_marking = self._is_marking, False
+        if error is not None and was_marking and self._view is not None:
+            self._put_off(error)
 
     def _tasks(self, view: ClusterView) -> list[_Task]:
         me = self._peers.me
@@ -290,6 +334,7 @@ class Copying:
         for task in tasks:
             drop_range(self._rows, self._store, self._acceptor, task.table, task.moved.start, task.moved.end)
         stale = [(METADATA, key, None) for key, _ in self._store.scan(METADATA, MARK, MARK + b"\xff" * 9)]
+        self._is_marking = True
         self._store.apply((*stale, (METADATA, mark, b"")))
 
     def _resume(self, move: int, tasks: list[_Task]) -> None:
