@@ -133,6 +133,14 @@ assert COLUMNS_PER_TABLE_MAX <= COLUMN_IDS_PER_TABLE_MAX
 KEYS_PER_SELECT_MAX: Final = 65_536
 """Partitions, or slices of rows, that the IN lists of one statement may multiply to."""
 
+ROWS_PER_MODIFICATION_MAX: Final = 16_384
+"""Rows, or slices of rows, that the IN lists of one modification, or of a batch, may multiply to: they are changed in
+one go.
+"""
+
+MODIFICATION_BYTES_MAX: Final = 16 * MIB
+"""That the values of one modification, or of a batch, may be multiplied to by its IN lists."""
+
 PAGE_BYTES_MAX: Final = 4 * MIB
 """Encoded rows after which a page ends, however many rows the client asked for."""
 

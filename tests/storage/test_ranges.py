@@ -20,7 +20,7 @@ ranges = st.lists(st.tuples(points, points, st.tuples(st.integers(1, 4), st.inte
 def added(chosen: list[Fragment]) -> list[Fragment]:
     fragments: list[Fragment] = []
     for start, end, deletion in chosen:
-        fragments = add(fragments, start, end, deletion)
+        add(fragments, start, end, deletion)
     return fragments
 
 

@@ -21,6 +21,7 @@ from ourodb.sim.faults.paths import between
 
 T = "CREATE TABLE ks.t (k int PRIMARY KEY, v int, l list<int>)"
 TWO_PARTITIONS = "INSERT INTO ks.t (k, v) VALUES (1, 1); INSERT INTO ks.t (k, v) VALUES (2, 1);"
+CONDITIONAL = "BEGIN BATCH UPDATE ks.w SET v = 1 WHERE k = 1 AND c = 3 IF v = null; {} APPLY BATCH"
 REQUESTS = (Verb.PAXOS_PREPARE, Verb.PAXOS_PROPOSE)
 
 
@@ -271,3 +272,60 @@ def test_the_least_timestamp_of_all_is_refused(ring: Ring) -> None:
     assert isinstance(error, InvalidRequest)
     ring.done(0, f"INSERT INTO ks.t (k, v) VALUES (1, 1) USING TIMESTAMP {1 - (1 << 63)}")
     assert as_int(ring.done(0, "SELECT v FROM ks.t WHERE k = 1").cell("v")) == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "after"),
+    [
+        ("UPDATE ks.w SET l[0] = 9 WHERE k IN (1, 2) AND c IN (1, 2)", [[9, 2]] * 4),
+        ("DELETE l[1] FROM ks.w WHERE k = 1 AND c IN (1, 2)", [[1], [1], [1, 2], [1, 2]]),
+        (
+            CONDITIONAL.format("UPDATE ks.w SET l[0] = 9 WHERE k = 1 AND c IN (1, 2)"),
+            [[9, 2], [9, 2], [1, 2], [1, 2]],
+        ),
+    ],
+)
+def test_elements_by_index_of_rows_in_lists_of_keys(
+    ring: Ring, statement: str, after: list[list[int]]
+) -> None:
+    ring.done(0, "CREATE TABLE ks.w (k int, c int, v int, l list<int>, PRIMARY KEY (k, c))")
+    for key in (1, 2):
+        for row in (1, 2):
+            ring.done(0, f"INSERT INTO ks.w (k, c, l) VALUES ({key}, {row}, [1, 2])")
+    ring.done(0, statement)
+    found = ring.done(0, "SELECT l FROM ks.w WHERE k IN (1, 2) AND c IN (1, 2)").rows
+    assert [parse_type("list<int>").decode(cell or b"") for (cell,) in found] == after
+
+
+def keys(count: int) -> bytes:
+    """A bound list of ints."""
+    return count.to_bytes(4, "big") + b"".join(
+        (4).to_bytes(4, "big") + at.to_bytes(4, "big") for at in range(count)
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "lists", "values"),
+    [
+        ("UPDATE ks.w SET v = 0x WHERE k IN ? AND c IN ? AND d = 1", [200, 200], []),
+        ("DELETE FROM ks.w WHERE k IN ? AND c IN ? AND d = 1", [200, 200], []),
+        ("DELETE FROM ks.w WHERE k IN ? AND c IN ?", [200, 200], []),
+        ("DELETE FROM ks.w WHERE k = 1 AND c IN ?", [20_000], []),
+        ("UPDATE ks.w SET v = ? WHERE k = 1 AND c IN ? AND d = 1", [200], [bytes(100_000)]),
+        ("UPDATE ks.w SET m[0] = ? WHERE k IN ? AND c = 1 AND d = 1", [200], [bytes(100_000)]),
+        ("UPDATE ks.w SET s = ? WHERE k IN ?", [200], [bytes(100_000)]),
+    ],
+)
+def test_what_lists_of_keys_multiply_to_is_bounded(
+    ring: Ring, statement: str, lists: list[int], values: list[bytes]
+) -> None:
+    """A short request mustn't keep a node from others for long, or take all its memory."""
+    ring.done(
+        0,
+        "CREATE TABLE ks.w (k int, c int, d int, v blob, m map<int, blob>, s blob static, "
+        "PRIMARY KEY (k, c, d))",
+    )
+    error = ring.reply(ring.ask(0, statement, values=[*values, *map(keys, lists)])).error
+    assert isinstance(error, InvalidRequest)
+    assert "IN restrictions of this request multiply" in str(error)
+    assert ring.reply(ring.ask(0, statement, values=[*values, *[keys(3) for _ in lists]])).error is None

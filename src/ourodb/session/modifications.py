@@ -244,13 +244,11 @@ class Modifications:
         for plan, values in bound:
             if not plan.reads:
                 continue
+            named = [plan.keys.clustering(row) for row in plan.rows(values, options) or () if row is not None]
+            slices = [(clustering_key, clustering_key + LAST) for clustering_key in named]
             for position in plan.positions(values, options):
                 key = (plan.table.incarnation, position)
-                _, _, slices = wanted.setdefault(key, (plan.table, position, []))
-                row = None if plan.modification.key is None else plan.row(values, options)
-                if row is not None:
-                    clustering_key = plan.keys.clustering(row)
-                    slices.append((clustering_key, clustering_key + LAST))
+                wanted.setdefault(key, (plan.table, position, []))[2].extend(slices)
         return list(wanted.values())
 
     def _over(self, parts: Mapping[int, list[Mutation]]) -> RowsOf:

@@ -173,9 +173,9 @@ def _refragment(store: Store, base: bytes, arriving: Sequence[Fragment]) -> list
     start = min(fragment[0] for fragment in arriving)
     end = max(fragment[1] for fragment in arriving)
     before = list(overlapping(store, base, start, end))
-    after = before
+    after = list(before)
     for low, high, deletion in arriving:
-        after = add(after, low, high, deletion)
+        add(after, low, high, deletion)
     kept = {fragment[0]: fragment for fragment in after}
     known = {fragment[0]: fragment for fragment in before}
     writes: list[Write] = [(DATA, base + low, None) for low in known if low not in kept]

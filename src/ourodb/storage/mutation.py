@@ -36,6 +36,10 @@ _HEAD = struct.Struct(">III")
 _HEAD_BYTES = _HEAD.size
 _LENGTH = struct.Struct(">I")
 
+ROW_BYTES = 64
+CELL_BYTES = 16
+"""Of a row, and of each cell or element, besides its value and path: about what they take."""
+
 KeyedRecord = tuple[bytes, bytes]
 """(what follows the partition's prefix in the key, record)."""
 
@@ -159,6 +163,11 @@ class MutationBuilder:
             self._static = RowBuilder(self, None)
         return self._static
 
+    def row_bytes(self, values: Sequence[bytes] | None) -> int:
+        """About how large a row (None: the static one) is so far."""
+        row = self._static if values is None else self._rows.get(self.keys.clustering(values))
+        return 0 if row is None else row.size()
+
     def delete_partition(self) -> None:
         """DELETE without clustering values; shadows the static row too."""
         deletion = (self.timestamp, self.now_s)
@@ -167,7 +176,7 @@ class MutationBuilder:
 
     def delete_range(self, start: bytes, end: bytes) -> None:
         """DELETE of the rows between two bounds (``TableKeys.slice``); nothing if start >= end."""
-        self._ranges = add(self._ranges, start, end, (self.timestamp, self.now_s))
+        add(self._ranges, start, end, (self.timestamp, self.now_s))
 
     def build(self) -> Mutation | None:
         """The mutation; None when nothing was added."""
@@ -273,6 +282,11 @@ class RowBuilder:
     def delete_element(self, column: Column, path: bytes) -> None:
         """``DELETE m[k]``, ``s = s - {x}``, a UDT field set to null."""
         self._set_element(column.id, path, (self.builder.timestamp, TOMBSTONE, self.builder.now_s, b"", 0))
+
+    def size(self) -> int:
+        """About how many bytes it is so far."""
+        cells = [*self.row.cells.values(), *[cell for cell, _ in self._elements.values()]]
+        return ROW_BYTES + sum([CELL_BYTES + len(cell[3]) for cell in cells]) + sum(map(len, self._elements))
 
     def add_elements_to(self, writes: list[KeyedRecord]) -> None:
         """Append the records of the elements, in order of suffix."""

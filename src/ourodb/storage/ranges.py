@@ -9,7 +9,9 @@ Source: Cassandra's ``RangeTombstoneList``; RocksDB's fragmented range tombstone
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
 from ourodb.ports import Store
 from ourodb.storage.families import DATA
@@ -18,41 +20,36 @@ from ourodb.storage.record import NEVER, Deletion, decode_range
 Fragment = tuple[bytes, bytes, Deletion]
 """(start bound, end bound, deletion): shadows the clustering keys in [start, end)."""
 
+_start, _end = itemgetter(0), itemgetter(1)
 
-def add(fragments: Sequence[Fragment], start: bytes, end: bytes, deletion: Deletion) -> list[Fragment]:
-    """The fragments, in order, that say what these and one more range say.
+
+def add(fragments: list[Fragment], start: bytes, end: bytes, deletion: Deletion) -> None:
+    """Make fragments say one more range besides what they say.
 
     Args:
-        fragments: in order, without overlaps.
+        fragments: in order, without overlaps; changed.
     """
     if start >= end:
-        return list(fragments)
+        return
+    first = bisect_right(fragments, start, key=_end)
+    last = bisect_left(fragments, end, first, key=_start)
     pieces: list[Fragment] = []
     cursor = start
-    for fragment in fragments:
-        low, high, known = fragment
-        if high <= start:
-            pieces.append(fragment)
-            continue
-        if low >= end:
-            if cursor < end:
-                pieces.append((cursor, end, deletion))
-                cursor = end
-            pieces.append(fragment)
-            continue
+    for low, high, known in fragments[first:last]:
         if low < start:
             pieces.append((low, start, known))
             low = start
         if cursor < low:
             pieces.append((cursor, low, deletion))
-        shared = min(high, end)
-        pieces.append((low, shared, max(known, deletion)))
-        cursor = shared
+        cursor = min(high, end)
+        pieces.append((low, cursor, max(known, deletion)))
         if high > end:
             pieces.append((end, high, known))
     if cursor < end:
         pieces.append((cursor, end, deletion))
-    return _joined(pieces)
+    # With the neighbours, which may go on in them.
+    before, after = max(first - 1, 0), last + 1
+    fragments[before:after] = _joined([*fragments[before:first], *pieces, *fragments[last:after]])
 
 
 def _joined(pieces: Iterable[Fragment]) -> list[Fragment]:

@@ -162,7 +162,7 @@ class _Deletions:
             self._ranges.append((start, end, deletion))
         else:
             # Another store's; those of one don't overlap.
-            self._ranges = add(self._ranges, start, end, deletion)
+            add(self._ranges, start, end, deletion)
         return record
 
     def _of_row(self, key: bytes, record: bytes) -> bytes | None:

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
+from ourodb import limits
 from ourodb.cql.analysis.modifications import Modification, ModificationKind, RowKey
 from ourodb.cql.analysis.operations import CellIds, UpdateParameters
 from ourodb.cql.analysis.terms import BoundTerm, ColumnSpec, Context, Marker
@@ -72,11 +73,35 @@ class Changes:
         counters: increments, in order.
     """
 
-    __slots__ = ("_builders", "counters")
+    __slots__ = ("_builders", "_bytes", "_rows", "counters")
 
     def __init__(self) -> None:
         self._builders: dict[tuple[bytes, bytes], MutationBuilder] = {}
+        self._rows = self._bytes = 0
+        """That the IN lists of statements multiply to."""
         self.counters: list[CounterDelta] = []
+
+    def check_room(self, rows: int, size: int = 0) -> None:
+        """Called before a statement adds so many rows more, of so many bytes.
+
+        Raises:
+            InvalidRequest: they are too many, or too large, for one request.
+        """
+        if rows == 1:
+            # What requests hold is bounded by their length; it is by lists that they grow.
+            return
+        self._rows += rows
+        self._bytes += size
+        if self._rows > limits.ROWS_PER_MODIFICATION_MAX:
+            raise InvalidRequest(
+                f"The IN restrictions of this request multiply to {self._rows} rows; "
+                f"at most {limits.ROWS_PER_MODIFICATION_MAX} are allowed"
+            )
+        if self._bytes > limits.MODIFICATION_BYTES_MAX:
+            raise InvalidRequest(
+                f"The IN restrictions of this request multiply its values to {self._bytes} bytes; "
+                f"at most {limits.MODIFICATION_BYTES_MAX} are allowed"
+            )
 
     def partition(self, keys: TableKeys, position: bytes, timestamp: int, now_s: int) -> MutationBuilder:
         """The builder of a partition, set to this timestamp."""
@@ -185,6 +210,17 @@ class ModificationPlan:
         assert key is not None
         return clustering_values(self.table, key, values, options)
 
+    def rows(
+        self, values: Sequence[Value], options: ExecuteOptions
+    ) -> Sequence[tuple[bytes, ...] | None] | None:
+        """The clustering values of each row that it names, the same in each partition; None among them is the static
+        row. None altogether: it deletes slices, or the partitions.
+        """
+        if self.modification.key is not None:
+            return (self.row(values, options),)
+        assert self.modification.restrictions is not None
+        return self.modification.restrictions.clustering_rows(values, options)
+
     def add_to(
         self,
         changes: Changes,
@@ -207,19 +243,24 @@ class ModificationPlan:
         parameters = UpdateParameters(
             values, options, self.ttl(values, options) if ttl is None else ttl, list_cell_ids
         )
-        for position in self.positions(values, options):
+        positions, rows = self.positions(values, options), self.rows(values, options)
+        slices: Sequence[Slice] | None = None
+        if rows is None:
+            assert modification.restrictions is not None
+            slices = modification.restrictions.slices(values, options)
+        count = len(positions) * len(rows if rows is not None else slices or (None,))
+        changes.check_room(count)
+        for position in positions:
             builder = changes.partition(self.keys, position, at, options.now_s)
-            if modification.key is not None:
-                self._change_row(builder, self.row(values, options), parameters, changes, read_row)
+            if rows is None:
+                self._delete_slices(builder, slices)
                 continue
-            restrictions = modification.restrictions
-            assert restrictions is not None
-            rows = restrictions.clustering_rows(values, options)
-            if rows is not None:
-                for clustering in rows:
-                    self._change_row(builder, clustering, parameters, changes, read_row)
-            else:
-                self._delete_slices(builder, restrictions.slices(values, options))
+            for clustering in rows:
+                self._change_row(builder, clustering, parameters, changes, read_row)
+                if count > 1:
+                    # The others will be as large.
+                    changes.check_room(0, count * builder.row_bytes(clustering))
+                    count = 1
 
     def _delete_slices(self, builder: MutationBuilder, slices: Sequence[Slice] | None) -> None:
         if slices is None:

@@ -112,12 +112,12 @@ class ConditionalWrites:
         table, position = self.one_partition(statements, options)
         slices: list[Slice] = []
         for plan, values in statements:
-            if plan.modification.key is None or not (plan.is_conditional or plan.reads):
+            if not (plan.is_conditional or plan.reads):
                 continue
-            row = plan.row(values, options)
-            if row is not None:
-                clustering_key = plan.keys.clustering(row)
-                slices.append((clustering_key, clustering_key + LAST))
+            for row in plan.rows(values, options) or ():
+                if row is not None:
+                    clustering_key = plan.keys.clustering(row)
+                    slices.append((clustering_key, clustering_key + LAST))
         if slices:
             return table, position, union(slices), limits.BATCH_STATEMENTS_MAX
         # Statics alone: a refusal shows the partition's first row.
