@@ -5,10 +5,10 @@ connections run, their writes settle in the store as one batch, and each connect
 at the end of the pass (``net.loop.Passes``).
 
 A client can hurt only itself. Once the answers to one pass of its requests are large, or too many are still
-to come, the rest of its requests wait and nothing more is read from it; so it is with one that doesn't read
-its answers, which is cut off when it stays so. One that leaves a message half sent, or doesn't finish its
-handshake, is cut off after a while; more connections than ``connections_max`` are closed as they come. These
-ages are counted in ticks of one second, which run while there are connections.
+to come, the rest of its requests wait and nothing more is read from it. One that doesn't read its answers is cut
+off when it stays so; one that waits for ours isn't, however long they take. One that leaves a message half sent,
+or doesn't finish its handshake, is cut off after a while; more connections than ``connections_max`` are closed as
+they come. These ages are counted in ticks of one second, which run while there are connections.
 """
 
 from __future__ import annotations
@@ -42,12 +42,13 @@ class ClientProtocol(asyncio.Protocol):
         whole message.
         partial_bytes: of a large message that is half received.
         held: nothing is read from the client until other large messages are complete.
-        stuck_since: tick since which the client's answers pile up and nothing is read from it, or None.
+        is_paused: nothing is read from the client: its answers pile up, or too many are still to come.
+        unread_since: tick since which the client leaves its answers unread, or None.
     """
 
     __slots__ = (
-        "_server", "_transport", "_waiting", "_writing_paused", "connection", "dirty", "held", "idle_since",
-        "partial_bytes", "session", "stuck_since",
+        "_server", "_transport", "_waiting", "connection", "dirty", "held", "idle_since", "is_paused",
+        "partial_bytes", "session", "unread_since",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -58,11 +59,11 @@ class ClientProtocol(asyncio.Protocol):
         self.connection = ServerConnection()
         self.dirty = False
         self.idle_since = server.tick
-        self.stuck_since: int | None = None
+        self.is_paused = False
+        self.unread_since: int | None = None
         self.partial_bytes = 0
         self.held = False
         self._waiting: list[Request] = []
-        self._writing_paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "pause_reading")
@@ -98,11 +99,11 @@ class ClientProtocol(asyncio.Protocol):
         self.session.close()
 
     def pause_writing(self) -> None:
-        self._writing_paused = True
+        self.unread_since = self._server.tick
         self._stop_reading()
 
     def resume_writing(self) -> None:
-        self._writing_paused = False
+        self.unread_since = None
         self._go_on_reading()
 
     def mark_dirty(self) -> None:
@@ -122,25 +123,25 @@ class ClientProtocol(asyncio.Protocol):
             transport.write(outgoing)
         if self.connection.closing:
             transport.close()
-        elif self.stuck_since is not None:
+        elif self.is_paused:
             self._go_on_reading()
 
     def hold(self) -> None:
         """Read no more of a large message for now."""
         self.held = True
-        if self.stuck_since is None:
+        if not self.is_paused:
             self._transport.pause_reading()
 
     def release(self) -> None:
         """Read on."""
         self.held = False
         self.idle_since = self._server.tick
-        if self.stuck_since is None and not self._transport.is_closing():
+        if not self.is_paused and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def cut_off_reason(self, tick: int) -> str | None:
         """Why this client is to be cut off now, or None."""
-        if self.stuck_since is not None and tick - self.stuck_since > limits.STUCK_CLIENT_SECONDS_MAX:
+        if self.unread_since is not None and tick - self.unread_since > limits.STUCK_CLIENT_SECONDS_MAX:
             return "it doesn't read its answers"
         if self.held:
             return None
@@ -180,23 +181,22 @@ class ClientProtocol(asyncio.Protocol):
                 return
 
     def _stop_reading(self) -> None:
-        if self.stuck_since is None:
-            self.stuck_since = self._server.tick
+        if not self.is_paused:
+            self.is_paused = True
             if not self.held:
                 self._transport.pause_reading()
 
     def _go_on_reading(self) -> None:
-        if self.stuck_since is None or self._writing_paused or self._transport.is_closing():
+        if not self.is_paused or self.unread_since is not None or self._transport.is_closing():
             return
         if self.session.in_flight > limits.REQUESTS_IN_FLIGHT_MAX // 2:
             return
         waiting, self._waiting = self._waiting, []
         if waiting:
-            self.stuck_since = self._server.tick
             self._handle(waiting)
             self.mark_dirty()
         if not self._waiting:
-            self.stuck_since = None
+            self.is_paused = False
             if not self.held:
                 self._transport.resume_reading()
 

@@ -37,6 +37,11 @@ class Answer:
         self.trace: Trace | None = None
         self.warnings: Sequence[str] = ()
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the client is still there; long work for one that is gone may stop."""
+        return self._session.is_open
+
     def will_come(self, weight: int = 1) -> None:
         """The reply won't come before ``handle`` returns: it counts as ``weight`` in flight until it does."""
         if not self._waits:

@@ -157,6 +157,9 @@ class Reads:
 
         def go_on() -> None:
             try:
+                if not answer.is_wanted:
+                    del self._under_way[read]
+                    return
                 if read.step() is None:
                     del self._under_way[read]
                     self._answer_page(plan, read, options, answer, skip_metadata, changed)

@@ -36,6 +36,7 @@ class Session:
 
     Attributes:
         connection: where answers go.
+        is_open: somebody waits for them.
         peer: the client's (address, port).
         keyspace: set by USE, or None.
         in_flight: requests whose answer is still to come.
@@ -44,7 +45,17 @@ class Session:
         requests: counted since it connected.
     """
 
-    __slots__ = ("_processor", "connection", "events", "in_flight", "keyspace", "peer", "requests", "wake")
+    __slots__ = (
+        "_processor",
+        "connection",
+        "events",
+        "in_flight",
+        "is_open",
+        "keyspace",
+        "peer",
+        "requests",
+        "wake",
+    )
 
     def __init__(
         self,
@@ -54,6 +65,7 @@ class Session:
         wake: Callable[[], None],
     ) -> None:
         self.connection = connection
+        self.is_open = True
         self.peer = peer
         self.keyspace: str | None = None
         self.in_flight = 0
@@ -98,6 +110,7 @@ class Session:
 
     def close(self) -> None:
         """The connection is gone."""
+        self.is_open = False
         self.events = ()
         self.connection.close()
         self._processor.forget_listener(self)
