@@ -81,11 +81,14 @@ STUCK_CLIENT_SECONDS_MAX: Final = 20
 PREPARED_STATEMENTS_MAX: Final = 10_000
 """Prepared statements of one node; the one not used for longest is forgotten, and its clients prepare it again."""
 
-PREPARED_BYTES_MAX: Final = 32 * MIB
-"""Text of all prepared statements of one node."""
+PREPARED_BYTES_MAX: Final = 128 * MIB
+"""Plans of all prepared statements of one node, about (``session.statements.plan_bytes``)."""
 
 CACHED_STATEMENTS_MAX: Final = 1_000
 """Unprepared statements whose compiled form is kept."""
+
+CACHED_BYTES_MAX: Final = 32 * MIB
+"""Their plans, as of PREPARED_BYTES_MAX."""
 
 CACHED_STATEMENT_BYTES_MAX: Final = 4 * KIB
 """Text of an unprepared statement whose compiled form is kept."""

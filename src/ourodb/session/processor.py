@@ -205,6 +205,7 @@ class QueryProcessor:
         id = statement_id(text, keyspace)
         known = self.prepared.get(id)
         if known is not None:
+            self.prepared.touch(id)
             self._refresh(known)
             return known
         plan = self.compile(text, keyspace)
@@ -268,6 +269,7 @@ class QueryProcessor:
                 statement = self.prepared.get(one.statement_id)
                 if statement is None:
                     raise Unprepared(one.statement_id)
+                self.prepared.touch(one.statement_id)
                 self._refresh(statement)
                 plan = statement.plan
             else:
