@@ -531,7 +531,11 @@ class QueryProcessor:
                 self.rows.register(table)
         for incarnation in before:
             if incarnation not in after:
-                self.rows.drop(incarnation)
+                try:
+                    self.rows.drop(incarnation)
+                except OuroError as error:
+                    # The next start of this node deletes them.
+                    log.warning("rows of a table that is gone stay on disk for now", reason=str(error))
         self._reads.schema_changed(view)
         for event in events:
             self._tell("SCHEMA_CHANGE", encode_schema_change_event(SchemaChange(*event)))

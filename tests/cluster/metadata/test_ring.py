@@ -17,7 +17,14 @@ from ourodb import limits
 from ourodb.cluster.metadata.commands import RemoveMember, UpdateMember
 from ourodb.cluster.metadata.messages import Pull, encode_body
 from ourodb.cluster.metadata.submissions import Applied, InDoubt
-from ourodb.errors import AlreadyExists, ConfigurationProblem, InvalidRequest, OuroError, Unavailable
+from ourodb.errors import (
+    AlreadyExists,
+    ConfigurationProblem,
+    InvalidRequest,
+    OuroError,
+    StoreError,
+    Unavailable,
+)
 from ourodb.peer.messages import FAILED, REPLY, Verb
 from ourodb.ports import Address, NodeId
 from ourodb.schema.changes import DropKeyspace, SchemaChangeEvent
@@ -76,6 +83,20 @@ def test_a_join_goes_through_though_seeds_are_away_and_answers_get_lost() -> Non
     world.until(lambda: joined, limits.JOIN_MS_MAX)
     assert not isinstance(joined[0], OuroError)
     assert len(founder.running.view.members) == 2
+
+
+def test_a_seed_whose_disk_has_failed_speaks_for_itself_alone() -> None:
+    world = World(3)
+    nodes = world.ring(3)
+    world.until(lambda: has_leader(nodes) and agreed(nodes))
+    broken = leader_of(nodes)
+    broken.running._consensus._break(StoreError("fsync: input/output error"))
+    others = [node for node in nodes if node is not broken]
+    newcomer = world.node()
+    joined = newcomer.join(broken, others[0])
+    world.until(lambda: joined, limits.JOIN_MS_MAX)
+    assert not isinstance(joined[0], OuroError), joined
+    assert len(others[1].running.view.members) == 4
 
 
 def refusal(outcome: list[object]) -> str:

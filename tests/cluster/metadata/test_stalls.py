@@ -6,18 +6,22 @@ decides anything any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import pytest
 from tests.cluster.metadata.changes import keyspace
 from tests.cluster.metadata.test_alone import Alone, SlowStore
 from tests.cluster.metadata.test_ring import agreed, has_leader, leader_of
 from tests.cluster.metadata.world import World
 
 from ourodb import limits
+from ourodb.cluster.metadata.entries import EntryLog
 from ourodb.cluster.metadata.submissions import Applied
-from ourodb.errors import Overloaded
+from ourodb.cluster.metadata.view import ClusterView
+from ourodb.errors import OuroError, Overloaded
 from ourodb.ports import Write
+from ourodb.storage.memory import MemoryStore
 
 
 class Stalls:
@@ -91,3 +95,58 @@ def test_what_was_decided_stays_though_a_voter_can_t_read_its_log_for_a_while() 
     world.run(12_000)
     assert "decided" in three.running.view.schema.keyspaces
     assert two.running.view == three.running.view
+
+
+class LosingStore(SlowStore):
+    """Takes what is applied, and loses it when its batch ends, as an engine that stalls does.
+
+    Attributes:
+        loses: whether it does now.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loses = False
+        self._followers: list[Callable[[OuroError | None], None]] = []
+
+    def follow_batches(self, ended: Callable[[OuroError | None], None]) -> None:
+        self._followers.append(ended)
+
+    def apply(self, writes: Iterable[Write]) -> None:
+        if not self.loses:
+            super().apply(writes)
+
+    def settle(self) -> None:
+        for ended in self._followers:
+            ended(Overloaded("the store can't take writes this fast; try again") if self.loses else None)
+
+
+def test_a_mark_that_the_engine_refused_hasnt_been_made() -> None:
+    """Or a node would say that it keeps what a crash takes back."""
+    store = LosingStore()
+    entries = EntryLog(store)
+    store.follow_batches(entries.batch_ended)
+    entries.mark_applied(3)
+    store.settle()
+    store.loses = True
+    entries.mark_applied(5)
+    assert entries.applied == 5
+    store.settle()
+    assert entries.applied == 3
+
+
+def test_who_can_t_take_in_a_view_keeps_it_from_nobody_else() -> None:
+    alone = Alone(MemoryStore())
+    told: list[int] = []
+
+    def fails(view: ClusterView, events: object) -> None:
+        raise ZeroDivisionError
+
+    alone.metadata.listen(fails)
+    alone.metadata.listen(lambda view, events: told.append(view.epoch))
+    for name in ("one", "two"):
+        [outcome] = alone.submit(keyspace(name))
+        assert isinstance(outcome, Applied)
+        with pytest.raises(ZeroDivisionError):
+            alone.world.run(10)
+    assert told == [alone.metadata.epoch - 1, alone.metadata.epoch]

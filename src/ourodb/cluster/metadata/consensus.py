@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -114,6 +115,7 @@ class Consensus:
         self._timing = timing or Timing()
         self._listeners: list[Listener] = []
         self.log = EntryLog(ports.store)
+        ports.store.follow_batches(self.log.batch_ended)
         self.view = blank_view()
         self.kept_epoch = 0
         self.me = NodeId(0)
@@ -593,7 +595,11 @@ class Consensus:
         if replace(before, epoch=after.epoch, recent=after.recent) == after:
             return
         for listener in self._listeners:
-            listener(after, events)
+            try:
+                listener(after, events)
+            except Exception as error:
+                # The others hear of the view all the same, the log goes on, and the loop hears of the mistake.
+                self._ports.scheduler.soon(partial(_raise, error))
 
     def _compact(self) -> None:
         """From time to time the view is written whole, and the entries that led to it are dropped.
@@ -621,3 +627,7 @@ class Consensus:
         assert term is not None
         made = Snapshot(mark.epoch, term, mark.voters, data)
         self._queue.append(Persist(self.log.term, self.log.vote, None, (), made))
+
+
+def _raise(error: Exception) -> None:
+    raise error

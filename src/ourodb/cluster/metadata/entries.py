@@ -29,7 +29,7 @@ import msgspec
 from ourodb.cluster.raft.effects import Persist
 from ourodb.cluster.raft.log import Stored
 from ourodb.cluster.raft.messages import Entry, EntryKind, Snapshot
-from ourodb.errors import StoreDamaged
+from ourodb.errors import OuroError, StoreDamaged
 from ourodb.ports import NodeId, Store, Write
 from ourodb.storage.families import LOG, METADATA
 
@@ -67,7 +67,7 @@ class EntryLog:
         applied: entries up to this index are committed for certain.
     """
 
-    __slots__ = ("_entries", "_snapshot", "_store", "applied", "term", "vote")
+    __slots__ = ("_applied_stored", "_entries", "_snapshot", "_store", "applied", "term", "vote")
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -75,7 +75,14 @@ class EntryLog:
         self.vote: NodeId | None = None
         self._snapshot: Snapshot | None = None
         self._entries: list[Entry] = []
-        self.applied = 0
+        self.applied = self._applied_stored = 0
+
+    def batch_ended(self, error: OuroError | None) -> None:
+        """For ``Store.follow_batches``: a mark that was lost hasn't been made."""
+        if error is None:
+            self._applied_stored = self.applied
+        else:
+            self.applied = self._applied_stored
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -118,7 +125,8 @@ class EntryLog:
         """
         found = EntryLog(self._store)
         found._read_all()
-        self.term, self.vote, self.applied = found.term, found.vote, found.applied
+        self.term, self.vote = found.term, found.vote
+        self.applied = self._applied_stored = found.applied
         self._snapshot, self._entries = found._snapshot, found._entries
 
     def _read_all(self) -> None:

@@ -25,15 +25,15 @@ from ourodb.cluster.metadata.snapshot import decode_view
 from ourodb.cluster.metadata.submissions import Applied, InDoubt, Submissions
 from ourodb.cluster.metadata.view import ClusterView
 from ourodb.cluster.raft.log import Stored
-from ourodb.errors import ConfigurationProblem, OuroError, Overloaded, Unavailable
+from ourodb.errors import ConfigurationProblem, OuroError, Overloaded, StoreError, Unavailable
 from ourodb.peer.messages import Verb
 from ourodb.ports import Address, Link, NodeId, Transport
 
 Done = Callable[[ClusterView | OuroError], None]
 Progress = Callable[[str], None]
 
-_LATER: Final = (InDoubt, Overloaded, Unavailable)
-"""Errors that say nothing about the newcomer."""
+_LATER: Final = (InDoubt, Overloaded, StoreError, Unavailable)
+"""Errors that say nothing about the newcomer: the next seed is asked, or this one again."""
 
 
 @dataclass(slots=True)
