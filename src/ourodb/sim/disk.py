@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from ourodb.errors import OuroError, Overloaded, StoreError, StoreReadOnly
 from ourodb.limits import SIM_WARM_KEYS_MAX
@@ -44,6 +44,10 @@ Fetch = tuple[int, bytes, Callable[[bytes | None | Exception], None]]
 
 _RECORD_BYTES = 16
 """Of a record in the log, around the keys and values."""
+
+
+ABSENT_LATER: Final = 8
+"""So much more seldom is a key that isn't there answered LATER."""
 
 
 @dataclass(slots=True)
@@ -193,9 +197,10 @@ class Disk:
         conditions = self.conditions
         return (conditions.fetch_us + self._chance.below(conditions.fetch_jitter_us + 1)) * 1000
 
-    def is_late(self) -> bool:
-        """Whether a key that isn't warm has to be waited for."""
-        return self._chance.one_in(self.conditions.later_one_in)
+    def is_late(self, *, is_there: bool) -> bool:
+        """Whether a key that isn't warm has to be waited for. One that isn't there seldom has: filters know most."""
+        one_in = self.conditions.later_one_in
+        return self._chance.one_in(one_in if is_there else one_in * ABSENT_LATER)
 
     def refuses_settle(self) -> bool:
         return self._chance.one_in(self.conditions.refuses_settle_one_in)
@@ -259,12 +264,13 @@ class SimStore:
 
     def get(self, family: int, key: bytes) -> bytes | None | Later:
         value = self._disk.content.get(family, key)
-        if value is None or (family, key) in self._warm:
+        if (family, key) in self._warm:
             return value
-        if self._disk.is_late():
+        if self._disk.is_late(is_there=value is not None):
             self.laters += 1
             return LATER
-        self._touch(family, key)
+        if value is not None:
+            self._touch(family, key)
         return value
 
     def fetch(self, family: int, key: bytes, done: Callable[[bytes | None | Exception], None]) -> None:

@@ -63,6 +63,7 @@ class World:
         added = []
         for _ in range(count):
             index, self._indexes = self._indexes, self._indexes + 1
+            assert index < CLIENTS, "more places are those of clients"
             data_center = f"dc{index % data_centers + 1}"
             rack = f"rack{index // data_centers % racks + 1}"
             machine = Machine(self, index, build, data_center, rack, sync_period_ms)
