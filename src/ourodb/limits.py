@@ -531,6 +531,9 @@ assert CLOCK_PING_MS * CLOCK_SAMPLES_MAX <= CLOCK_SAMPLE_MS_MAX
 SIM_WARM_KEYS_MAX: Final = 1_024
 """Keys that a simulated store has in memory; others may be answered LATER."""
 
+SIM_ABSENT_KEYS_MAX: Final = 16_384
+"""Keys of which a simulated store remembers that they aren't there: more than any one request asks for at once."""
+
 SIM_STORY_LINES_MAX: Final = 100_000
 """The last lines of a story that are kept."""
 
@@ -608,6 +611,9 @@ VOTERS_CHECK_MS: Final = 1_000
 
 VOTER_DOWN_MS: Final = 10_000
 """A voter that has been down for so long is replaced by a live member."""
+
+ADDRESSES_RETRY_MS: Final = 5_000
+"""After which a node that has moved tells the cluster once more where it is, if it couldn't."""
 
 JOIN_RETRY_MS: Final = 500
 """A node that wants to join and got no answer asks the next seed after this."""

@@ -122,7 +122,7 @@ class Node:
         self.client_infos: Callable[[], list[ClientInfo]] = list
         self.load_bytes: Callable[[], int] = lambda: 0
         self.check_disk: Callable[[], None] = lambda: None
-        self.identity = load_identity(ports.store, ports.random)
+        self.identity = load_identity(ports.store, ports.random, ports.clock.wall_us() // MICROS)
         self.timestamps = Timestamps(ports.clock)
         self.peers = Peers(ports, self.timestamps)
         self.skews = Skews()
@@ -175,8 +175,7 @@ class Node:
             self.metadata.start()
             mine = view.members[self.peers.me]
             if (mine.peer, mine.native) != (self.peer, self.native):
-                update = UpdateMember(self.identity.host_id, self.peer, self.native)
-                self.metadata.submit_member(update, self._told_of_addresses)
+                self._tell_addresses()
         elif config.join:
             self.metadata.join(
                 config.seeds,
@@ -292,13 +291,21 @@ class Node:
                 return (
                     f"{address[0]}:{address[1]} is the address of member {there}, which has another host id"
                 )
-        elif member.peer != address and member.id != self.peers.me:
+        elif member.id != self.peers.me:
             link = self.peers.links.get(member.id)
-            if self.peers.up.get(member.id) and link is not None and link.is_connected:
-                return f"the node with this host id is up at {member.peer[0]}:{member.peer[1]}"
-            # It was started elsewhere, and is about to say so.
-            self._nodes[address] = member.id
+            if link is not None and link.address != address:
+                if self.peers.up.get(member.id) and link.is_connected:
+                    return f"the node with this host id is up at {link.address[0]}:{link.address[1]}"
+                self._reach_at(member.id, link, address)
         return None
+
+    def _reach_at(self, node: NodeId, link: Link, address: Address) -> None:
+        """A member was started at another address than the log has; it is about to say so, and must hear of others."""
+        transport = self.ports.transport
+        transport.forget(link.address)
+        self._nodes[address] = node
+        self.peers.links[node] = transport.link(address)
+        self.coordinator.reachability_changed()
 
     def peer_connected(self, address: Address) -> None:
         """The transport has a connection to a peer."""
@@ -332,9 +339,17 @@ class Node:
 
     # Membership
 
+    def _tell_addresses(self) -> None:
+        """Tell the cluster where this node is now, however long it takes until there is somebody to tell it to."""
+        mine = self.view.members.get(self.peers.me)
+        if not self._stopped and mine is not None and (mine.peer, mine.native) != (self.peer, self.native):
+            update = UpdateMember(self.identity.host_id, self.peer, self.native)
+            self.metadata.submit_member(update, self._told_of_addresses)
+
     def _told_of_addresses(self, outcome: object) -> None:
         if isinstance(outcome, OuroError):
             log.error("the cluster doesn't know this node's new addresses", reason=str(outcome))
+            self.ports.scheduler.after(limits.ADDRESSES_RETRY_MS, self._tell_addresses)
 
     def recover_metadata(self, *, confirmed: bool) -> dict[str, Any]:
         """Give up a majority of voters that is lost for good; this node decides alone from then on.
@@ -440,7 +455,7 @@ class Node:
             clock,
             scheduler,
             self.pace,
-            lambda: shards.renew(renew_counter_incarnation(store)),
+            lambda: shards.renew(renew_counter_incarnation(store, clock.wall_us() // MICROS)),
             self._tell_copied,
             config.stream_bytes_per_s,
         )
@@ -539,9 +554,13 @@ class Node:
         for node, member in before.items():
             current = view.members.get(node)
             if node != peers.me and (current is None or current.peer != member.peer):
-                self._nodes.pop(member.peer, None)
-                peers.links.pop(node, None)
-                transport.forget(member.peer)
+                link = peers.links.pop(node, None)
+                for address in dict.fromkeys(
+                    (member.peer, link.address if link is not None else member.peer)
+                ):
+                    if current is None or address != current.peer:
+                        self._nodes.pop(address, None)
+                        transport.forget(address)
                 if current is None:
                     peers.up.pop(node, None)
                     self.hints.forget(node)

@@ -188,6 +188,28 @@ def move(node: NodeProcess) -> None:
     node.port, node.peer_port, node.admin_port = (free_port() for _ in range(3))
 
 
+def test_who_has_moved_and_is_the_first_to_come_back_tells_it_when_there_is_somebody_to_tell(
+    make_ring: Callable[..., Ring],
+) -> None:
+    """Power is back where it was lost: a node that can't be told to anybody yet mustn't stay at its old address."""
+    ring = make_ring(3).start()
+    for node in ring.nodes:
+        node.stop()
+    first, second, moved = ring.nodes
+    move(moved)
+    moved.start()
+    eventually(lambda: "doesn't know this node's new" in moved.output, "that nobody could be told")
+    first.launch()
+    second.launch()
+    first.wait_until_ready()
+    second.wait_until_ready()
+    ring.wait_until_whole(60)
+    eventually(
+        lambda: moved.address in [member["address"] for member in first.admin("status")["members"]],
+        "the new address is in the log",
+    )
+
+
 def test_drivers_hear_of_another_address(make_ring: Callable[..., Ring]) -> None:
     """A driver that is connected while a node moves finds it again by itself."""
     ring = make_ring(3).start()

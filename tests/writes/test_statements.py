@@ -13,10 +13,13 @@ from tests.writes.ring import LOSE, PASS, Fate, Message, Ring, as_int
 
 from ourodb import limits
 from ourodb.cql.types.names import parse_type
-from ourodb.cql.wire.codes import Consistency
+from ourodb.cql.wire.client_messages import encode_batch
+from ourodb.cql.wire.codes import BATCH, BATCH_UNLOGGED, Consistency
+from ourodb.cql.wire.requests import Batch, BatchStatement, QueryParameters
 from ourodb.errors import InvalidRequest, Unavailable, WriteFailure, WriteTimeout
 from ourodb.peer.messages import Verb
 from ourodb.ports import DATA
+from ourodb.sim.client import Wire
 from ourodb.sim.faults.paths import between
 
 T = "CREATE TABLE ks.t (k int PRIMARY KEY, v int, l list<int>)"
@@ -329,3 +332,16 @@ def test_what_lists_of_keys_multiply_to_is_bounded(
     assert isinstance(error, InvalidRequest)
     assert "IN restrictions of this request multiply" in str(error)
     assert ring.reply(ring.ask(0, statement, values=[*values, *[keys(3) for _ in lists]])).error is None
+
+
+def test_the_texts_of_a_batch_are_bounded_together(ring: Ring) -> None:
+    """They are compiled in one go: 15 MB of them kept everybody else waiting for half a minute."""
+    wire = Wire(ring.world, ring.world.new_place(), ring.machines[0], 5, "")
+    assert ring.world.run_until(lambda: wire.is_open, 5)
+    text = f"INSERT INTO ks.t (k, v) VALUES (1, 1) -- {'x' * 100_000}"
+    for count, is_refused in ((limits.STATEMENT_BYTES_MAX // len(text), False), (11, True)):
+        statements = [BatchStatement(text, None, []) for _ in range(count)]
+        batch = Batch(BATCH_UNLOGGED, statements, QueryParameters(Consistency.ONE, False, []))
+        answer = wire.ask(BATCH, encode_batch(5, batch), 5_000_000_000)
+        assert ring.world.run_until(lambda answer=answer: answer.is_kept, 5)
+        assert isinstance(answer.value, InvalidRequest) == is_refused, answer.value

@@ -1,7 +1,8 @@
 """Who a node is, kept in its store from its first start on.
 
 The host id names the node for ever. The counter incarnation grows after each unclean stop: the last
-increments of a shard may then be lost, and a shard must never go back in time (see ``storage.counter``). The
+increments of a shard may then be lost, and a shard must never go back in time (see ``storage.counter``). It grows to
+the time of day at least, since a store that was restored from a snapshot doesn't know what became of it afterwards. The
 paging key authenticates the paging states that this cluster hands out.
 """
 
@@ -46,9 +47,11 @@ class _Stored(msgspec.Struct):
     paging_key: bytes
 
 
-def load_identity(store: Store, random: Random) -> Identity:
+def load_identity(store: Store, random: Random, now_s: int) -> Identity:
     """The node's identity; made, and put on disk, at its first start.
 
+    Args:
+        now_s: seconds since 1970.
     Raises:
         StoreDamaged: it can't be read.
     """
@@ -65,7 +68,7 @@ def load_identity(store: Store, random: Random) -> Identity:
             ) from error
         was_clean = _read(store, CLEAN_KEY) is not None
         if not was_clean:
-            stored.counter_incarnation += 1
+            stored.counter_incarnation = _next(stored.counter_incarnation, now_s)
     store.apply(((METADATA, KEY, msgspec.msgpack.encode(stored)), (METADATA, CLEAN_KEY, None)))
     store.settle()
     return Identity(
@@ -77,16 +80,18 @@ def load_identity(store: Store, random: Random) -> Identity:
     )
 
 
-def renew_counter_incarnation(store: Store) -> int:
+def renew_counter_incarnation(store: Store, now_s: int) -> int:
     """The next counter incarnation of this node, in force with the writes of this pass.
 
+    Args:
+        now_s: as of ``load_identity``.
     Raises:
         StoreError: it can't be written.
     """
     encoded = _read(store, KEY)
     assert encoded is not None
     stored = msgspec.msgpack.decode(encoded, type=_Stored)
-    stored.counter_incarnation += 1
+    stored.counter_incarnation = _next(stored.counter_incarnation, now_s)
     store.apply(((METADATA, KEY, msgspec.msgpack.encode(stored)),))
     return stored.counter_incarnation
 
@@ -95,6 +100,11 @@ def mark_clean_stop(store: Store) -> None:
     """The last write of a run that ends in order."""
     store.apply(((METADATA, CLEAN_KEY, b"\x01"),))
     store.settle()
+
+
+def _next(incarnation: int, now_s: int) -> int:
+    """One that no life of the store has had, even if it was restored from a snapshot since."""
+    return max(incarnation + 1, now_s)
 
 
 def _read(store: Store, key: bytes) -> bytes | None:

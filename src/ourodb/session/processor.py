@@ -262,6 +262,13 @@ class QueryProcessor:
         keyspace = parameters.keyspace or session.keyspace
         if answer.trace is not None:
             answer.trace.about("BATCH", parameters)
+        length = sum([len(one.statement) for one in request.statements if one.statement is not None])
+        if length > limits.STATEMENT_BYTES_MAX:
+            # They are compiled in one go.
+            raise InvalidRequest(
+                f"The statements of the batch have {length} characters together; at most "
+                f"{limits.STATEMENT_BYTES_MAX} are allowed. Prepare them, or send several batches"
+            )
         bound = []
         warnings: list[str] = []
         for one in request.statements:

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from ourodb.errors import OuroError, Overloaded, StoreError, StoreReadOnly
-from ourodb.limits import SIM_WARM_KEYS_MAX
+from ourodb.limits import SIM_ABSENT_KEYS_MAX, SIM_WARM_KEYS_MAX
 from ourodb.ports import LATER, Later, Write
 from ourodb.sim.chance import Chance
 from ourodb.sim.loop import Loop
@@ -253,6 +253,8 @@ class SimStore:
         self._is_period_running = False
         self._boot = disk.boots
         self._warm: dict[tuple[int, bytes], None] = {}
+        self._absent: dict[tuple[int, bytes], None] = {}
+        """Keys of which the store has said at once that they aren't there; it says so again."""
         self._unsettled: list[bytes] = []
         self._has_applied = False
         """Since the last settle."""
@@ -264,13 +266,12 @@ class SimStore:
 
     def get(self, family: int, key: bytes) -> bytes | None | Later:
         value = self._disk.content.get(family, key)
-        if (family, key) in self._warm:
+        if (family, key) in (self._absent if value is None else self._warm):
             return value
         if self._disk.is_late(is_there=value is not None):
             self.laters += 1
             return LATER
-        if value is not None:
-            self._touch(family, key)
+        self._touch(family, key, value)
         return value
 
     def fetch(self, family: int, key: bytes, done: Callable[[bytes | None | Exception], None]) -> None:
@@ -282,8 +283,8 @@ class SimStore:
 
     def _hand_over(self, fetch: Fetch) -> None:
         family, key, done = fetch
-        self._touch(family, key)
         value = self._disk.content.get(family, key)
+        self._touch(family, key, value)
         assert not isinstance(value, Later)
         done(value)
 
@@ -296,12 +297,12 @@ class SimStore:
                 self._write()
         return self._disk.content.scan(family, start, end, reverse=reverse)
 
-    def _touch(self, family: int, key: bytes) -> None:
-        warm = self._warm
-        warm.pop((family, key), None)
-        warm[family, key] = None
-        if len(warm) > SIM_WARM_KEYS_MAX:
-            del warm[next(iter(warm))]
+    def _touch(self, family: int, key: bytes, value: bytes | Later | None) -> None:
+        known = self._absent if value is None else self._warm
+        known.pop((family, key), None)
+        known[family, key] = None
+        if len(known) > (SIM_ABSENT_KEYS_MAX if value is None else SIM_WARM_KEYS_MAX):
+            del known[next(iter(known))]
 
     # Writing
 
@@ -316,7 +317,7 @@ class SimStore:
             before: Any = content.get(family, key)
             undo.append((family, key, before))
             content.apply((write,))
-            self._touch(family, key)
+            self._touch(family, key, value)
             noted.append(key)
             if value is not None:
                 noted.append(value)
