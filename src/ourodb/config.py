@@ -19,6 +19,8 @@ from ourodb import limits
 from ourodb.errors import ConfigurationProblem
 
 ENVIRONMENT_PREFIX = "OURO_"
+OTHERS_VARIABLES = (f"{ENVIRONMENT_PREFIX}CONFIG", f"{ENVIRONMENT_PREFIX}BENCH_")
+"""Those that aren't options of a node."""
 CONFIG_FILE_BYTES_MAX = 1 << 20
 DEFAULT_PEER_PORT = 7000
 
@@ -203,7 +205,7 @@ def _from_file(path: str) -> dict[str, object]:
 def _from_environment(environment: Mapping[str, str]) -> dict[str, object]:
     values: dict[str, object] = {}
     for variable, text in environment.items():
-        if not variable.startswith(ENVIRONMENT_PREFIX) or variable == f"{ENVIRONMENT_PREFIX}CONFIG":
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable.startswith(OTHERS_VARIABLES):
             continue
         name = variable[len(ENVIRONMENT_PREFIX) :].lower()
         if name not in OPTIONS:

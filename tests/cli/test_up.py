@@ -279,7 +279,23 @@ def test_a_node_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) ->
     process = ouro("up", "--nodes", 2, *ports(free_ports()), "--", "--num-tokens=0", cwd=tmp_path)
     assert process.returncode == 1
     assert "--num-tokens: 0 is not between 1 and 1024" in process.stderr
-    assert pids(tmp_path / "ouro-ring") == [None, None]
+    # The next try may ask for something else.
+    assert not (tmp_path / "ouro-ring" / "ring.json").exists()
+
+
+def test_a_start_that_fails_leaves_no_node_running(tmp_path: Path) -> None:
+    (tmp_path / "ouro-ring" / "node2.log").mkdir(parents=True)
+    line = refused(ouro("up", "--nodes", 2, *ports(free_ports()), cwd=tmp_path))
+    assert "node2 can't be started: Is a directory" in line
+    assert not (tmp_path / "ouro-ring" / "node1.pid").exists()
+
+
+@pytest.mark.parametrize(
+    "option", ["--nodes=0", "--dcs=0", "--racks=0", "--cql-port=0", "--admin-port=70000"]
+)
+def test_numbers_that_make_no_ring_are_refused(tmp_path: Path, option: str) -> None:
+    assert "it takes 1 or more" in refused(ouro("up", option, cwd=tmp_path))
+    assert not (tmp_path / "ouro-ring").exists()
 
 
 def test_down_ends_all_in_order_and_up_brings_the_same_ring(tmp_path: Path) -> None:
@@ -324,6 +340,7 @@ def test_up_that_is_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
     _, words = process.communicate(timeout=PATIENCE_S)
     try:
         assert process.returncode in (0, 130)
-        assert process.returncode == 0 or "ouro down" in words
+        assert process.returncode == 0 or "no node runs" in words
+        assert process.returncode == 0 or not list((tmp_path / "ouro-ring").glob("*.pid"))
     finally:
         ouro("down", "--kill", cwd=tmp_path)

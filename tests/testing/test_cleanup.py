@@ -85,6 +85,23 @@ def test_an_error_in_the_block_leaves_nothing() -> None:
     assert not folder.exists()
 
 
+def test_a_driver_that_fails_to_shut_down_leaves_nothing() -> None:
+    class Driver:
+        def shutdown(self) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), cluster(nodes=1) as ring:
+        ring._clusters.append(Driver())
+        pid = ring.nodes[0].pid
+    assert started_at(pid) is None
+    assert not ring.folder.exists()
+
+
+def test_options_that_are_numbers_are_taken_as_they_are_written() -> None:
+    with cluster(nodes=1, options=["--num-tokens", 4]) as ring:  # type: ignore[list-item]
+        assert ring.nodes[0].is_running
+
+
 def test_a_node_that_cannot_start_is_told_with_its_words() -> None:
     ring = Ring(1, options=["--num-tokens=0"])
     with pytest.raises(RingError, match="--num-tokens"):

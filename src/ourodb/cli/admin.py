@@ -2,7 +2,8 @@
 
 Which node is asked? The one that ``--admin`` names; else one of the ring whose folder ``--data`` names, the first that
 answers; else the one at the default address, or if nobody answers there one of the ring in the default folder. So
-``ouro status`` goes on telling when the first node of a ring has died, which is when one wants to know.
+``ouro status`` goes on telling when the first node of a ring has died, which is when one wants to know. What changes
+something is asked of one node alone (``first_up``): one that takes it and answers late has taken it.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def call(
         text = reply.read()
     except http.client.HTTPException as error:
         raise AdminError(f"what listens on {address} is no admin port of a node ({error!r})") from error
+    except UnicodeError as error:
+        raise AdminError(f"'{address}' isn't HOST:PORT") from error
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
         raise NoAnswerError(f"no node answers on {address} ({reason})") from error
@@ -78,7 +81,7 @@ def split(address: str) -> tuple[str, int]:
         AdminError: it isn't that.
     """
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise AdminError(f"'{address}' isn't HOST:PORT")
     return host.strip("[]"), int(port)
 
@@ -117,10 +120,26 @@ def ask(
     Raises:
         AdminError: as ``call``; when nobody answers it names the options by which one says where to ask.
     """
+    return _first(addresses, path, body, timeout_s)[1]
+
+
+def first_up(addresses: Sequence[str]) -> str:
+    """The first of these where a node answers.
+
+    Raises:
+        AdminError: as ``ask``.
+    """
+    return _first(addresses, "/metadata", None, ANSWER_SECONDS_MAX)[0]
+
+
+def _first(
+    addresses: Sequence[str], path: str, body: Mapping[str, Any] | None, timeout_s: float
+) -> tuple[str, dict[str, Any]]:
+    """Who answers first, and what."""
     failures = []
     for address in addresses:
         try:
-            return call(address, path, body, timeout_s=timeout_s)
+            return address, call(address, path, body, timeout_s=timeout_s)
         except NoAnswerError as error:
             failures.append(str(error))
     if len(failures) > 1:

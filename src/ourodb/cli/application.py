@@ -216,6 +216,7 @@ application.add_typer(metadata_commands, name="metadata", invoke_without_command
 def metadata(context: typer.Context, admin: Admin = None, data: Data = None, json: AsJson = False) -> None:
     """Show who decides on schema and members, and what was decided last."""
     if context.invoked_subcommand is not None:
+        context.obj = (admin, data, json)
         return
     from ourodb.cli.metadata import metadata as show
 
@@ -224,6 +225,7 @@ def metadata(context: typer.Context, admin: Admin = None, data: Data = None, jso
 
 @metadata_commands.command()
 def recover(
+    context: typer.Context,
     admin: Admin = None,
     data: Data = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
@@ -232,6 +234,9 @@ def recover(
     """Give up a majority of voters that is lost for good: the node that is asked decides alone from then on."""
     from ourodb.cli.metadata import recover as give_up
 
+    # What stands before the subcommand counts as well.
+    outer_admin, outer_data, outer_json = context.obj
+    admin, data, json = admin or outer_admin, data or outer_data, json or outer_json
     _asking(admin, data, lambda addresses: give_up(addresses, yes=yes, as_json=json))
 
 

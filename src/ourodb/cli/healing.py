@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ourodb.cli.admin import ask
+from ourodb.cli.admin import call, first_up
 from ourodb.cli.console import console
 from ourodb.cli.leaving import watch
 
@@ -25,7 +25,7 @@ def heal(addresses: Sequence[str], asked: str | None, *, wait: bool, as_json: bo
         AdminError: nobody answers, or the change can't be decided on.
     """
     body = None if asked is None else {asked: True}
-    report = ask(addresses, "/heal", body, timeout_s=ANSWER_SECONDS_MAX)
+    report = call(first_up(addresses), "/heal", body, timeout_s=ANSWER_SECONDS_MAX)
     healed = report["nodes"] if asked == "now" and wait else []
     stayed = [node for node in healed if not watch(addresses, node)]
     if as_json:
@@ -33,7 +33,8 @@ def heal(addresses: Sequence[str], asked: str | None, *, wait: bool, as_json: bo
     else:
         for line in _now(report, is_over=wait and not stayed) if asked == "now" else _standing(report):
             console().print(line)
-    return 1 if stayed else 0
+    is_refused = asked == "now" and report["obstacles"] and not report["nodes"]
+    return 1 if stayed or is_refused else 0
 
 
 def _standing(report: dict[str, Any]) -> list[str]:

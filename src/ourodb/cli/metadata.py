@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ourodb.cli.admin import AdminError, ask
+from ourodb.cli.admin import AdminError, ask, call, first_up
 from ourodb.cli.console import console, plain_table
 
 
@@ -64,14 +64,15 @@ def recover(addresses: Sequence[str], *, yes: bool, as_json: bool) -> int:
     Raises:
         AdminError: nobody answers, there is nothing to recover, or it isn't confirmed.
     """
-    known = ask(addresses, "/metadata")
+    address = first_up(addresses)
+    known = call(address, "/metadata")
     leader = str(known["leader"])
     if known["nodes"].get(leader, {}).get("up"):
         raise AdminError(f"node {leader} leads the metadata log: there is nothing to recover")
     if not yes:
         # Without a confirmation the node says what may be lost.
         try:
-            ask(addresses, "/metadata/recover", {})
+            call(address, "/metadata/recover", {})
         except AdminError as error:
             if not sys.stdin.isatty():
                 raise AdminError(f"{error} with --yes") from error
@@ -79,7 +80,7 @@ def recover(addresses: Sequence[str], *, yes: bool, as_json: bool) -> int:
             sys.stderr.flush()
             if sys.stdin.readline().strip().lower() != "yes":
                 raise AdminError("nothing was done") from error
-    report = ask(addresses, "/metadata/recover", {"confirm": True})
+    report = call(address, "/metadata/recover", {"confirm": True})
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:

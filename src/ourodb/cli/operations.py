@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ourodb.cli.admin import AdminError, ask
+from ourodb.cli.admin import AdminError, ask, call, first_up
 from ourodb.cli.console import console, plain_table, size
 from ourodb.cli.move_bar import MoveBar
 
@@ -99,7 +99,7 @@ def rebalance(addresses: Sequence[str], *, wait: bool, as_json: bool) -> int:
     Raises:
         AdminError: nobody answers, or the change can't be decided on.
     """
-    answer = ask(addresses, "/rebalance", {}, timeout_s=ANSWER_SECONDS_MAX)
+    answer = call(first_up(addresses), "/rebalance", {}, timeout_s=ANSWER_SECONDS_MAX)
     nodes = answer["nodes"]
     is_done = not (nodes and wait) or _watch(addresses)
     if as_json:

@@ -28,6 +28,7 @@ from ourodb.cli.local.ring import LocalRing, shown
 
 UP_SECONDS_MAX: Final = 120.0
 DOWN_SECONDS_MAX: Final = 60.0
+PORT_MAX: Final = 65535
 LOOK_EVERY_S: Final = 0.05
 LOG_LINES: Final = 3
 
@@ -56,6 +57,7 @@ class Asked:
 def up(folder: Path, asked: Asked) -> int:
     """Start the ring of a folder; returns the exit code."""
     started_s = time.monotonic()
+    ring: LocalRing | None = None
     try:
         ring = LocalRing(folder, planned(folder.expanduser(), asked))
         with ring.held():
@@ -68,7 +70,11 @@ def up(folder: Path, asked: Asked) -> int:
         sys.stderr.write(f"ouro up: {error}\n")
         return 1
     except KeyboardInterrupt:
-        sys.stderr.write(f"ouro up: not waited for; stop the nodes with: ouro down --data {shown(folder)}\n")
+        if ring is not None and any(ring.pid(node) is not None for node in ring.nodes):
+            what = f"not waited for; stop the nodes with: ouro down --data {shown(folder)}"
+        else:
+            what = "interrupted; no node runs"
+        sys.stderr.write(f"ouro up: {what}\n")
         return 130
     tell(ring, running, time.monotonic() - started_s)
     return 0
@@ -80,6 +86,18 @@ def planned(folder: Path, asked: Asked) -> RingPlan:
     Raises:
         LayoutError: what is asked contradicts the layout that is there.
     """
+    for name, number, greatest in (
+        ("--nodes", asked.nodes, None),
+        ("--dcs", asked.dcs, None),
+        ("--racks", asked.racks, None),
+        ("--cql-port", asked.cql_port, PORT_MAX),
+        ("--peer-port", asked.peer_port, PORT_MAX),
+        ("--admin-port", asked.admin_port, PORT_MAX),
+    ):
+        if number is not None and not 1 <= number <= (greatest or number):
+            raise LayoutError(
+                f"{name} {number}: it takes 1 or more{f', up to {greatest}' if greatest else ''}"
+            )
     ports = (asked.cql_port or 9042, asked.peer_port or 7000, asked.admin_port or 7070)
     if len(set(ports)) < len(ports):
         raise LayoutError("--cql-port, --peer-port and --admin-port have to differ")
@@ -130,13 +148,16 @@ def bring_up(ring: LocalRing, *, quiet: bool = False) -> None:
         raise LayoutError("; ".join(taken))
     before = layout.load(ring.folder) if (ring.folder / layout.PLAN).exists() else None
     ring.prepare()
-    for node in absent:
-        ring.start(node)
     try:
+        for node in absent:
+            ring.start(node)
         _wait(ring, absent, quiet=quiet)
-    except (UpError, KeyboardInterrupt):
+    except (UpError, LayoutError, KeyboardInterrupt):
         if not ring.plan.is_formed:
             ring.stop(absent, kill=True, timeout_s=DOWN_SECONDS_MAX)
+            if not any((ring.folder / node.name).exists() for node in ring.nodes):
+                # Nothing has begun: the next try may ask for something else.
+                ring.forget()
         elif before is not None and before.nodes != ring.plan.nodes:
             # Nodes that the ring was to have in addition: without them it is the one that it was.
             news = [node for node in absent if node not in before.nodes]

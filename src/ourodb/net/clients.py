@@ -143,7 +143,7 @@ class ClientProtocol(asyncio.Protocol):
         """Why this client is to be cut off now, or None."""
         if self.unread_since is not None and tick - self.unread_since > limits.STUCK_CLIENT_SECONDS_MAX:
             return "it doesn't read its answers"
-        if self.held:
+        if self.held or self.is_paused:
             return None
         idle = tick - self.idle_since
         if self.connection.state is not State.READY:
@@ -197,6 +197,7 @@ class ClientProtocol(asyncio.Protocol):
             self.mark_dirty()
         if not self._waiting:
             self.is_paused = False
+            self.idle_since = self._server.tick
             if not self.held:
                 self._transport.resume_reading()
 

@@ -77,7 +77,7 @@ class OutgoingProtocol(asyncio.Protocol):
         )
         loop = self._lane.link.owner.loop
         self._deadline = loop.call_later(limits.PEER_HANDSHAKE_MS_MAX / 1000, self._expire)
-        self._lane.reached()
+        self._lane.reached(self)
         self.write(self.connection.take_outgoing())
 
     def data_received(self, data: bytes) -> None:
@@ -227,11 +227,16 @@ class Lane:
                 self.connect()
         elif self._dialling is not None and self.link.owner.loop.time() - self._since > FRESH_S:
             self._dialling.cancel()
+            # If it has just succeeded, that counts no more.
+            before, self._protocol = self._protocol, None
+            if before is not None:
+                before.close(abort=True)
             self.connect()
 
-    def reached(self) -> None:
+    def reached(self, protocol: OutgoingProtocol) -> None:
         """Somebody listens at the peer's address; the handshake begins."""
-        self._dialling = None
+        if protocol is self._protocol:
+            self._dialling = None
 
     def connected(self, protocol: OutgoingProtocol) -> None:
         """The handshake succeeded."""
@@ -315,7 +320,8 @@ class Lane:
                 reached = await _reach(owner.loop, link.address, owner.bind_address)
             protocol = self._protocol = OutgoingProtocol(self, owner.call(link.address, self.number))
             await owner.loop.create_connection(lambda: protocol, sock=reached)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:
+            # A name that no resolver takes is a ValueError.
             if self._dialling is asyncio.current_task():
                 self._reset()
                 link.failed(self.number, isinstance(error, ConnectionRefusedError), None)

@@ -86,6 +86,7 @@ class Machine:
         stream_bytes_per_s: that it copies when it gains rows; 0: as many as come.
         replaces: number of the node whose place it takes; 0: nobody's.
         may_be_refused: it isn't wrong when a program of its isn't taken by the others.
+        is_stranger: for now it has an empty disk in the place of its own, so that nor is that.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Machine:
         self.heal_after_s = HEAL_AFTER_S
         self.stream_bytes_per_s = 0
         self.replaces = 0
-        self.may_be_refused = False
+        self.may_be_refused = self.is_stranger = False
         world.network.machines[self.address] = self
 
     @property
@@ -200,7 +201,7 @@ class Machine:
 
     def turn_away(self, reason: str) -> None:
         """The others don't take the program that runs: it says so and ends."""
-        assert self.may_be_refused
+        assert self.may_be_refused or self.is_stranger
         if self.process is None:
             # It has said so already.
             return

@@ -140,7 +140,7 @@ class OuroProgram:
         self.node.metadata.submit(altered, lambda outcome: None)
 
     def _refused(self, error: OuroError) -> None:
-        if self._machine.may_be_refused:
+        if self._machine.may_be_refused or self._machine.is_stranger:
             self._machine.turn_away(str(error))
             return
         raise Refused(str(error)) from error

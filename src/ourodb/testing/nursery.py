@@ -43,7 +43,7 @@ class Nursery:
         answer: _Answer = queue.SimpleQueue()
         self._orders.put((arguments, log, environment, answer))
         started = answer.get()
-        if isinstance(started, OSError):
+        if isinstance(started, Exception):
             raise started
         return started
 
@@ -55,7 +55,7 @@ class Nursery:
             try:
                 with log.open("ab") as output:
                     process = subprocess.Popen(
-                        command(signal.SIGKILL, list(arguments)),
+                        command(signal.SIGKILL, list(map(str, arguments))),
                         stdin=subprocess.DEVNULL,
                         stdout=output,
                         stderr=subprocess.STDOUT,
@@ -63,7 +63,8 @@ class Nursery:
                         # Ctrl-C is for the tests, which then end the nodes.
                         start_new_session=True,
                     )
-            except OSError as error:
+            except Exception as error:
+                # Somebody waits for it, and others will come.
                 answer.put(error)
             else:
                 answer.put(process)

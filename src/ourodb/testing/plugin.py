@@ -52,7 +52,7 @@ def ouro_keyspace(ouro: Ring, request: pytest.FixtureRequest) -> Iterator[str]:
 
     Afterwards nodes that the test killed, paused or cut off are brought back, and the keyspace is dropped.
     """
-    words = re.sub(r"\W+", "_", request.node.name).strip("_").lower()
+    words = re.sub(r"\W+", "_", request.node.name, flags=re.ASCII).strip("_").lower()
     name = f"{words[:NAME_LENGTH_MAX]}_{next(_numbers)}"
     session = ouro.session
     copies = min(3, len(ouro.nodes))

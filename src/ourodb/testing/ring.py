@@ -368,10 +368,11 @@ class Ring:
 
     def close(self) -> None:
         """End everything, and remove the folder."""
-        for driver in self._clusters:
-            driver.shutdown()
-        self._clusters.clear()
-        self._session = None
-        for node in self.nodes:
-            node.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        drivers, self._clusters, self._session = self._clusters, [], None
+        try:
+            for driver in drivers:
+                driver.shutdown()
+        finally:
+            for node in self.nodes:
+                node.kill()
+            shutil.rmtree(self.folder, ignore_errors=True)

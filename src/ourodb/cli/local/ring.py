@@ -95,6 +95,10 @@ class LocalRing:
         layout.save(self.folder, self.plan)
         layout.make_secret(self.folder)
 
+    def forget(self) -> None:
+        """There is no layout."""
+        (self.folder / layout.PLAN).unlink(missing_ok=True)
+
     def taken_ports(self, nodes: Sequence[NodePlan]) -> list[str]:
         """For each port of these nodes that somebody listens on: which, and who."""
         found = []
@@ -106,11 +110,18 @@ class LocalRing:
         return found
 
     def start(self, node: NodePlan) -> None:
-        """Start a node that doesn't run; it goes on when this process ends."""
+        """Start a node that doesn't run; it goes on when this process ends.
+
+        Raises:
+            LayoutError: its log can't be written, or there is no room for it.
+        """
         log = self.log(node)
-        self._log_starts[node.name] = log.stat().st_size if log.exists() else 0
         command = self.plan.command(self.folder, node)
-        self._started[node.name] = start_detached(command, log, self.pid_file(node))
+        try:
+            self._log_starts[node.name] = log.stat().st_size if log.exists() else 0
+            self._started[node.name] = start_detached(command, log, self.pid_file(node))
+        except OSError as error:
+            raise LayoutError(f"{node.name} can't be started: {error.strerror} ({log})") from error
 
     def exit_code(self, node: NodePlan) -> int | None:
         """How a node ended that was started here; None while it runs."""

@@ -79,13 +79,13 @@ def new_disk(hand: Hand) -> Script:
         yield hand.wait(500, 3_000)
     else:
         yield hand.wait(50, 1_000)
-        victim.may_be_refused = True
+        victim.is_stranger = True
         disk = victim.change_disk(victim.new_disk())
         victim.start()
         yield hand.wait(1_000, 6_000)
         victim.lose_power()
         victim.change_disk(disk)
-        victim.may_be_refused = False
+        victim.is_stranger = False
         yield hand.wait(50, 1_000)
     victim.start()
     hand.release(victim)
