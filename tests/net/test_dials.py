@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.net.ring import Node, run
+from tests.net.ring import Node, run, until
 
 from ourodb.net.peer_links import LaneState, OutgoingProtocol
 from ourodb.ports import DATA
-
-PATIENCE_S = 10.0
 
 
 @pytest.mark.parametrize(
@@ -24,9 +22,7 @@ def test_an_address_that_no_resolver_takes_is_one_where_nobody_is(host: str) -> 
         node = await Node().start()
         try:
             node.transport.link((host, 7000)).send(DATA, b"hello")
-            async with asyncio.timeout(PATIENCE_S):
-                while ("disconnected", (host, 7000), False) not in node.events:
-                    await asyncio.sleep(0.01)
+            await until(lambda: ("disconnected", (host, 7000), False) in node.events)
         finally:
             await node.transport.stop()
 
@@ -48,9 +44,7 @@ def test_a_try_that_was_given_up_as_it_succeeded_has_no_say_in_the_next() -> Non
             lane._since -= 10
             lane.connect_anew()
             lane.reached(old)
-            async with asyncio.timeout(PATIENCE_S):
-                while not node.events:
-                    await asyncio.sleep(0.01)
+            await until(lambda: node.events)
         finally:
             await node.transport.stop()
 

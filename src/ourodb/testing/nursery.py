@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ourodb.cli.local.offspring import command
 
-_Answer = queue.SimpleQueue[subprocess.Popen[bytes] | OSError]
+_Answer = queue.SimpleQueue[subprocess.Popen[bytes] | Exception]
 
 
 class Nursery:

@@ -279,3 +279,56 @@ def test_a_ring_larger_than_a_digest_is_told_of_in_parts(nodes: int) -> None:
             for node, *_ in message.digest.entries():
                 listed[node] = listed.get(node, 0) + 1
     assert sorted(listed) == pair.members
+
+
+class Trio:
+    """Three nodes whose clocks are all right by now, and whose messages all arrive.
+
+    Attributes:
+        nodes: by id.
+    """
+
+    def __init__(self, *ahead: NodeId) -> None:
+        """
+        Args:
+            ahead: nodes whose clocks were three days ahead when they started.
+        """
+        self.now_ms = 0
+        self.nodes: dict[NodeId, Gossip] = {}
+        for node in (ONE, TWO, THREE):
+            self.start(node, START_S + 3 * 86_400 * (node in ahead))
+
+    def start(self, node: NodeId, generation: int) -> None:
+        self.nodes[node] = Gossip(node, generation, self.now_ms, Draw(node))
+        self.nodes[node].set_members(self.now_ms, [ONE, TWO, THREE])
+
+    def run(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self.now_ms += 1_000
+            sent = []
+            for node, gossip in self.nodes.items():
+                wall_us = START_S * 1_000_000 + self.now_ms * 1_000
+                sent += [(node, *send) for send in gossip.tick(self.now_ms, wall_us).sends]
+            for sender, receiver, body in sent:
+                output = self.nodes[receiver].receive(self.now_ms, sender, body)
+                sent += [(receiver, *send) for send in output.sends]
+
+    @property
+    def is_whole(self) -> bool:
+        return all(gossip.is_up(node) for gossip in self.nodes.values() for node in self.nodes)
+
+
+@pytest.mark.parametrize("ahead", [(ONE,), (ONE, TWO), (ONE, TWO, THREE)])
+def test_a_clock_that_was_ahead_at_the_start_and_is_right_since_costs_a_node_nothing(
+    ahead: tuple[NodeId, ...],
+) -> None:
+    """It would be DOWN for as long as it runs, and be given up at last though it lives."""
+    trio = Trio(*ahead)
+    trio.run(10)
+    assert trio.is_whole
+    trio.start(ONE, START_S + trio.now_ms // 1_000)
+    trio.run(20)
+    assert trio.is_whole
+    trio.run(100)
+    assert trio.is_whole
+    assert all(gossip.generation < START_S + 86_400 for gossip in trio.nodes.values())

@@ -16,7 +16,9 @@ its start a node holds all others to be DOWN.
 than their link's, rumours of nodes that aren't members, generations from the future, leaps of beats and
 versions that can't be. A rumour about this node itself that is newer than the truth (it was restarted within
 the same second, its clock was set back, or somebody lies) can't be ended by refusing it, since others may
-believe it: the node takes a greater generation than the rumour's, which overrides it everywhere.
+believe it: the node takes a greater generation than the rumour's, which overrides it everywhere. And a node whose clock
+was ahead when it started, and is right since, takes its generation back once it hears that others know nothing of it:
+they would refuse it for as long as it runs.
 
 Everything is a plain call with the time in it; what is to be sent comes back in an ``Output``.
 
@@ -108,6 +110,7 @@ class Gossip:
         "_random",
         "_round_ms",
         "_states",
+        "_wall_s",
         "bytes_received",
         "bytes_sent",
         "messages_received",
@@ -138,6 +141,7 @@ class Gossip:
         self._born_s = generation
         self._born_ms = now_ms
         self._generation_max = generation + GENERATION_AHEAD_SECONDS_MAX
+        self._wall_s = 0
         self._random = random
         self._round_ms = round_ms
         self._liveness = Liveness(now_ms, round_ms)
@@ -207,7 +211,8 @@ class Gossip:
             return output
         self.rounds += 1
         self._beat(now_ms)
-        expected_s = max(self._born_s + (now_ms - self._born_ms) // 1_000, wall_us // 1_000_000)
+        self._wall_s = wall_us // 1_000_000
+        expected_s = max(self._born_s + (now_ms - self._born_ms) // 1_000, self._wall_s)
         self._generation_max = expected_s + GENERATION_AHEAD_SECONDS_MAX
         doubted = self._liveness.judge(now_ms, output.changes)
         live = [peer for peer in self._liveness.peers.values() if peer.is_up]
@@ -564,6 +569,18 @@ class Gossip:
             generation == own.generation and (beat > own.beat or version > own.version)
         ):
             self._override(generation)
+        elif generation < own.generation and 0 < self._wall_s < own.generation - GENERATION_AHEAD_SECONDS_MAX:
+            self._come_back(generation)
+
+    def _come_back(self, known: int) -> None:
+        """By this node's own clock it started more than a day from now, and somebody knows only an older process."""
+        self._own.generation = max(known + 1, self._wall_s)
+        self._born_s = 0
+        self._generation_max = self._wall_s + GENERATION_AHEAD_SECONDS_MAX
+        for peer in self._liveness.peers.values():
+            if peer.state.generation > self._generation_max:
+                # Its clock was ahead as well; it comes back, too.
+                peer.state.forget()
 
     def _override(self, generation: int) -> None:
         """A rumour of this node isn't true: say everything anew under a greater generation."""

@@ -186,6 +186,11 @@ class NodeState:
             is_newer = True
         return is_newer
 
+    def forget(self) -> None:
+        """Nothing is known."""
+        self.generation = self.beat = self.version = 0
+        self.fields = {}
+
     def _number(self, name: str) -> int:
         value = self.fields.get(name, (0, 0))[1]
         return value if isinstance(value, int) else 0
