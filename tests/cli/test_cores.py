@@ -156,6 +156,8 @@ def test_what_cannot_be_started_is_said(tmp_path: Path) -> None:
     assert "--cores 2 takes as many ports" in line
     line = refused(ouro(*served.arguments, "--cores=2", "--join=127.0.0.1:1", cwd=tmp_path))
     assert "joining a cluster takes its secret" in line
+    line = refused(ouro(*served.arguments, "--cores=2", "--listen=::1", cwd=tmp_path))
+    assert "must have an IPv4 address, or a name" in line
     assert "--replace 3 takes --join" in refused(ouro(*served.arguments, "--replace=3", cwd=tmp_path))
 
 

@@ -92,6 +92,8 @@ def planned(config: Config) -> RingPlan:
             raise LayoutError(
                 f"{folder} holds the data of {len(present.nodes)} cores; it can't be run with fewer"
             )
+    if ":" in (config.advertise or config.listen):
+        raise LayoutError(f"--cores {config.cores}: nodes of one core each must have an IPv4 address, or a name")
     host_id = config.host_id or socket.gethostname()
     nodes = tuple(
         NodePlan(
@@ -211,7 +213,7 @@ class Cores:
         arguments = self.plan.arguments(self.config.data_path, node)
         arguments = [word for word in arguments if not word.startswith(LEFT_ALONE)]
         if self.config.join:
-            seeds = ",".join(f"{host}:{port}" for host, port in self.config.seeds)
+            seeds = ",".join(f"[{host}]:{port}" for host, port in self.config.seeds)
             arguments.append(f"--join={seeds}")
         return ["serve", *self._shared, *arguments, "--cores=1"]
 
