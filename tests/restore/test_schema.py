@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from uuid import UUID
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from tests.schema.script import Script
 from tests.schema.test_evolution import played, statements
 
 from ourodb import limits
+from ourodb.cluster.metadata.commands import PROPOSAL_ID_BYTES, ChangeSchema, Proposal, encode_proposal
 from ourodb.errors import AlreadyExists, ConfigurationException, InvalidRequest, StoreDamaged
 from ourodb.schema.changes import RestoreKeyspace, decode_change, encode_change
 from ourodb.schema.evolution import apply
@@ -112,9 +116,45 @@ def test_what_does_not_fit_is_refused() -> None:
     tables = {name: keyspace.tables[name] for name in keyspace.tables}
     with pytest.raises(ConfigurationException, match="Table id"):
         restored(schema, Keyspace("copy", renamed.replication, True, tables, renamed.types))
-    for damaged in (b"", b"\x01", b"\x02" + definition_of(keyspace)[1:], encode_schema(initial_schema())):
+
+
+def test_damaged_definitions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken, they make half a keyspace, or take all the memory of every node that reads the log."""
+    definition = definition_of(app())
+    flipped = definition[:-1] + bytes([definition[-1] ^ 1])
+    for damaged in (
+        b"", b"\x01", b"\x02" + definition[1:], definition[:1], definition[:-1], flipped,
+        encode_schema(initial_schema()),
+    ):  # fmt: skip
         with pytest.raises(StoreDamaged):
             apply(initial_schema(), RestoreKeyspace("app", damaged))
+    monkeypatch.setattr(limits, "RESTORE_UPLOAD_BYTES_MAX", 100)
+    with pytest.raises(StoreDamaged, match="too large"):
+        apply(initial_schema(), RestoreKeyspace("app", definition))
+
+
+def test_a_keyspace_with_as_many_tables_as_there_may_be_fits_an_entry() -> None:
+    """Broken, what statements have made can't be restored: the metadata log doesn't take it."""
+    columns = ", ".join(f"column_number_{number} text" for number in range(20))
+    keyspace = app(f"CREATE TABLE many (k int PRIMARY KEY, {columns})")
+    table = keyspace.tables["many"]
+    tables = {
+        f"table_{number}": replace(table, name=f"table_{number}", id=UUID(int=number))
+        for number in range(limits.TABLES_MAX)
+    }
+    change = RestoreKeyspace("app", definition_of(replace(keyspace, tables=tables)))
+    proposal = Proposal(bytes(PROPOSAL_ID_BYTES), 1, ChangeSchema(encode_change(change)))
+    assert len(encode_proposal(proposal)) <= limits.RAFT_ENTRY_BYTES_MAX
+
+
+def test_a_definition_of_an_earlier_version_is_read() -> None:
+    """Broken, a node that restored a keyspace before it was brought up to date can't read its metadata log."""
+    schema = played(LINES).schema
+    keyspace = schema.keyspaces["app"]
+    alone = encode_schema(Schema(keyspaces={"app": keyspace}))
+    assert apply(initial_schema(), RestoreKeyspace("app", alone)) == apply(
+        initial_schema(), RestoreKeyspace("app", definition_of(keyspace))
+    )
 
 
 def test_there_is_room_or_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

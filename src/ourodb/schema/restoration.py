@@ -6,12 +6,15 @@ meant. What names the table in the store is new: each table gets an incarnation 
 another life of it can reach it. Table ids stay as well, by which a later restore knows that these are its tables
 (``check_same``); under another name the keyspace is a copy, and its tables get ids that are derived from theirs.
 
-The definition travels as the encoding of a schema that holds this keyspace alone.
+The definition travels as the encoding of a schema that holds this keyspace alone, deflated: as many tables as there
+may be would be more than an entry of the metadata log can hold.
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
+from typing import Final
 from uuid import uuid5
 
 from ourodb import limits
@@ -21,6 +24,9 @@ from ourodb.schema.keyspaces import LOCAL
 from ourodb.schema.model import Keyspace, Replication, Schema, Table, frozen_map
 from ourodb.schema.names import check_keyspace_name, is_system_keyspace, qualified
 from ourodb.schema.snapshot import decode_schema, encode_schema
+
+_DEFLATED: Final = b"\x78"
+"""The first byte of what zlib makes; the encoding of a schema begins with its version."""
 
 
 def definition_of(
@@ -37,7 +43,7 @@ def definition_of(
         keyspace = replace(keyspace, name=name, tables=frozen_map(tables))
     if replication is not None:
         keyspace = replace(keyspace, replication=replication)
-    return encode_schema(Schema(keyspaces=frozen_map({keyspace.name: keyspace})))
+    return zlib.compress(encode_schema(Schema(keyspaces=frozen_map({keyspace.name: keyspace}))))
 
 
 def keyspace_of(definition: bytes) -> Keyspace:
@@ -46,10 +52,25 @@ def keyspace_of(definition: bytes) -> Keyspace:
     Raises:
         StoreDamaged: the bytes are no definition, or one that a newer version of OuroDB made.
     """
-    found = [one for one in decode_schema(definition).keyspaces.values() if not is_system_keyspace(one.name)]
+    schema = decode_schema(_inflated(definition))
+    found = [one for one in schema.keyspaces.values() if not is_system_keyspace(one.name)]
     if len(found) != 1:
         raise StoreDamaged(f"A definition of a keyspace holds {len(found)} of them")
     return found[0]
+
+
+def _inflated(definition: bytes) -> bytes:
+    """The encoding of the schema; entries of earlier versions have it as it is."""
+    if definition[:1] != _DEFLATED:
+        return definition
+    inflater = zlib.decompressobj()
+    try:
+        encoded = inflater.decompress(definition, limits.RESTORE_UPLOAD_BYTES_MAX)
+    except zlib.error as error:
+        raise StoreDamaged(f"A definition of a keyspace can't be read: {error}") from error
+    if not inflater.eof:
+        raise StoreDamaged("A definition of a keyspace ends too early, or is too large")
+    return encoded
 
 
 def restore_keyspace(schema: Schema, change: RestoreKeyspace) -> Outcome:
