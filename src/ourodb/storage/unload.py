@@ -27,7 +27,7 @@ from operator import itemgetter
 
 from ourodb.limits import RESTORE_MUTATION_BYTES, RESTORE_MUTATION_RECORDS, RESTORE_RECORD_BYTES
 from ourodb.storage.counter import SHARD_BYTES
-from ourodb.storage.keys import HEADER, ROW, STATIC_ELEMENT, TableKeys
+from ourodb.storage.keys import HEADER, HEADER_BYTE, RANGE_TOMBSTONE_BYTE, ROW, STATIC_ELEMENT, TableKeys
 from ourodb.storage.merge import merge, shadow
 from ourodb.storage.mutation import KeyedRecord, Mutation
 from ourodb.storage.ranges import Fragment, RangeCursor, add
@@ -220,7 +220,8 @@ def pieces(
     bytes_max: int = RESTORE_MUTATION_BYTES,
     record_bytes_max: int = RESTORE_RECORD_BYTES,
 ) -> Iterator[Piece]:
-    """Mutations of a bounded size, in order; those with more than ``bytes_max`` hold one record.
+    """Mutations of a bounded size, in order; those with more than ``bytes_max`` hold one record. A header that ranges
+    need isn't counted.
 
     What isn't to travel is counted with what does; the last piece may hold no mutation but a count.
 
@@ -236,7 +237,7 @@ def pieces(
     for key, record, copies, size in records:
         if not (position and key.startswith(position)):
             if writes:
-                yield Piece(Mutation(incarnation, position, writes), read, read_bytes)
+                yield Piece(_mutation(incarnation, position, writes), read, read_bytes)
                 writes, read, read_bytes, written = [], 0, 0, 0
             position = key[: _SUFFIX_AT + (key[8] << 8 | key[9])]
         read += copies
@@ -249,12 +250,22 @@ def pieces(
         for part in (record,) if len(record) <= record_bytes_max else parts(record, record_bytes_max):
             is_full = written + len(part) > bytes_max or len(writes) == records_max
             if writes and (is_full or writes[-1][0] == suffix):
-                yield Piece(Mutation(incarnation, position, writes), read, read_bytes)
+                yield Piece(_mutation(incarnation, position, writes), read, read_bytes)
                 writes, read, read_bytes, written = [], 0, 0, 0
             writes.append((suffix, part))
             written += len(suffix) + len(part)
     if writes or read:
-        yield Piece(Mutation(incarnation, position, writes), read, read_bytes)
+        yield Piece(_mutation(incarnation, position, writes), read, read_bytes)
+
+
+def _mutation(incarnation: int, position: bytes, writes: list[KeyedRecord]) -> Mutation:
+    """With a header where there are ranges: the one that an earlier mutation brought may have been purged since, and
+    without one nobody looks for them.
+    """
+    if writes and writes[0][0] != HEADER_BYTE:
+        if any(suffix.startswith(RANGE_TOMBSTONE_BYTE) for suffix, _ in writes):
+            writes = [(HEADER_BYTE, encode_header(Header(has_ranges=True))), *writes]
+    return Mutation(incarnation, position, writes)
 
 
 def parts(record: bytes, bytes_max: int) -> list[bytes]:
