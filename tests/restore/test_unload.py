@@ -20,13 +20,14 @@ from ourodb.storage.families import DATA, EXPIRY, METADATA
 from ourodb.storage.keys import TableKeys
 from ourodb.storage.memory import MemoryStore
 from ourodb.storage.merge import merge
-from ourodb.storage.mutation import Mutation, MutationBuilder, decode_mutation
+from ourodb.storage.mutation import Mutation, MutationBuilder, decode_mutation, row_suffix
 from ourodb.storage.purge import purge
 from ourodb.storage.record import Row, decode_row, encode_range, encode_row
 from ourodb.storage.rows import Rows
 from ourodb.storage.unload import merged, parts, pieces, renamed_shards, unshadowed
 
 ONE = INT.encode(1)
+OTHER_NODE = NODE[::-1]
 END = b"\xff" * 40
 ORDINARY = {table.incarnation: table for table in TABLES.values()}
 FORGETFUL = {
@@ -283,24 +284,24 @@ def merge_all(records: list[bytes]) -> bytes:
     return reduce(merge, [*records, records[0]])
 
 
+def counted(shard: bytes, timestamp: int) -> bytes:
+    """The record of a row with this shard of its counter."""
+    keys = TableKeys(COUNTERS)
+    builder = MutationBuilder(keys, keys.position([ONE]), timestamp, 1)
+    builder.row([ONE]).counter(COUNTERS.columns["n"], shard)
+    mutation = builder.build()
+    assert mutation is not None
+    return mutation.writes[0][1]
+
+
+def value(record: bytes) -> bytes:
+    return decode_row(record).cells[COUNTERS.columns["n"].id][3]
+
+
 def test_counts_add_up_with_what_was_counted_meanwhile() -> None:
     """Broken, an increment that arrives before the old count takes its place: counts are lost in a restore into the
     cluster that made the snapshot.
     """
-    keys = TableKeys(COUNTERS)
-    column = COUNTERS.columns["n"]
-    position = keys.position([INT.encode(1)])
-
-    def counted(shard: bytes, timestamp: int) -> bytes:
-        builder = MutationBuilder(keys, position, timestamp, 1)
-        builder.row([INT.encode(1)]).counter(column, shard)
-        mutation = builder.build()
-        assert mutation is not None
-        return mutation.writes[0][1]
-
-    def value(record: bytes) -> bytes:
-        return decode_row(record).cells[column.id][3]
-
     old = counted(increment(None, NODE, 1, 10, 100), 10)
     new = counted(increment(None, NODE, 1, 20, 3), 20)
     for order in ([old, new], [new, old]):
@@ -312,5 +313,28 @@ def test_counts_add_up_with_what_was_counted_meanwhile() -> None:
     merged_record = reduce(merge, records)
     assert total(value(merged_record)) == (120).to_bytes(8, "big")
     assert len(value(merged_record)) == SHARD_BYTES
-    # Another table, another owner: a copy of a copy doesn't run into the first.
+    # Counted by the same node, but in another table.
     assert renamed_shards(old, 8) != renamed_shards(old, 7) != old
+
+
+def test_a_count_that_comes_by_two_ways_counts_once() -> None:
+    """Broken, a snapshot of a cluster that was restored from another one's counts twice what that one's says too."""
+    first = counted(increment(None, NODE, 1, 10, 100), 10)
+    here = renamed_shards(first, 7)
+    second = merge(here, counted(increment(None, OTHER_NODE, 1, 20, 3), 20))
+    for order in ([second, first], [first, second]):
+        arrived = [renamed_shards(record, 7 if record is first else 9) for record in order]
+        assert total(value(reduce(merge, arrived))) == (103).to_bytes(8, "big")
+
+
+def test_what_was_restored_and_what_was_counted_then_are_two() -> None:
+    """Broken, one of the two is lost by the next restore: a node counted in a table, and again since it was truncated
+    and came back from a snapshot.
+    """
+    first = counted(increment(None, NODE, 1, 10, 100), 10)
+    again = merge(renamed_shards(first, 7), counted(increment(None, NODE, 1, 20, 3), 20))
+    records = [(TableKeys(COUNTERS).position([ONE]) + row_suffix(b""), again, 1, 1)]
+    (piece,) = pieces(records, 7, rename_shards=True, counted_in=8)
+    ((_, arrived),) = piece.mutation.writes
+    assert total(value(arrived)) == (103).to_bytes(8, "big")
+    assert len(value(arrived)) == 2 * SHARD_BYTES
