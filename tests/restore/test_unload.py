@@ -15,6 +15,7 @@ from tests.storage.tables import COUNTERS, GC_GRACE_S, WIDE
 from ourodb.cql.types.native import INT
 from ourodb.ports import Store
 from ourodb.schema.model import Table, TableOptions
+from ourodb.storage.arrival import arriving
 from ourodb.storage.counter import SHARD_BYTES, increment, total
 from ourodb.storage.families import DATA, EXPIRY, METADATA
 from ourodb.storage.keys import TableKeys
@@ -57,6 +58,7 @@ def moved(stores: list[Store], target: Rows, now: int, records_max: int) -> list
             if piece.mutation.writes:
                 mutation, _ = decode_mutation(piece.mutation.encode())
                 assert len(mutation.writes) <= records_max + 1, "more than so many, and a header"
+                mutation = arriving(mutation, target.known(incarnation), now)
                 assert target.apply(mutation, now) is None
                 sent.append(mutation)
         assert counted == sum(map(len, scans)), "what was read isn't what was counted"
