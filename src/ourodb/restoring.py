@@ -25,6 +25,8 @@ from typing import Any, Final
 import msgspec
 
 from ourodb import limits
+from ourodb.cluster.metadata.commands import PROPOSAL_ID_BYTES, ChangeSchema, Proposal, encode_proposal
+from ourodb.cluster.metadata.evolution import check_change
 from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.cluster.metadata.submissions import Applied
 from ourodb.cluster.metadata.view import ClusterView
@@ -45,7 +47,7 @@ from ourodb.ports import Clock, Scheduler
 from ourodb.replication.coordinator.coordinator import Coordinator
 from ourodb.replication.peers import Peers
 from ourodb.replication.routes import KeyspaceRoutes
-from ourodb.schema.changes import CreateKeyspace, RestoreKeyspace
+from ourodb.schema.changes import CreateKeyspace, RestoreKeyspace, encode_change
 from ourodb.schema.model import Keyspace, Replication, frozen_map
 from ourodb.schema.names import is_system_keyspace
 from ourodb.schema.restoration import check_same, definition_of, keyspace_of
@@ -185,7 +187,9 @@ class Restoring:
         present = view.schema.keyspaces.get(keyspace.name)
         if present is None:
             replication, warnings = resolved_replication(keyspace, asked.replication, view)
-            return replace(keyspace, replication=replication), warnings
+            made = replace(keyspace, replication=replication)
+            self._check_made(made)
+            return made, warnings
         if not asked.add:
             raise AlreadyExists(
                 keyspace.name,
@@ -196,6 +200,16 @@ class Restoring:
         if asked.replication is None:
             return present, []
         return present, [f"keyspace {keyspace.name} exists; its replication stays as it is"]
+
+    def _check_made(self, keyspace: Keyspace) -> None:
+        """Raises what making the keyspace would, so that a restore which can't end doesn't begin."""
+        view = self._metadata.view
+        change = RestoreKeyspace(keyspace.name, definition_of(keyspace))
+        check_change(view, change)
+        proposal = Proposal(bytes(PROPOSAL_ID_BYTES), view.epoch, ChangeSchema(encode_change(change)))
+        size = len(encode_proposal(proposal))
+        if size > limits.RAFT_ENTRY_BYTES_MAX:
+            raise InvalidRequest(f"keyspace {keyspace.name}: a definition of {size} bytes is too large")
 
     def _check_level(self, keyspace: Keyspace, level: int) -> None:
         """Raises what a write of any of the keyspace's partitions would now."""

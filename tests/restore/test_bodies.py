@@ -1,4 +1,4 @@
-"""Bodies that a node refuses, message by message: rows that no snapshot has.
+"""Bodies that a node refuses, message by message: rows that no snapshot has, and keyspaces that it couldn't make.
 
 The nodes are real, on virtual time.
 """
@@ -6,14 +6,18 @@ The nodes are real, on virtual time.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.restore.test_schema import app
 from tests.writes.ring import Ring
 
+from ourodb import limits
 from ourodb.cql.wire.codes import Consistency
-from ourodb.errors import InvalidRequest, OuroError
-from ourodb.restoring import Restoring, encode_rows
+from ourodb.errors import ConfigurationException, InvalidRequest, OuroError
+from ourodb.restoring import BringKeyspace, Restoring, encode_keyspace, encode_rows
+from ourodb.schema.restoration import definition_of
 from ourodb.storage.keys import single_position
 from ourodb.storage.mutation import Mutation
 from ourodb.storage.record import LIVE, Row, encode_element, encode_range, encode_row
@@ -86,3 +90,42 @@ def test_rows_that_a_snapshot_has(ring: Ring) -> None:
     assert sent(ring, Mutation(incarnation, POSITION, [(b"\x40", GOOD)])) == {"mutations": 1}
     assert len(ring.done(1, "SELECT * FROM ks.t").rows) == 1
     ring.done(0, "DELETE FROM ks.t WHERE k = 1")
+
+
+def asked(ring: Ring, definition: bytes) -> dict[str, Any] | OuroError:
+    """Whether the keyspace could be made."""
+    heard: list[dict[str, Any] | OuroError] = []
+    replication = {"class": "SimpleStrategy", "replication_factor": "3"}
+    body = BringKeyspace(definition, "QUORUM", replication, check_only=True)
+    restoring(ring).bring_keyspace(encode_keyspace(body), heard.append)
+    (answer,) = heard
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "why"),
+    [
+        ("TABLES_MAX", 2, "more than 2 tables"),
+        ("KEYSPACES_MAX", 1, "more than 1 keyspaces"),
+        ("RAFT_ENTRY_BYTES_MAX", 100, "too large"),
+    ],
+)
+def test_a_keyspace_that_could_not_be_made(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch, limit: str, value: int, why: str
+) -> None:
+    """Broken, a restore reads all of the snapshot, and may have made other keyspaces, before it is told."""
+    assert isinstance(asked(ring, definition_of(app())), dict)
+    monkeypatch.setattr(limits, limit, value)
+    answer = asked(ring, definition_of(app()))
+    assert isinstance(answer, InvalidRequest)
+    assert why in answer.message
+
+
+def test_a_keyspace_whose_tables_are_there_under_another_name(ring: Ring) -> None:
+    """As above."""
+    known = ring.node(0).view.schema.keyspaces["ks"].tables["t"]
+    keyspace = app()
+    tables = {"t": replace(keyspace.tables["t"], id=known.id)}
+    answer = asked(ring, definition_of(replace(keyspace, tables=tables)))
+    assert isinstance(answer, ConfigurationException)
+    assert "already that of ks.t" in answer.message
