@@ -3,7 +3,8 @@
 First each keyspace (``bring_keyspace``): a change of the schema like any other, checked like CREATE KEYSPACE; the
 answer says which incarnations its tables have here. Then their rows (``write_rows``), in batches of mutations that the
 sender addressed to these incarnations. This node coordinates each mutation at the consistency level asked for through
-the ordinary path of writes, so that hints, timeouts and refusals are those of any write.
+the ordinary path of writes, so that hints, timeouts and refusals are those of any write; what couldn't be read
+afterwards is refused before (``storage.arrival``).
 
 Rows keep their timestamps, so a batch may come twice, or late: merging it again changes nothing. What fails is told
 with whether trying again makes sense. A node gives restoring a bounded part of itself: so many mutations in flight, and
@@ -24,6 +25,8 @@ from typing import Any, Final
 import msgspec
 
 from ourodb import limits
+from ourodb.cluster.metadata.commands import PROPOSAL_ID_BYTES, ChangeSchema, Proposal, encode_proposal
+from ourodb.cluster.metadata.evolution import check_change
 from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.cluster.metadata.submissions import Applied
 from ourodb.cluster.metadata.view import ClusterView
@@ -44,14 +47,15 @@ from ourodb.ports import Clock, Scheduler
 from ourodb.replication.coordinator.coordinator import Coordinator
 from ourodb.replication.peers import Peers
 from ourodb.replication.routes import KeyspaceRoutes
-from ourodb.schema.changes import CreateKeyspace, RestoreKeyspace
+from ourodb.schema.changes import CreateKeyspace, RestoreKeyspace, encode_change
 from ourodb.schema.model import Keyspace, Replication, frozen_map
 from ourodb.schema.names import is_system_keyspace
 from ourodb.schema.restoration import check_same, definition_of, keyspace_of
 from ourodb.storage.apply import UnknownIncarnation
+from ourodb.storage.arrival import arriving
 from ourodb.storage.mutation import Mutation, decode_mutation
 from ourodb.storage.record import CorruptRecord
-from ourodb.storage.rows import Rows
+from ourodb.storage.rows import Rows, TableRows
 
 MICROS = 1_000_000
 
@@ -183,7 +187,9 @@ class Restoring:
         present = view.schema.keyspaces.get(keyspace.name)
         if present is None:
             replication, warnings = resolved_replication(keyspace, asked.replication, view)
-            return replace(keyspace, replication=replication), warnings
+            made = replace(keyspace, replication=replication)
+            self._check_made(made)
+            return made, warnings
         if not asked.add:
             raise AlreadyExists(
                 keyspace.name,
@@ -194,6 +200,16 @@ class Restoring:
         if asked.replication is None:
             return present, []
         return present, [f"keyspace {keyspace.name} exists; its replication stays as it is"]
+
+    def _check_made(self, keyspace: Keyspace) -> None:
+        """Raises what making the keyspace would, so that a restore which can't end doesn't begin."""
+        view = self._metadata.view
+        change = RestoreKeyspace(keyspace.name, definition_of(keyspace))
+        check_change(view, change)
+        proposal = Proposal(bytes(PROPOSAL_ID_BYTES), view.epoch, ChangeSchema(encode_change(change)))
+        size = len(encode_proposal(proposal))
+        if size > limits.RAFT_ENTRY_BYTES_MAX:
+            raise InvalidRequest(f"keyspace {keyspace.name}: a definition of {size} bytes is too large")
 
     def _check_level(self, keyspace: Keyspace, level: int) -> None:
         """Raises what a write of any of the keyspace's partitions would now."""
@@ -224,34 +240,35 @@ class Restoring:
             return
         _Batch(self, body, level, done).step()
 
-    def keyspace_of(self, mutation: Mutation) -> str:
-        """The keyspace that a mutation is for.
+    def rows_of(self, mutation: Mutation) -> TableRows:
+        """The rows of the table that a mutation is for.
 
         Raises:
             Overloaded: this node doesn't know its table yet.
             InvalidRequest: the table is gone, or belongs to the system.
         """
         try:
-            table = self._rows.known(mutation.incarnation).table
+            rows = self._rows.known(mutation.incarnation)
         except UnknownIncarnation:
             if mutation.incarnation >= self._metadata.view.schema.next_incarnation:
                 raise Overloaded("this node hasn't heard of the table yet") from None
             raise InvalidRequest(
                 "a table was dropped or truncated while its rows were being restored"
             ) from None
-        if is_system_keyspace(table.keyspace):
-            raise InvalidRequest(f"keyspace {table.keyspace} belongs to the system")
-        return table.keyspace
+        if is_system_keyspace(rows.table.keyspace):
+            raise InvalidRequest(f"keyspace {rows.table.keyspace} belongs to the system")
+        return rows
 
     def write(self, mutation: Mutation, level: int, done: Callable[[RequestError | None], None]) -> None:
-        """Coordinate one mutation; raises as ``Coordinator.write`` and ``keyspace_of``."""
+        """Coordinate one mutation; raises as ``Coordinator.write``, ``rows_of`` and ``arriving``."""
 
         def written(error: RequestError | None) -> None:
             # A replica that has too much to do may refuse what others took; rows of a snapshot may be sent again.
             done(Overloaded(error.message) if isinstance(error, WriteFailure) else error)
 
-        now_s = self._clock.wall_us() // MICROS
-        self._coordinator.write(self.keyspace_of(mutation), mutation, level, now_s, written)
+        rows, now_s = self.rows_of(mutation), self._clock.wall_us() // MICROS
+        arrived = arriving(mutation, rows, now_s)
+        self._coordinator.write(rows.table.keyspace, arrived, level, now_s, written)
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Run after others had their turn."""
@@ -307,14 +324,13 @@ class _Batch:
         self._is_due = False
         end = self._offset + limits.RESTORE_PASS_BYTES
         while self._may_send and self._offset < end:
+            self._in_flight += 1
             try:
                 mutation, self._offset = decode_mutation(self._body, self._offset)
-                self._in_flight += 1
                 self._restoring.write(mutation, self._level, self._written)
             except RequestError as error:
                 self._written(error)
             except CorruptRecord as error:
-                self._in_flight += 1
                 self._written(InvalidRequest(f"the batch can't be read: {error}"))
         self._go_on()
 

@@ -6,21 +6,28 @@ meant. What names the table in the store is new: each table gets an incarnation 
 another life of it can reach it. Table ids stay as well, by which a later restore knows that these are its tables
 (``check_same``); under another name the keyspace is a copy, and its tables get ids that are derived from theirs.
 
-The definition travels as the encoding of a schema that holds this keyspace alone.
+The definition travels as the encoding of a schema that holds this keyspace alone, deflated: as many tables as there
+may be would be more than an entry of the metadata log can hold.
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
+from typing import Final
 from uuid import uuid5
 
 from ourodb import limits
+from ourodb.cql.types.composite import UserType
 from ourodb.errors import AlreadyExists, ConfigurationException, InvalidRequest, StoreDamaged
 from ourodb.schema.changes import Outcome, RestoreKeyspace, SchemaChangeEvent
 from ourodb.schema.keyspaces import LOCAL
-from ourodb.schema.model import Keyspace, Replication, Schema, Table, frozen_map
+from ourodb.schema.model import Column, Keyspace, Replication, Schema, Table, frozen_map
 from ourodb.schema.names import check_keyspace_name, is_system_keyspace, qualified
 from ourodb.schema.snapshot import decode_schema, encode_schema
+
+_DEFLATED: Final = b"\x78"
+"""The first byte of what zlib makes; the encoding of a schema begins with its version."""
 
 
 def definition_of(
@@ -37,7 +44,7 @@ def definition_of(
         keyspace = replace(keyspace, name=name, tables=frozen_map(tables))
     if replication is not None:
         keyspace = replace(keyspace, replication=replication)
-    return encode_schema(Schema(keyspaces=frozen_map({keyspace.name: keyspace})))
+    return zlib.compress(encode_schema(Schema(keyspaces=frozen_map({keyspace.name: keyspace}))))
 
 
 def keyspace_of(definition: bytes) -> Keyspace:
@@ -46,10 +53,25 @@ def keyspace_of(definition: bytes) -> Keyspace:
     Raises:
         StoreDamaged: the bytes are no definition, or one that a newer version of OuroDB made.
     """
-    found = [one for one in decode_schema(definition).keyspaces.values() if not is_system_keyspace(one.name)]
+    schema = decode_schema(_inflated(definition))
+    found = [one for one in schema.keyspaces.values() if not is_system_keyspace(one.name)]
     if len(found) != 1:
         raise StoreDamaged(f"A definition of a keyspace holds {len(found)} of them")
     return found[0]
+
+
+def _inflated(definition: bytes) -> bytes:
+    """The encoding of the schema; entries of earlier versions have it as it is."""
+    if definition[:1] != _DEFLATED:
+        return definition
+    inflater = zlib.decompressobj()
+    try:
+        encoded = inflater.decompress(definition, limits.RESTORE_UPLOAD_BYTES_MAX)
+    except zlib.error as error:
+        raise StoreDamaged(f"A definition of a keyspace can't be read: {error}") from error
+    if not inflater.eof:
+        raise StoreDamaged("A definition of a keyspace ends too early, or is too large")
+    return encoded
 
 
 def restore_keyspace(schema: Schema, change: RestoreKeyspace) -> Outcome:
@@ -88,11 +110,11 @@ def check_same(present: Keyspace, restored: Keyspace) -> None:
         current = present.types.get(name)
         if current is None:
             continue  # Dropped since, with all that used it.
-        fields = [part.cql_name for part in user_type.components]
-        if [part.cql_name for part in current.components[: len(fields)]] != fields:
+        fields = _fields(user_type)
+        if _fields(current)[: len(fields)] != fields:
             raise InvalidRequest(
                 f"the user type {qualified(present.name, name)} isn't that of the snapshot: its fields have other"
-                " types, or it has fewer"
+                " names or types, or it has fewer"
             )
     for name, table in restored.tables.items():
         shown = qualified(present.name, name)
@@ -109,12 +131,45 @@ def check_same(present: Keyspace, restored: Keyspace) -> None:
                 f"the snapshot's table {shown} had columns added that the cluster's doesn't know; restore the newest"
                 " snapshot first, or all of them in one command"
             )
-        if _layout(there) != _layout(table) or any(
-            (column.kind, column.type.cql_name) != (there.by_id[id].kind, there.by_id[id].type.cql_name)
-            for id, column in table.by_id.items()
-            if id in there.by_id
-        ):
+        if _layout(there) != _layout(table):
             raise InvalidRequest(f"the table {shown} has columns of other types than the one of the snapshot")
+        _check_columns(there, table, shown)
+
+
+def _fields(user_type: UserType) -> list[tuple[str, str]]:
+    types = [part.cql_name for part in user_type.components]
+    return list(zip(user_type.field_names, types, strict=True))
+
+
+def _check_columns(there: Table, table: Table, shown: str) -> None:
+    """Refuse rows of ``table`` if a column id may mean another column in ``there``: two tables of one origin may have
+    given the same id to different columns.
+    """
+    for id, column in table.by_id.items():
+        current = there.by_id.get(id)
+        if current is None:
+            # Dropped since: its cells aren't seen, as those that were here.
+            if column.name not in there.dropped:
+                raise InvalidRequest(
+                    f"the snapshot's table {shown} has a column {column.name}, the cluster's never had it"
+                )
+        elif _meaning(current) != _meaning(column):
+            raise InvalidRequest(
+                f"the table {shown} has {current.name} {current.type.cql_name} where that of the snapshot has"
+                f" {column.name} {column.type.cql_name}: columns of other names or types"
+            )
+    for id, column in there.by_id.items():
+        # The snapshot may still hold cells of what was dropped, and doesn't say what that was.
+        if id < table.next_column_id and id not in table.by_id:
+            raise InvalidRequest(
+                f"the table {shown} has a column {column.name} in the place of one that the snapshot's has dropped;"
+                " restore the newest snapshot first, or all of them in one command"
+            )
+
+
+def _meaning(column: Column) -> object:
+    """What must be equal for the cells of two columns to be the same."""
+    return column.name, column.kind, column.type.cql_name
 
 
 def _layout(table: Table) -> object:

@@ -12,6 +12,8 @@ purge a deletion before the last mutation of its partition arrives, and nothing 
 Two kinds of records are changed. A row with more bytes than a message can hold is taken apart into several records of
 the same row. And the shards of counters get owners of their own (``renamed_shards``): the nodes that owned them may be
 counting in the new table while the old counts arrive, and of two shards of one owner only the newer one would stand.
+Such an owner stays the same in every table into which the shard is restored from then on, so that what comes from
+several snapshots counts once.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from functools import reduce
 from heapq import merge as in_order
 from itertools import groupby
 from operator import itemgetter
+from typing import Final
 
 from ourodb.limits import RESTORE_MUTATION_BYTES, RESTORE_MUTATION_RECORDS, RESTORE_RECORD_BYTES
 from ourodb.storage.counter import SHARD_BYTES
-from ourodb.storage.keys import HEADER, ROW, STATIC_ELEMENT, TableKeys
+from ourodb.storage.keys import HEADER, HEADER_BYTE, RANGE_TOMBSTONE_BYTE, ROW, STATIC_ELEMENT, TableKeys
 from ourodb.storage.merge import merge, shadow
 from ourodb.storage.mutation import KeyedRecord, Mutation
 from ourodb.storage.ranges import Fragment, RangeCursor, add
@@ -57,6 +60,10 @@ how many bytes)."""
 _OWNER = struct.Struct(">16sI")
 _COLUMN = struct.Struct(">H")
 _SUFFIX_AT = 10
+_VERSION_AT: Final = 6
+"""Of a UUID's bytes, the one that begins with its version. Host ids have version 4."""
+_RESTORED_VERSION: Final = 8
+"""Of the owners that restored shards get: UUIDs of a making of one's own (RFC 9562)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +223,13 @@ def pieces(
     incarnation: int,
     *,
     rename_shards: bool,
+    counted_in: int | None = None,
     records_max: int = RESTORE_MUTATION_RECORDS,
     bytes_max: int = RESTORE_MUTATION_BYTES,
     record_bytes_max: int = RESTORE_RECORD_BYTES,
 ) -> Iterator[Piece]:
-    """Mutations of a bounded size, in order; those with more than ``bytes_max`` hold one record.
+    """Mutations of a bounded size, in order; those with more than ``bytes_max`` hold one record. A header that ranges
+    need isn't counted.
 
     What isn't to travel is counted with what does; the last piece may hold no mutation but a count.
 
@@ -228,6 +237,7 @@ def pieces(
         records: of one table, as ``merged`` and ``unshadowed`` give them.
         incarnation: of the table that they are for.
         rename_shards: the table has counters, and is another one than that in which they were counted.
+        counted_in: incarnation that the latter had where the records are from; None: ``incarnation``.
         record_bytes_max: longer ones are taken apart.
     """
     position = b""
@@ -236,7 +246,7 @@ def pieces(
     for key, record, copies, size in records:
         if not (position and key.startswith(position)):
             if writes:
-                yield Piece(Mutation(incarnation, position, writes), read, read_bytes)
+                yield Piece(_mutation(incarnation, position, writes), read, read_bytes)
                 writes, read, read_bytes, written = [], 0, 0, 0
             position = key[: _SUFFIX_AT + (key[8] << 8 | key[9])]
         read += copies
@@ -244,17 +254,27 @@ def pieces(
         if record is None:
             continue
         if rename_shards:
-            record = renamed_shards(record, incarnation)
+            record = renamed_shards(record, incarnation if counted_in is None else counted_in)
         suffix = key[len(position) :]
         for part in (record,) if len(record) <= record_bytes_max else parts(record, record_bytes_max):
             is_full = written + len(part) > bytes_max or len(writes) == records_max
             if writes and (is_full or writes[-1][0] == suffix):
-                yield Piece(Mutation(incarnation, position, writes), read, read_bytes)
+                yield Piece(_mutation(incarnation, position, writes), read, read_bytes)
                 writes, read, read_bytes, written = [], 0, 0, 0
             writes.append((suffix, part))
             written += len(suffix) + len(part)
     if writes or read:
-        yield Piece(Mutation(incarnation, position, writes), read, read_bytes)
+        yield Piece(_mutation(incarnation, position, writes), read, read_bytes)
+
+
+def _mutation(incarnation: int, position: bytes, writes: list[KeyedRecord]) -> Mutation:
+    """With a header where there are ranges: the one that an earlier mutation brought may have been purged since, and
+    without one nobody looks for them.
+    """
+    if writes and writes[0][0] != HEADER_BYTE:
+        if any(suffix.startswith(RANGE_TOMBSTONE_BYTE) for suffix, _ in writes):
+            writes = [(HEADER_BYTE, encode_header(Header(has_ranges=True))), *writes]
+    return Mutation(incarnation, position, writes)
 
 
 def parts(record: bytes, bytes_max: int) -> list[bytes]:
@@ -286,38 +306,40 @@ def _parted(row: Row, bytes_max: int) -> list[Row]:
     return found
 
 
-def renamed_shards(record: bytes, incarnation: int) -> bytes:
+def renamed_shards(record: bytes, counted_in: int) -> bytes:
     """The record, the shards of its counters under owners that are no nodes.
 
-    An owner is made of the shard's own and the table's incarnation: a shard keeps it however often it is restored into
-    this table, so that its later state replaces the earlier one.
+    An owner is made of the shard's own and the incarnation of the table in which that counted, and is kept from then
+    on: whichever tables a shard has come through, its later state replaces the earlier one.
     """
     if record[0] == ROW_FORMAT:
         row = decode_row(record)
-        return encode_row(row) if _rename(row, incarnation) else record
+        return encode_row(row) if _rename(row, counted_in) else record
     if record[0] == HEADER_FORMAT:
         header = decode_header(record)
-        if header.static is not None and _rename(header.static, incarnation):
+        if header.static is not None and _rename(header.static, counted_in):
             return encode_header(header)
     return record
 
 
-def _rename(row: Row, incarnation: int) -> bool:
+def _rename(row: Row, counted_in: int) -> bool:
     """Whether there was a counter."""
     found = False
     for column_id, (timestamp, kind, local_time, value, ttl) in row.cells.items():
         if kind == COUNTER:
             shards = [
-                _renamed(value[at : at + SHARD_BYTES], incarnation)
-                for at in range(0, len(value), SHARD_BYTES)
+                _renamed(value[at : at + SHARD_BYTES], counted_in) for at in range(0, len(value), SHARD_BYTES)
             ]
             row.cells[column_id] = (timestamp, kind, local_time, b"".join(sorted(shards)), ttl)
             found = True
     return found
 
 
-def _renamed(shard: bytes, incarnation: int) -> bytes:
+def _renamed(shard: bytes, counted_in: int) -> bytes:
+    if shard[_VERSION_AT] >> 4 == _RESTORED_VERSION:
+        return shard
     owner = shard[: _OWNER.size]
-    salt = incarnation.to_bytes(4, "big")
-    renamed = hashlib.blake2b(owner, digest_size=16, salt=salt, person=b"restored shard").digest()
-    return renamed + shard[16:]
+    salt = counted_in.to_bytes(4, "big")
+    renamed = bytearray(hashlib.blake2b(owner, digest_size=16, salt=salt, person=b"restored shard").digest())
+    renamed[_VERSION_AT] = _RESTORED_VERSION << 4 | renamed[_VERSION_AT] & 0x0F
+    return bytes(renamed) + shard[16:]
