@@ -52,7 +52,11 @@ def moved(stores: list[Store], target: Rows, now: int, records_max: int) -> list
         records = unshadowed(merged(scans), TableKeys(table))
         counted = 0
         for piece in pieces(
-            records, incarnation, rename_shards=table.is_counter, records_max=records_max, record_bytes_max=1
+            records,
+            incarnation,
+            counted_in=incarnation if table.is_counter else None,
+            records_max=records_max,
+            record_bytes_max=1,
         ):
             counted += piece.records
             if piece.mutation.writes:
@@ -164,7 +168,7 @@ class Partition:
 def travelling(*partitions: Partition) -> list[bytes]:
     """The suffixes of what is sent."""
     records = unshadowed(merged([one.records() for one in partitions]), TableKeys(WIDE))
-    sent = pieces(records, WIDE.incarnation, rename_shards=False)
+    sent = pieces(records, WIDE.incarnation, counted_in=None)
     return [suffix for piece in sent for suffix, _ in piece.mutation.writes]
 
 
@@ -256,7 +260,7 @@ def test_ranges_delete_whatever_was_purged_between_two_mutations() -> None:
     deleted.write(2, lambda builder: builder.delete_partition())
     deleted.write(9, lambda builder: builder.delete_range(*builder.keys.slice([ONE])))
     records = unshadowed(merged([deleted.records()]), TableKeys(WIDE))
-    sent = list(pieces(records, WIDE.incarnation, rename_shards=False, records_max=1))
+    sent = list(pieces(records, WIDE.incarnation, counted_in=None, records_max=1))
     assert len(sent) == 2
     for piece in sent:
         assert target.rows.apply(piece.mutation, 1) is None
@@ -336,7 +340,7 @@ def test_what_was_restored_and_what_was_counted_then_are_two() -> None:
     first = counted(increment(None, NODE, 1, 10, 100), 10)
     again = merge(renamed_shards(first, 7), counted(increment(None, NODE, 1, 20, 3), 20))
     records = [(TableKeys(COUNTERS).position([ONE]) + row_suffix(b""), again, 1, 1)]
-    (piece,) = pieces(records, 7, rename_shards=True, counted_in=8)
+    (piece,) = pieces(records, 7, counted_in=8)
     ((_, arrived),) = piece.mutation.writes
     assert total(value(arrived)) == (103).to_bytes(8, "big")
     assert len(value(arrived)) == 2 * SHARD_BYTES

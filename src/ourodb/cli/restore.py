@@ -428,7 +428,8 @@ def batches(work: Sequence[_TableWork], level: int) -> Iterator[Batch]:
     place = ""
     for one in work:
         records = unshadowed(merged(one.scans()), TableKeys(one.table))
-        for piece in pieces(records, one.incarnation, rename_shards=one.rename_shards):
+        counted_in = one.table.incarnation if one.rename_shards else None
+        for piece in pieces(records, one.incarnation, counted_in=counted_in):
             body = piece.mutation.encode() if piece.mutation.writes else b""
             if gathered and size + len(body) > limits.RESTORE_BATCH_BYTES:
                 yield _batch(level, encoded, place, gathered)

@@ -222,8 +222,7 @@ def pieces(
     records: Iterable[Record],
     incarnation: int,
     *,
-    rename_shards: bool,
-    counted_in: int | None = None,
+    counted_in: int | None,
     records_max: int = RESTORE_MUTATION_RECORDS,
     bytes_max: int = RESTORE_MUTATION_BYTES,
     record_bytes_max: int = RESTORE_RECORD_BYTES,
@@ -236,8 +235,8 @@ def pieces(
     Args:
         records: of one table, as ``merged`` and ``unshadowed`` give them.
         incarnation: of the table that they are for.
-        rename_shards: the table has counters, and is another one than that in which they were counted.
-        counted_in: incarnation that the latter had where the records are from; None: ``incarnation``.
+        counted_in: for a table with counters that is another one than that in which they were counted: the incarnation
+            that the latter had where the records are from. None: shards stay as they are.
         record_bytes_max: longer ones are taken apart.
     """
     position = b""
@@ -253,8 +252,8 @@ def pieces(
         read_bytes += size
         if record is None:
             continue
-        if rename_shards:
-            record = renamed_shards(record, incarnation if counted_in is None else counted_in)
+        if counted_in is not None:
+            record = renamed_shards(record, counted_in)
         suffix = key[len(position) :]
         for part in (record,) if len(record) <= record_bytes_max else parts(record, record_bytes_max):
             is_full = written + len(part) > bytes_max or len(writes) == records_max
