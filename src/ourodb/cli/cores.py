@@ -93,7 +93,9 @@ def planned(config: Config) -> RingPlan:
                 f"{folder} holds the data of {len(present.nodes)} cores; it can't be run with fewer"
             )
     if ":" in (config.advertise or config.listen):
-        raise LayoutError(f"--cores {config.cores}: nodes of one core each must have an IPv4 address, or a name")
+        raise LayoutError(
+            f"--cores {config.cores}: nodes of one core each must have an IPv4 address, or a name"
+        )
     host_id = config.host_id or socket.gethostname()
     nodes = tuple(
         NodePlan(
