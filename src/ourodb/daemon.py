@@ -212,13 +212,15 @@ class Daemon:
             if self.node.is_member and len(self.node.view.members) > 1:
                 self.node.hand_over()
                 await asyncio.sleep(HAND_OVER_S)
+            # The store is marked as stopped in order: nothing that anybody asks may be done after it.
+            self.clients.end()
             self.node.stop()
             if hasattr(self, "restoring"):
                 self.restoring.stop()
             self.passes.arm()
             await asyncio.sleep(0)
-        await self.admin.stop()
         await self.clients.stop()
+        await self.admin.stop()
         if hasattr(self, "transport"):
             await self.transport.stop()
         self.store.close()

@@ -74,28 +74,66 @@ class LongReads:
     def forget_listener(self, session: Session) -> None: ...
 
 
+class Door:
+    """A server with one client, whose handshake is over.
+
+    Attributes:
+        processor: where its requests come.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.processor = LongReads()
+
+        def open_session(connection: ServerConnection, peer: tuple[str, int], wake: object) -> Session:
+            return Session(connection, peer, self.processor, wake)  # type: ignore[arg-type]
+
+        self.server = ClientServer(loop, Passes(loop), open_session)
+        self.protocol, self.socket = ClientProtocol(self.server), Socket()
+        self.protocol.connection_made(self.socket)  # type: ignore[arg-type]
+        self.client = ClientConnection(5)
+
+    async def open(self) -> Door:
+        self.client.start(0)
+        self.protocol.data_received(self.client.take_outgoing())
+        await asyncio.sleep(0)
+        self.client.receive(self.socket.received)
+        self.socket.received = b""
+        return self
+
+    def asked(self, stream: int) -> bytes:
+        """The bytes of one more request."""
+        self.client.send(stream, QUERY, COUNT)
+        return self.client.take_outgoing()
+
+
+def test_nothing_is_taken_from_a_client_at_the_end_and_what_was_asked_is_answered() -> None:
+    """What is done after the store was marked as stopped in order may be lost without a trace."""
+
+    async def test() -> None:
+        door = await Door().open()
+        door.protocol.data_received(b"".join(door.asked(stream) for stream in range(READS + 1)))
+        assert len(door.processor.answers) == READS
+        door.server.end()
+        door.protocol.data_received(door.asked(READS + 1))
+        for answer in door.processor.answers[:READS]:
+            answer.result(b"")
+        await asyncio.sleep(0)
+        assert len(door.client.receive(door.socket.received)) == READS
+        assert len(door.processor.answers) == READS
+        door.protocol.connection_lost(None)
+        await door.server.stop()
+
+    run(test)
+
+
 @pytest.mark.parametrize("reads", [True, False])
 def test_who_waits_for_us_isnt_cut_off_and_who_doesn_t_read_is(reads: bool) -> None:
     async def test() -> None:
-        loop = asyncio.get_running_loop()
-        processor = LongReads()
-
-        def open_session(connection: ServerConnection, peer: tuple[str, int], wake: object) -> Session:
-            return Session(connection, peer, processor, wake)  # type: ignore[arg-type]
-
-        server = ClientServer(loop, Passes(loop), open_session)
-        protocol, socket = ClientProtocol(server), Socket()
-        protocol.connection_made(socket)  # type: ignore[arg-type]
-        client = ClientConnection(5)
-        client.start(0)
-        protocol.data_received(client.take_outgoing())
-        await asyncio.sleep(0)
-        client.receive(socket.received)
-        for stream in range(READS + 1):
-            client.send(stream, QUERY, COUNT)
-        whole = client.take_outgoing()
-        client.send(READS + 1, QUERY, COUNT)
-        following = client.take_outgoing()
+        door = await Door().open()
+        server, protocol, socket, processor = door.server, door.protocol, door.socket, door.processor
+        whole = b"".join(door.asked(stream) for stream in range(READS + 1))
+        following = door.asked(READS + 1)
         # A read of the socket ends in the midst of a message, of which we read no more for now.
         protocol.data_received(whole + following[:20])
         await asyncio.sleep(0)

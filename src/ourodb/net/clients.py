@@ -43,12 +43,13 @@ class ClientProtocol(asyncio.Protocol):
         partial_bytes: of a large message that is half received.
         held: nothing is read from the client until other large messages are complete.
         is_paused: nothing is read from the client: its answers pile up, or too many are still to come.
+        is_ending: nothing more is taken from the client; what it has asked is still answered.
         unread_since: tick since which the client leaves its answers unread, or None.
     """
 
     __slots__ = (
-        "_server", "_transport", "_waiting", "connection", "dirty", "held", "idle_since", "is_paused",
-        "partial_bytes", "session", "unread_since",
+        "_server", "_transport", "_waiting", "connection", "dirty", "held", "idle_since", "is_ending",
+        "is_paused", "partial_bytes", "session", "unread_since",
     )  # fmt: skip
 
     _transport: asyncio.Transport
@@ -59,7 +60,7 @@ class ClientProtocol(asyncio.Protocol):
         self.connection = ServerConnection()
         self.dirty = False
         self.idle_since = server.tick
-        self.is_paused = False
+        self.is_paused = self.is_ending = False
         self.unread_since: int | None = None
         self.partial_bytes = 0
         self.held = False
@@ -77,6 +78,8 @@ class ClientProtocol(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self.is_ending:
+            return
         requests = self.connection.receive(data)
         if requests:
             self.idle_since = self._server.tick
@@ -153,6 +156,12 @@ class ClientProtocol(asyncio.Protocol):
             return None
         return "its message isn't finished" if idle > limits.PARTIAL_MESSAGE_SECONDS_MAX else None
 
+    def end(self) -> None:
+        """Take nothing more from the client."""
+        self.is_ending = True
+        self._waiting = []
+        self._stop_reading()
+
     def cut_off(self) -> None:
         self._transport.abort()
 
@@ -188,6 +197,8 @@ class ClientProtocol(asyncio.Protocol):
 
     def _go_on_reading(self) -> None:
         if not self.is_paused or self.unread_since is not None or self._transport.is_closing():
+            return
+        if self.is_ending:
             return
         if self.session.in_flight > limits.REQUESTS_IN_FLIGHT_MAX // 2:
             return
@@ -250,10 +261,16 @@ class ClientServer:
             lambda: ClientProtocol(self), sock=self._socket, backlog=BACKLOG
         )
 
-    async def stop(self) -> None:
-        """Stop listening and close every connection, what is outgoing included."""
+    def end(self) -> None:
+        """Take no more clients, and nothing more from those that are there."""
         if self._server is not None:
             self._server.close()
+        for protocol in self._connections:
+            protocol.end()
+
+    async def stop(self) -> None:
+        """Stop listening and close every connection, what is outgoing included."""
+        self.end()
         if self._timer is not None:
             self._timer.cancel()
         for protocol in list(self._connections):
