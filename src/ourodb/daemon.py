@@ -306,7 +306,7 @@ class Daemon:
         addresses = []
         for text in body.get("cut", ()):
             host, _, port = str(text).rpartition(":")
-            if not host or not port.isdigit():
+            if not host or not port.isdecimal():
                 raise InvalidRequest(f"'{text}' isn't ADDRESS:PEER-PORT")
             addresses.append((host, int(port)))
         self.transport.cut_off(addresses)

@@ -202,7 +202,9 @@ def test_where_to_ask(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         ask(["127.0.0.1:1", "127.0.0.2:1"], "/status")
 
 
-@pytest.mark.parametrize("address", ["", "host", "host:", ":7070", "host:0", "host:65536", "host:x"])
+@pytest.mark.parametrize(
+    "address", ["", "host", "host:", ":7070", "host:0", "host:65536", "host:x", "host:²"]
+)
 def test_addresses_that_are_none(address: str) -> None:
     with pytest.raises(AdminError, match="isn't HOST:PORT"):
         split(address)

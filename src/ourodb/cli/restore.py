@@ -12,6 +12,7 @@ one counts: rows of a table that was dropped or truncated since don't come back.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from rich.progress import (
@@ -60,6 +61,8 @@ PATIENCE_S = 60.0
 
 RECORDS_PER_STEP = 10_000
 """Records that are read between two steps of the bar."""
+
+TOKEN: Final = re.compile(r"-?[0-9]{1,19}")
 
 
 class RestoreError(Exception):
@@ -477,12 +480,7 @@ def parse_place(text: str | None) -> tuple[str, str, int] | None:
         return None
     names, _, token = text.rpartition(":")
     keyspace, _, table = names.partition(".")
-    if (
-        not keyspace
-        or not table
-        or not token.removeprefix("-").isdigit()
-        or not -1 << 63 <= int(token) < 1 << 63
-    ):
+    if not keyspace or not table or not TOKEN.fullmatch(token) or not -1 << 63 <= int(token) < 1 << 63:
         raise RestoreError(f"--resume-at {text} isn't KEYSPACE.TABLE:TOKEN")
     return keyspace, table, int(token)
 
@@ -495,7 +493,7 @@ def parse_replication(text: str | None) -> dict[str, str] | None:
     """
     if text is None:
         return None
-    if text.isdigit():
+    if text.isdecimal():
         return {"class": "SimpleStrategy", "replication_factor": text}
     try:
         statement = parse(f"CREATE KEYSPACE k WITH replication = {text}")
