@@ -447,11 +447,18 @@ class RocksStore:
 
     def checkpoint(self, path: Path) -> None:
         """A copy of the store as it is now, in a folder that doesn't exist yet; files are linked, not
-        copied."""
+        copied.
+
+        Raises:
+            OuroError: it can't be made.
+        """
         if self._dirty:
             self._write_pending()
-        self._db.flush_wal(True)
-        Checkpoint(self._db).create_checkpoint(str(path))
+        try:
+            self._db.flush_wal(True)
+            Checkpoint(self._db).create_checkpoint(str(path))
+        except Exception as error:
+            raise self._told(error) from error
 
     def close(self) -> None:
         """Write and sync what was applied, and let go of the folder."""

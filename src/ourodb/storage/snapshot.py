@@ -43,6 +43,8 @@ MANIFEST: Final = "snapshot.json"
 STORE: Final = "store"
 SCHEMA: Final = "schema.bin"
 LAST_FILE: Final = "CURRENT"
+PARTIAL: Final = ".{}.partial"
+"""How a snapshot is called until it is whole; no name of one begins with a dot."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 CHUNK_BYTES: Final = 1 << 20
 DATA_FILES: Final = ".sst"
