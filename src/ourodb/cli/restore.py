@@ -116,7 +116,7 @@ def into_cluster(asked: Asked) -> int:
     try:
         with ExitStack() as open_stores:
             report = _Restore(asked, open_stores).run()
-    except (RestoreError, AdminError, LayoutError, OuroError) as error:
+    except (RestoreError, AdminError, LayoutError, OuroError, OSError) as error:
         sys.stderr.write(f"ouro restore: {error}\n")
         return 2
     if asked.as_json:

@@ -625,7 +625,7 @@ def _check_logs(path: Path) -> None:
     mark = path / SYNCED
     known = mark.read_bytes()[:8] if mark.exists() else b""
     synced = _SEQUENCE.unpack(known)[0] if len(known) == 8 else 0
-    if synced and not (path / "CURRENT").exists():
+    if not (path / "CURRENT").exists() and (synced or _has_rows(path)):
         reason = f"{path / 'CURRENT'} is missing"
     else:
         reason = wal.check([wal.inspect(log_file) for log_file in wal.logs_of(path)], synced)
@@ -634,6 +634,12 @@ def _check_logs(path: Path) -> None:
             f"the store in {path} is damaged and won't be served: {reason}."
             " Restore it from a snapshot with 'ouro restore'"
         )
+
+
+def _has_rows(path: Path) -> bool:
+    """Whether the engine ever began to write here. A first start that was cut short hasn't come to that, while a
+    restore that was has copied such a file before all others."""
+    return bool(wal.logs_of(path)) or any(path.glob("*.sst"))
 
 
 def _open_synced(path: Path, db: Any) -> int:
