@@ -522,7 +522,7 @@ def run(config: Config) -> int:
             " reach it"
         )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    _raise_file_limit()
+    raise_file_limit()
     return uvloop.run(_serve(config))
 
 
@@ -574,7 +574,7 @@ def _resolved(address: str, option: str) -> str:
         raise ConfigurationProblem(f"{option} {address} names no host: {error.strerror}") from error
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """As many open files as the system lets this process have: a connection is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:

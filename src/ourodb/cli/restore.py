@@ -44,6 +44,7 @@ from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.placement import Ring
 from ourodb.cql.syntax import ast
 from ourodb.cql.syntax.parser import parse
+from ourodb.daemon import raise_file_limit
 from ourodb.errors import OuroError, RequestError, StoreError
 from ourodb.ports import NodeId
 from ourodb.restoring import BringKeyspace, encode_keyspace, encode_rows, level_of
@@ -113,6 +114,7 @@ class Asked:
 
 def into_cluster(asked: Asked) -> int:
     """Restore snapshots into a running cluster; returns the exit code."""
+    raise_file_limit()
     try:
         with ExitStack() as open_stores:
             report = _Restore(asked, open_stores).run()
@@ -239,12 +241,13 @@ class _Restore:
         task = bar.add_task("checking", total=total, figures="")
         for path, manifest in zip(paths, manifests, strict=True):
             snapshot.verify(path, manifest, lambda what, count: bar.advance(task, count))
+        files_open_max = limits.OPEN_DATA_FILES_MAX // len(paths)
         return [
             _Source(
                 path,
                 manifest,
                 snapshot.read_schema(path),
-                self.open_stores.enter_context(SnapshotStore(path)),
+                self.open_stores.enter_context(SnapshotStore(path, files_open_max)),
             )
             for path, manifest in zip(paths, manifests, strict=True)
         ]

@@ -250,13 +250,15 @@ class SnapshotStore:
     it may write to.
     """
 
-    def __init__(self, snapshot: Path) -> None:
+    def __init__(self, snapshot: Path, files_open_max: int = limits.OPEN_DATA_FILES_MAX) -> None:
         """
+        Args:
+            files_open_max: data files that the engine keeps open.
         Raises:
             StoreDamaged, StoreError: it can't be opened.
         """
         self.snapshot = snapshot
-        self._folder = tempfile.TemporaryDirectory(prefix="ouro-restore-")
+        self._folder = tempfile.TemporaryDirectory(prefix="ouro-restore-", ignore_cleanup_errors=True)
         try:
             folder = Path(self._folder.name)
             for path in (snapshot / STORE).iterdir():
@@ -264,7 +266,7 @@ class SnapshotStore:
                     (folder / path.name).symlink_to(path.resolve())
                 else:
                     shutil.copyfile(path, folder / path.name)
-            self._db = _open_to_read(folder)
+            self._db = self._open_to_read(folder, files_open_max)
             self._data = self._db.get_column_family(NAMES[DATA])
             self._check_format()
         except BaseException as error:
@@ -293,7 +295,7 @@ class SnapshotStore:
         Args:
             start: a bound of positions, from which on.
         Raises:
-            StoreDamaged: while iterating, a record can't be read.
+            StoreDamaged, StoreError: while iterating, a record can't be read.
         """
         prefix = _INCARNATION.pack(incarnation)
         iterator = self._data.iter()
@@ -309,7 +311,26 @@ class SnapshotStore:
             # An iterator that ends may have met damage instead of the end.
             iterator.status()
         except Exception as error:
-            raise StoreDamaged(f"the snapshot {self.snapshot} is damaged: {error}") from error
+            raise self._told(error) from error
+
+    def _open_to_read(self, folder: Path, files_open_max: int) -> Any:
+        options = Options(raw_mode=True)
+        options.set_paranoid_checks(True)
+        options.set_max_open_files(files_open_max)
+        # Else each part of the engine's list of open files keeps at least one, which makes 64.
+        options.set_table_cache_num_shard_bits(0)
+        families = dict.fromkeys(NAMES, options)
+        try:
+            return Rdict(str(folder), options, column_families=families, access_type=AccessType.read_only())
+        except Exception as error:
+            raise self._told(error) from error
+
+    def _told(self, error: Exception) -> StoreError:
+        """What an exception of the engine means."""
+        text = str(error)
+        if "Corruption" in text or "checksum" in text:
+            return StoreDamaged(f"the snapshot {self.snapshot} is damaged: {text}")
+        return StoreError(f"the store of the snapshot {self.snapshot} can't be read: {text}")
 
     def _check_format(self) -> None:
         found = self._db.get_column_family(NAMES[METADATA]).get(FORMAT_KEY)
@@ -319,16 +340,6 @@ class SnapshotStore:
                 f"the store in the snapshot {self.snapshot} has the format {text}, this version of OuroDB reads up to"
                 f" {STORE_FORMAT}"
             )
-
-
-def _open_to_read(folder: Path) -> Any:
-    options = Options(raw_mode=True)
-    options.set_paranoid_checks(True)
-    families = dict.fromkeys(NAMES, options)
-    try:
-        return Rdict(str(folder), options, column_families=families, access_type=AccessType.read_only())
-    except Exception as error:
-        raise StoreDamaged(f"the store of the snapshot can't be opened: {error}") from error
 
 
 def digest(path: Path, progress: Progress = lambda what, count: None) -> str:
