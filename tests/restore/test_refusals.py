@@ -116,6 +116,8 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
         (["--resume-at", "shop.counts:²"], "isn't KEYSPACE.TABLE:TOKEN"),
         (["--resume-at", f"shop.counts:{'9' * 5_000}"], "isn't KEYSPACE.TABLE:TOKEN"),
         (["--resume-at", "shop.nothing:1"], "no table shop.nothing"),
+        (["--resume-at", "shop.counts:1", "--replication", "3"], "no keyspace shop"),
+        (["--replication", "²"], "isn't a map of CREATE KEYSPACE"),
     ],
 )
 def test_what_does_not_fit(source: Source, target: Ring, options: list[str], why: str) -> None:

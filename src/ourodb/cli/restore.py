@@ -192,11 +192,11 @@ class _Restore:
             sources = self._open(bar)
             chosen = self._choose(sources)
             work = self._plan(sources, chosen)
+            if resume_at is not None:
+                work = _resumed(work, *resume_at)
             addresses, cluster = self._cluster(addresses)
             courier = Courier(addresses)
             self._bring(courier, chosen, replication, check_only=True)
-            if resume_at is not None:
-                work = _resumed(work, *resume_at)
             self._count(bar, work)
             created, incarnations = self._bring(courier, chosen, replication, check_only=False)
             for one in work:
@@ -362,6 +362,11 @@ class _Restore:
                 answer = courier.send("/restore/keyspace", encode_keyspace(body))
             except RetryError as error:
                 raise RestoreError(str(error)) from error
+            if check_only and asked.resume_at is not None and not answer["exists"]:
+                raise RestoreError(
+                    f"--resume-at: the cluster has no keyspace {target}, so what came before that place isn't there;"
+                    " restore from the beginning"
+                )
             created[target] = answer["created"]
             incarnations[target] = answer["incarnations"]
             self.warnings += answer["warnings"]
@@ -389,17 +394,20 @@ class _Restore:
         Fewer records than were read: copies of one are merged, and what is deleted isn't sent.
         """
         sent = 0
+        # Where to go on if all that was put in has arrived, but there is more to read.
+        place = self.asked.resume_at
         figures = _Figures(bar, work)
         delivery = Delivery(addresses, "/restore/rows", figures.add, patience_s=self.asked.patience_s)
         try:
             for batch in batches(work, level):
+                place = batch.place
                 delivery.put(batch)
                 sent += batch.written
             delivery.finish()
         except KeyboardInterrupt:
-            raise RestoreError(f"interrupted{_how_to_go_on(delivery)}") from None
-        except AdminError as error:
-            raise RestoreError(f"{error}{_how_to_go_on(delivery)}") from error
+            raise RestoreError(f"interrupted{_how_to_go_on(delivery.resume_at or place)}") from None
+        except (AdminError, OuroError) as error:
+            raise RestoreError(f"{error}{_how_to_go_on(delivery.resume_at or place)}") from error
         finally:
             delivery.stop()
         return sent, delivery.retries
@@ -459,8 +467,7 @@ def _batch(level: int, encoded: list[bytes], place: str, gathered: list[Piece]) 
     )
 
 
-def _how_to_go_on(delivery: Delivery) -> str:
-    place = delivery.resume_at
+def _how_to_go_on(place: str | None) -> str:
     return "" if place is None else f"; go on from there with the same command and --resume-at {place}"
 
 
