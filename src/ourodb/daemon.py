@@ -29,7 +29,7 @@ from ourodb import __version__
 from ourodb.config import Config
 from ourodb.cql.syntax.parser import parse
 from ourodb.cql.wire.connection import ServerConnection
-from ourodb.errors import ConfigurationProblem, InvalidRequest, OuroError
+from ourodb.errors import ConfigurationProblem, InvalidRequest, OuroError, StoreError
 from ourodb.net.admin import AdminServer
 from ourodb.net.clients import ClientServer
 from ourodb.net.loop import LoopScheduler, Passes, SystemClock, SystemRandom
@@ -49,7 +49,15 @@ from ourodb.schema.snapshot import encode_schema
 from ourodb.schema.virtual import ClientInfo
 from ourodb.session.session import Session
 from ourodb.storage.rocks import RocksStore
-from ourodb.storage.snapshot import MANIFEST, SCHEMA, STORE, check_name, read_manifest, seal
+from ourodb.storage.snapshot import (
+    MANIFEST,
+    PARTIAL,
+    SCHEMA,
+    STORE,
+    check_name,
+    read_manifest,
+    seal,
+)
 
 log = structlog.get_logger()
 
@@ -134,6 +142,11 @@ class Daemon:
             sync_period_ms=config.sync_period_ms if config.durability == "periodic" else None,
         )
         self._stopping = False
+        self._sealing: set[str] = set()
+        """Names of snapshots that are being made."""
+        for left in (config.data_path / SNAPSHOTS).glob(PARTIAL.format("*")):
+            # It was being made when the node was killed.
+            shutil.rmtree(left, ignore_errors=True)
 
     async def start(self) -> None:
         """Bring the node to life; returns when it serves clients.
@@ -308,7 +321,7 @@ class Daemon:
         addresses = []
         for text in body.get("cut", ()):
             host, _, port = str(text).rpartition(":")
-            if not host or not port.isdigit():
+            if not host or not port.isdecimal():
                 raise InvalidRequest(f"'{text}' isn't ADDRESS:PEER-PORT")
             addresses.append((host, int(port)))
         self.transport.cut_off(addresses)
@@ -318,9 +331,29 @@ class Daemon:
         """Copy the store as it is now, and seal the copy on a thread while requests go on."""
         name = check_name(body.get("name"))
         final = self.config.data_path / SNAPSHOTS / name
-        partial = final.with_name(f".{name}.partial")
+        partial = final.with_name(PARTIAL.format(name))
+        if name in self._sealing:
+            raise InvalidRequest(f"a snapshot {name} is being made")
         if final.exists():
             raise InvalidRequest(f"there is a snapshot {name} already: {final}")
+        self._sealing.add(name)
+        try:
+            facts = self._fill(partial)
+            manifest = await self.loop.run_in_executor(
+                None, seal, partial, final, name, self.node.ports.clock.wall_us(), facts
+            )
+        except Exception as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise StoreError(f"the snapshot {name} can't be made: {error}") from error
+            raise
+        finally:
+            self._sealing.discard(name)
+        size = sum(entry.size for entry in manifest.files)
+        return {"name": name, "path": str(final.resolve()), "files": len(manifest.files), "bytes": size}
+
+    def _fill(self, partial: Path) -> dict[str, Any]:
+        """The store and the schema into a new folder; what else a manifest says."""
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         self.store.checkpoint(partial / STORE)
@@ -330,8 +363,8 @@ class Daemon:
         info, _ = node.infos()
         statements = describe(parse("DESCRIBE SCHEMA"), view.schema, None, info)  # type: ignore[arg-type]
         text = "\n\n".join((row[3] or b"").decode() for row in statements.rows)
-        (partial / "schema.cql").write_text(text + "\n")
-        facts = {
+        (partial / "schema.cql").write_text(text + "\n", encoding="utf-8")
+        return {
             "version": __version__,
             "cluster_name": view.cluster_name,
             "cluster_id": str(view.cluster_id),
@@ -349,11 +382,6 @@ class Daemon:
             ],
             "schema_epoch": view.schema.epoch,
         }
-        manifest = await self.loop.run_in_executor(
-            None, seal, partial, final, name, node.ports.clock.wall_us(), facts
-        )
-        size = sum(entry.size for entry in manifest.files)
-        return {"name": name, "path": str(final.resolve()), "files": len(manifest.files), "bytes": size}
 
     async def _restore(self, act: Callable[[bytes, RestoreDone], None], body: bytes) -> dict[str, Any]:
         """Have rows, or a keyspace, of a snapshot taken in."""
@@ -369,11 +397,14 @@ class Daemon:
         return outcome
 
     def _snapshots(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        folder = self.config.data_path / SNAPSHOTS
-        paths = sorted(folder.glob(f"*/{MANIFEST}")) if folder.is_dir() else []
-        found = []
-        for path in paths:
-            manifest = read_manifest(path.parent)
+        """All that have a name, with ``error`` in place of what a manifest that can't be read doesn't say."""
+        found: list[dict[str, Any]] = []
+        for path in sorted((self.config.data_path / SNAPSHOTS).glob(f"[!.]*/{MANIFEST}")):
+            try:
+                manifest = read_manifest(path.parent)
+            except StoreError as error:
+                found.append({"name": path.parent.name, "error": str(error)})
+                continue
             size = sum(entry.size for entry in manifest.files)
             found.append({"name": manifest.name, "created_us": manifest.created_us, "bytes": size})
         return {"snapshots": found}
@@ -493,7 +524,7 @@ def run(config: Config) -> int:
             " reach it"
         )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    _raise_file_limit()
+    raise_file_limit()
     return uvloop.run(_serve(config))
 
 
@@ -545,7 +576,7 @@ def _resolved(address: str, option: str) -> str:
         raise ConfigurationProblem(f"{option} {address} names no host: {error.strerror}") from error
 
 
-def _raise_file_limit() -> None:
+def raise_file_limit() -> None:
     """As many open files as the system lets this process have: a connection is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:

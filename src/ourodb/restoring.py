@@ -146,7 +146,8 @@ class Restoring:
     def bring_keyspace(self, body: bytes, done: Done) -> None:
         """Make a keyspace with its types and tables, or find it there.
 
-        ``done`` hears ``created`` (bool), ``incarnations`` by table, and ``warnings``.
+        ``done`` hears ``created`` (bool), ``incarnations`` by table, and ``warnings``; unless it was made just now,
+        also ``exists`` (bool).
         """
         done = self._awaited(done)
         try:
@@ -159,8 +160,9 @@ class Restoring:
         except OuroError as error:
             done(error)
             return
-        if asked.check_only or keyspace.name in self._metadata.view.schema.keyspaces:
-            done(_answer(keyspace, created=False, warnings=warnings))
+        exists = keyspace.name in self._metadata.view.schema.keyspaces
+        if asked.check_only or exists:
+            done({**_answer(keyspace, created=False, warnings=warnings), "exists": exists})
             return
 
         def submitted(outcome: Applied | OuroError) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ourodb.cli import gossip, metadata, operations, ring, status
 from ourodb.cli.admin import AdminError, NoAnswerError, ask, candidates, split
+from ourodb.cli.console import console
 from ourodb.cli.local import layout
 from ourodb.cli.up import Asked, planned
 
@@ -51,6 +52,13 @@ def test_status_says_who_is_down_and_what_waits_for_it() -> None:
     assert "! look here" in shown
     (leader,) = [line for line in shown.splitlines() if "leader" in line]
     assert "10.0.0.2" in leader
+
+
+def test_text_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """Paths and what a node says may look like the marks by which the library below is told colours and pictures."""
+    line = "! rows in /backups/a[/b] and [old] are left out :cat:"
+    console().print(line)
+    assert capsys.readouterr().out == f"{line}\n"
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
@@ -194,7 +202,9 @@ def test_where_to_ask(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         ask(["127.0.0.1:1", "127.0.0.2:1"], "/status")
 
 
-@pytest.mark.parametrize("address", ["", "host", "host:", ":7070", "host:0", "host:65536", "host:x"])
+@pytest.mark.parametrize(
+    "address", ["", "host", "host:", ":7070", "host:0", "host:65536", "host:x", "host:²"]
+)
 def test_addresses_that_are_none(address: str) -> None:
     with pytest.raises(AdminError, match="isn't HOST:PORT"):
         split(address)

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
+import os
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cassandra.cluster import Cluster
-from tests.nodes import NodeProcess
+from tests.durability.folders import open_store
+from tests.nodes import NodeProcess, free_port
+
+from ourodb import daemon
+from ourodb.config import Config
+from ourodb.errors import InvalidRequest, StoreError
+from ourodb.storage.snapshot import read_manifest, verify
 
 
 def ouro(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -122,3 +135,78 @@ def test_no_node_is_told_in_one_line() -> None:
     made = ouro("snapshot", "x", "--admin", "127.0.0.1:1")
     assert made.returncode == 2
     assert len(made.stderr.strip().splitlines()) == 1
+
+
+def test_what_is_left_of_others_is_not_listed(own_node: NodeProcess) -> None:
+    """Broken, one damaged snapshot hides all the others, or half of one is taken for a backup."""
+    own_node.start()
+    made = ouro("snapshot", "good", "--admin", admin(own_node), "--json")
+    good = Path(json.loads(made.stdout)["path"])
+    partial = shutil.copytree(good, good.with_name(".half.partial"))
+    damaged = shutil.copytree(good, good.with_name("damaged"))
+    (damaged / "snapshot.json").write_bytes(b'{"format": 1, "na')
+    listed = ouro("snapshots", "--admin", admin(own_node), "--json")
+    first, second = json.loads(listed.stdout)["snapshots"]
+    assert (first["name"], "is damaged" in first["error"]) == ("damaged", True)
+    assert (second["name"], "error" in second) == ("good", False)
+    shown = ouro("snapshots", "--admin", admin(own_node)).stdout
+    assert "good" in shown
+    assert f"! the snapshot {damaged} is damaged" in shown
+    own_node.kill()
+    own_node.start()
+    assert not partial.exists()
+    assert good.exists()
+
+
+@asynccontextmanager
+async def running(data: Path) -> AsyncIterator[Callable[[str], Awaitable[Any]]]:
+    """A node in this process; gives what makes a snapshot of it, by name."""
+    config = Config(data=str(data), cql_port=free_port(), peer_port=free_port(), admin_port=free_port())
+    node = daemon.Daemon(config, asyncio.get_running_loop())
+    try:
+        await node.start()
+        yield lambda name: node.admin.routes["POST", "/snapshot"]({"name": name})
+    finally:
+        await node.stop()
+
+
+def test_one_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
+    """Broken, an impatient operator who asks twice is told that a snapshot is made, and it is damaged."""
+
+    async def ask_twice() -> list[Any]:
+        async with running(tmp_path / "data") as make:
+            return await asyncio.gather(make("x"), make("x"), make("y"), return_exceptions=True)
+
+    first, again, other = asyncio.run(ask_twice())
+    assert isinstance(again, InvalidRequest)
+    assert "is being made" in again.message
+    for made in (first, other):
+        folder = Path(made["path"])
+        verify(folder, read_manifest(folder))
+
+
+def test_one_that_failed_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken, a snapshot for which there was no room keeps the room that it took, and nobody sees it."""
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def try_twice() -> None:
+        async with running(tmp_path / "data") as make:
+            with monkeypatch.context() as patch:
+                patch.setattr(daemon, "seal", fail)
+                with pytest.raises(StoreError, match="No space left"):
+                    await make("x")
+            assert list((tmp_path / "data" / daemon.SNAPSHOTS).iterdir()) == []
+            await make("x")
+
+    asyncio.run(try_twice())
+
+
+def test_what_the_engine_says_is_told(tmp_path: Path) -> None:
+    """Broken, whoever asks for a snapshot hears of a full or a bad disk as an error 500 without a reason."""
+    store = open_store(tmp_path / "store")
+    (tmp_path / "there").mkdir()
+    with pytest.raises(StoreError, match="exists"):
+        store.checkpoint(tmp_path / "there")
+    store.close()

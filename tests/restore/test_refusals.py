@@ -113,7 +113,11 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
         (["--consistency", "SERIAL"], "conditional"),
         (["--replication", "5", "--consistency", "ALL"], "3 of 5 replicas are up"),
         (["--resume-at", "shop"], "isn't KEYSPACE.TABLE:TOKEN"),
+        (["--resume-at", "shop.counts:²"], "isn't KEYSPACE.TABLE:TOKEN"),
+        (["--resume-at", f"shop.counts:{'9' * 5_000}"], "isn't KEYSPACE.TABLE:TOKEN"),
         (["--resume-at", "shop.nothing:1"], "no table shop.nothing"),
+        (["--resume-at", "shop.counts:1", "--replication", "3"], "no keyspace shop"),
+        (["--replication", "²"], "isn't a map of CREATE KEYSPACE"),
     ],
 )
 def test_what_does_not_fit(source: Source, target: Ring, options: list[str], why: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,8 @@ from ourodb.cli.local.layout import DEFAULT_FOLDER, PLAN, LayoutError, load
 DEFAULT_ADMIN: Final = "127.0.0.1:7070"
 
 ANSWER_SECONDS_MAX: Final = 10.0
+
+PORT: Final = re.compile(r"[0-9]{1,5}")
 
 
 class AdminError(Exception):
@@ -81,7 +84,7 @@ def split(address: str) -> tuple[str, int]:
         AdminError: it isn't that.
     """
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
+    if not colon or not host or not PORT.fullmatch(port) or not 0 < int(port) < 65536:
         raise AdminError(f"'{address}' isn't HOST:PORT")
     return host.strip("[]"), int(port)
 

@@ -18,6 +18,7 @@ from ourodb.bench.options import BenchError, Options
 from ourodb.bench.report import milliseconds, render, report
 from ourodb.bench.run import PhaseResult, Second, run
 from ourodb.bench.worker import MEASURE, PRELOAD
+from ourodb.cli.admin import PORT
 from ourodb.cli.console import console
 
 
@@ -60,7 +61,7 @@ def parse_hosts(text: str) -> tuple[tuple[str, int], ...]:
             host = host if bracket else ""
         elif host.count(":") == 1:
             host, port = host.split(":")
-        if not host or not port.isdigit() or int(port) > 65535:
+        if not host or not PORT.fullmatch(port) or int(port) > 65535:
             raise BenchError(f"{part!r} isn't host or host:port")
         hosts.append((host, int(port)))
     return tuple(hosts)

@@ -13,9 +13,10 @@ PIPED_WIDTH = 200
 
 
 def console(file: IO[str] | None = None) -> Console:
-    """A console on standard output, or on ``file``."""
+    """A console on standard output, or on ``file``; text is shown as it is, whatever brackets it has."""
     file = file or sys.stdout
-    return Console(file=file, highlight=False, width=None if file.isatty() else PIPED_WIDTH)
+    width = None if file.isatty() else PIPED_WIDTH
+    return Console(file=file, highlight=False, markup=False, emoji=False, width=width)
 
 
 def plain_table(*columns: str, right: tuple[str, ...] = ()) -> Table:

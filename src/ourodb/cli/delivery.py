@@ -188,6 +188,10 @@ class Delivery:
         if self._failure is not None:
             raise self._failure
 
+    def _fail(self, error: AdminError) -> None:
+        self._failure = error
+        self._ended.set()
+
     def _work(self, courier: Courier) -> None:
         """A sender's life."""
         while not self._ended.is_set():
@@ -196,16 +200,16 @@ class Delivery:
             except queue.Empty:
                 continue
             try:
-                is_sent = self._send(courier, batch)
+                if self._send(courier, batch):
+                    with self._lock:
+                        del self._outstanding[number]
+                    self._last_s = time.monotonic()
+                    self._delivered(batch)
             except AdminError as error:
-                self._failure = error
-                self._ended.set()
-                break
-            if is_sent:
-                with self._lock:
-                    del self._outstanding[number]
-                self._last_s = time.monotonic()
-                self._delivered(batch)
+                self._fail(error)
+            except Exception as error:
+                # A bug of ours; whoever waits for this sender must hear of it.
+                self._fail(AdminError(f"{courier.address}: {type(error).__name__}: {error}"))
         courier.close()
 
     def _send(self, courier: Courier, batch: Batch) -> bool:

@@ -12,6 +12,7 @@ one counts: rows of a table that was dropped or truncated since don't come back.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from rich.progress import (
@@ -43,6 +44,7 @@ from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.placement import Ring
 from ourodb.cql.syntax import ast
 from ourodb.cql.syntax.parser import parse
+from ourodb.daemon import raise_file_limit
 from ourodb.errors import OuroError, RequestError, StoreError
 from ourodb.ports import NodeId
 from ourodb.restoring import BringKeyspace, encode_keyspace, encode_rows, level_of
@@ -60,6 +62,8 @@ PATIENCE_S = 60.0
 
 RECORDS_PER_STEP = 10_000
 """Records that are read between two steps of the bar."""
+
+TOKEN: Final = re.compile(r"-?[0-9]{1,19}")
 
 
 class RestoreError(Exception):
@@ -110,10 +114,11 @@ class Asked:
 
 def into_cluster(asked: Asked) -> int:
     """Restore snapshots into a running cluster; returns the exit code."""
+    raise_file_limit()
     try:
         with ExitStack() as open_stores:
             report = _Restore(asked, open_stores).run()
-    except (RestoreError, AdminError, LayoutError, OuroError) as error:
+    except (RestoreError, AdminError, LayoutError, OuroError, OSError) as error:
         sys.stderr.write(f"ouro restore: {error}\n")
         return 2
     if asked.as_json:
@@ -187,11 +192,11 @@ class _Restore:
             sources = self._open(bar)
             chosen = self._choose(sources)
             work = self._plan(sources, chosen)
+            if resume_at is not None:
+                work = _resumed(work, *resume_at)
             addresses, cluster = self._cluster(addresses)
             courier = Courier(addresses)
             self._bring(courier, chosen, replication, check_only=True)
-            if resume_at is not None:
-                work = _resumed(work, *resume_at)
             self._count(bar, work)
             created, incarnations = self._bring(courier, chosen, replication, check_only=False)
             for one in work:
@@ -236,12 +241,13 @@ class _Restore:
         task = bar.add_task("checking", total=total, figures="")
         for path, manifest in zip(paths, manifests, strict=True):
             snapshot.verify(path, manifest, lambda what, count: bar.advance(task, count))
+        files_open_max = limits.OPEN_DATA_FILES_MAX // len(paths)
         return [
             _Source(
                 path,
                 manifest,
                 snapshot.read_schema(path),
-                self.open_stores.enter_context(SnapshotStore(path)),
+                self.open_stores.enter_context(SnapshotStore(path, files_open_max)),
             )
             for path, manifest in zip(paths, manifests, strict=True)
         ]
@@ -356,6 +362,11 @@ class _Restore:
                 answer = courier.send("/restore/keyspace", encode_keyspace(body))
             except RetryError as error:
                 raise RestoreError(str(error)) from error
+            if check_only and asked.resume_at is not None and not answer["exists"]:
+                raise RestoreError(
+                    f"--resume-at: the cluster has no keyspace {target}, so what came before that place isn't there;"
+                    " restore from the beginning"
+                )
             created[target] = answer["created"]
             incarnations[target] = answer["incarnations"]
             self.warnings += answer["warnings"]
@@ -383,17 +394,20 @@ class _Restore:
         Fewer records than were read: copies of one are merged, and what is deleted isn't sent.
         """
         sent = 0
+        # Where to go on if all that was put in has arrived, but there is more to read.
+        place = self.asked.resume_at
         figures = _Figures(bar, work)
         delivery = Delivery(addresses, "/restore/rows", figures.add, patience_s=self.asked.patience_s)
         try:
             for batch in batches(work, level):
+                place = batch.place
                 delivery.put(batch)
                 sent += batch.written
             delivery.finish()
         except KeyboardInterrupt:
-            raise RestoreError(f"interrupted{_how_to_go_on(delivery)}") from None
-        except AdminError as error:
-            raise RestoreError(f"{error}{_how_to_go_on(delivery)}") from error
+            raise RestoreError(f"interrupted{_how_to_go_on(delivery.resume_at or place)}") from None
+        except (AdminError, OuroError) as error:
+            raise RestoreError(f"{error}{_how_to_go_on(delivery.resume_at or place)}") from error
         finally:
             delivery.stop()
         return sent, delivery.retries
@@ -454,8 +468,7 @@ def _batch(level: int, encoded: list[bytes], place: str, gathered: list[Piece]) 
     )
 
 
-def _how_to_go_on(delivery: Delivery) -> str:
-    place = delivery.resume_at
+def _how_to_go_on(place: str | None) -> str:
     return "" if place is None else f"; go on from there with the same command and --resume-at {place}"
 
 
@@ -478,12 +491,7 @@ def parse_place(text: str | None) -> tuple[str, str, int] | None:
         return None
     names, _, token = text.rpartition(":")
     keyspace, _, table = names.partition(".")
-    if (
-        not keyspace
-        or not table
-        or not token.removeprefix("-").isdigit()
-        or not -1 << 63 <= int(token) < 1 << 63
-    ):
+    if not keyspace or not table or not TOKEN.fullmatch(token) or not -1 << 63 <= int(token) < 1 << 63:
         raise RestoreError(f"--resume-at {text} isn't KEYSPACE.TABLE:TOKEN")
     return keyspace, table, int(token)
 
@@ -496,7 +504,7 @@ def parse_replication(text: str | None) -> dict[str, str] | None:
     """
     if text is None:
         return None
-    if text.isdigit():
+    if text.isdecimal():
         return {"class": "SimpleStrategy", "replication_factor": text}
     try:
         statement = parse(f"CREATE KEYSPACE k WITH replication = {text}")

@@ -73,7 +73,14 @@ def show(addresses: Sequence[str], *, as_json: bool) -> int:
         return 0
     table = Table("name", "created (UTC)", "MiB")
     for one in reply["snapshots"]:
+        if "error" in one:
+            table.add_row(one["name"], "?", "?")
+            continue
         created = datetime.fromtimestamp(one["created_us"] / 1_000_000, UTC)
         table.add_row(one["name"], f"{created:%Y-%m-%d %H:%M:%S}", f"{one['bytes'] / (1 << 20):.1f}")
-    console().print(table)
+    out = console()
+    out.print(table)
+    for one in reply["snapshots"]:
+        if "error" in one:
+            out.print(f"! {one['error']}")
     return 0

@@ -19,6 +19,7 @@ from typing import Final
 
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from ourodb.cli.console import console, plain_table
 from ourodb.cli.local import layout
@@ -220,7 +221,8 @@ def _progress(ring: LocalRing, missing: Mapping[str, str]) -> Table:
         what = missing.get(node.name)
         if what == "starts" and any("joining" in line for line in ring.last_words(node)):
             what = "joins"
-        table.add_row(node.name, node.cql, "[green]up[/]" if what is None else f"[yellow]{what}[/]")
+        state = Text("up", style="green") if what is None else Text(what, style="yellow")
+        table.add_row(node.name, node.cql, state)
     return table
 
 
@@ -256,8 +258,10 @@ def tell(ring: LocalRing, running: Sequence[NodePlan], seconds: float) -> None:
     first = ring.nodes[0]
     points = ",".join(dict.fromkeys(node.address for node in ring.nodes[:3]))
     output.print(f"\nContact points  {points}, port {first.cql_port}")
-    output.print(f"Connect with    [bold]{cqlsh()} {first.address} {first.cql_port}[/]")
-    output.print(f"Look at it with [bold]ouro status{option}[/], stop it with [bold]ouro down{option}[/]")
+    connect = f"{cqlsh()} {first.address} {first.cql_port}"
+    output.print(Text.assemble("Connect with    ", (connect, "bold")))
+    look, stop = f"ouro status{option}", f"ouro down{option}"
+    output.print(Text.assemble("Look at it with ", (look, "bold"), ", stop it with ", (stop, "bold")))
 
 
 def cqlsh() -> str:

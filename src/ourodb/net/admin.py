@@ -177,12 +177,13 @@ def _handler(action: Action) -> Callable[[web.Request], Awaitable[web.Response]]
 
         try:
             body = await request.json() if request.can_read_body else {}
-            if not isinstance(body, dict):
-                return web.json_response({"error": "the body must be a JSON object"}, status=400)
-            reply = action(body)
-            return web.json_response(dict(await reply if isinstance(reply, Awaitable) else reply))
         except ValueError as error:
             return web.json_response({"error": f"the body isn't valid JSON: {error}"}, status=400)
+        if not isinstance(body, dict):
+            return web.json_response({"error": "the body must be a JSON object"}, status=400)
+        try:
+            reply = action(body)
+            return web.json_response(dict(await reply if isinstance(reply, Awaitable) else reply))
         except OuroError as error:
             return web.json_response({"error": str(error)}, status=400)
 

@@ -447,11 +447,18 @@ class RocksStore:
 
     def checkpoint(self, path: Path) -> None:
         """A copy of the store as it is now, in a folder that doesn't exist yet; files are linked, not
-        copied."""
+        copied.
+
+        Raises:
+            OuroError: it can't be made.
+        """
         if self._dirty:
             self._write_pending()
-        self._db.flush_wal(True)
-        Checkpoint(self._db).create_checkpoint(str(path))
+        try:
+            self._db.flush_wal(True)
+            Checkpoint(self._db).create_checkpoint(str(path))
+        except Exception as error:
+            raise self._told(error) from error
 
     def close(self) -> None:
         """Write and sync what was applied, and let go of the folder."""
@@ -618,7 +625,7 @@ def _check_logs(path: Path) -> None:
     mark = path / SYNCED
     known = mark.read_bytes()[:8] if mark.exists() else b""
     synced = _SEQUENCE.unpack(known)[0] if len(known) == 8 else 0
-    if synced and not (path / "CURRENT").exists():
+    if not (path / "CURRENT").exists() and (synced or _has_rows(path)):
         reason = f"{path / 'CURRENT'} is missing"
     else:
         reason = wal.check([wal.inspect(log_file) for log_file in wal.logs_of(path)], synced)
@@ -627,6 +634,12 @@ def _check_logs(path: Path) -> None:
             f"the store in {path} is damaged and won't be served: {reason}."
             " Restore it from a snapshot with 'ouro restore'"
         )
+
+
+def _has_rows(path: Path) -> bool:
+    """Whether the engine ever began to write here. A first start that was cut short hasn't come to that, while a
+    restore that was has copied such a file before all others."""
+    return bool(wal.logs_of(path)) or any(path.glob("*.sst"))
 
 
 def _open_synced(path: Path, db: Any) -> int:

@@ -7,9 +7,10 @@ A snapshot is a folder::
     schema.cql     the same as statements, for people
     snapshot.json  format, names, and the size and SHA-256 of every file
 
-It is made under a temporary name and renamed when it is whole. ``restore`` checks every file against the manifest
-before it copies the first, and copies ``CURRENT``, without which no store opens, last: a restore that was cut short is
-refused at the start, not served. The restored store is the node that was copied: same host id, same tokens.
+It is made under a temporary name and renamed when it is whole and on disk. ``restore`` checks every file against the
+manifest before it copies the first, and copies ``CURRENT``, without which no store opens, once all others are on disk:
+a restore that was cut short is refused at the start, not served. The restored store is the node that was copied: same
+host id, same tokens.
 
 ``SnapshotStore`` reads the rows of a snapshot where it lies, for a cluster of another shape. Nothing of the snapshot is
 ever written to.
@@ -18,11 +19,13 @@ ever written to.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -43,6 +46,8 @@ MANIFEST: Final = "snapshot.json"
 STORE: Final = "store"
 SCHEMA: Final = "schema.bin"
 LAST_FILE: Final = "CURRENT"
+PARTIAL: Final = ".{}.partial"
+"""How a snapshot is called until it is whole; no name of one begins with a dot."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 CHUNK_BYTES: Final = 1 << 20
 DATA_FILES: Final = ".sst"
@@ -52,6 +57,12 @@ _INCARNATION = struct.Struct(">I")
 
 Progress = Callable[[str, int], None]
 """(what is being done, bytes of it since the last call)."""
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """What manifests of all formats say."""
+
+    format: int
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -97,15 +108,22 @@ def check_name(name: object) -> str:
 
 
 def seal(partial: Path, final: Path, name: str, created_us: int, facts: Mapping[str, Any]) -> Manifest:
-    """Make a snapshot of a folder in which the store and the schema lie already: list its files, then rename it."""
+    """Make a snapshot of a folder in which the store and the schema lie already: list its files, then rename it.
+
+    When it has its name, all of it is on disk.
+    """
+    paths = sorted(partial.rglob("*"))
     files = [
         FileEntry(path.relative_to(partial).as_posix(), path.stat().st_size, digest(path))
-        for path in sorted(partial.rglob("*"))
+        for path in paths
         if path.is_file()
     ]
     manifest = Manifest(FORMAT, name, created_us, dict(facts), files)
     (partial / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+    _sync([*paths, partial / MANIFEST, partial])
     partial.rename(final)
+    # The folder of snapshots may be new as well.
+    _sync([final.parent, final.parent.parent])
     return manifest
 
 
@@ -124,49 +142,93 @@ def read_manifest(snapshot: Path) -> Manifest:
             f"{snapshot} is no snapshot: {path.name} can't be read ({error.strerror})"
         ) from error
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
+        found = msgspec.json.decode(content, type=_Format).format
+        if found > FORMAT:
+            raise StoreError(
+                f"the snapshot {snapshot} has format {found}, this version of OuroDB reads up to {FORMAT}"
+            )
+        return msgspec.json.decode(content, type=Manifest)
     except msgspec.MsgspecError as error:
         raise StoreDamaged(f"the snapshot {snapshot} is damaged: {path.name}: {error}") from error
-    if manifest.format > FORMAT:
-        raise StoreError(
-            f"the snapshot {snapshot} has format {manifest.format}, this version of OuroDB reads up to {FORMAT}"
-        )
-    return manifest
 
 
 def verify(snapshot: Path, manifest: Manifest, progress: Progress = lambda what, count: None) -> None:
-    """Hold every file against the manifest.
+    """Hold every file against the manifest, and the manifest against the files of the store.
 
     Raises:
-        StoreDamaged: a file is missing, or isn't what it was.
+        StoreDamaged: a file is missing, isn't what it was, or wasn't there.
+        StoreError: one can't be read.
     """
-    for entry in manifest.files:
-        path = snapshot / entry.path
-        if not path.resolve().is_relative_to(snapshot.resolve()):
-            raise StoreDamaged(f"the snapshot {snapshot} names a file outside of itself: {entry.path}")
-        if not path.is_file():
-            raise StoreDamaged(f"the snapshot {snapshot} is damaged: {entry.path} is missing")
-        if path.stat().st_size != entry.size or digest(path, progress) != entry.sha256:
-            raise StoreDamaged(f"the snapshot {snapshot} is damaged: {entry.path} isn't what was copied")
+    listed = {entry.path for entry in manifest.files}
+    for needed in (f"{STORE}/{LAST_FILE}", SCHEMA):
+        if needed not in listed:
+            raise StoreDamaged(f"the snapshot {snapshot} is damaged: {MANIFEST} doesn't list {needed}")
+    try:
+        for entry in manifest.files:
+            path = snapshot / entry.path
+            if not path.resolve().is_relative_to(snapshot.resolve()):
+                raise StoreDamaged(f"the snapshot {snapshot} names a file outside of itself: {entry.path}")
+            if not path.is_file():
+                raise StoreDamaged(f"the snapshot {snapshot} is damaged: {entry.path} is missing")
+            if path.stat().st_size != entry.size or digest(path, progress) != entry.sha256:
+                raise StoreDamaged(f"the snapshot {snapshot} is damaged: {entry.path} isn't what was copied")
+        for file in sorted((snapshot / STORE).iterdir()):
+            if f"{STORE}/{file.name}" not in listed:
+                raise StoreDamaged(
+                    f"the snapshot {snapshot} is damaged: {STORE}/{file.name} isn't a file that was copied"
+                )
+    except OSError as error:
+        raise StoreError(f"the snapshot {snapshot} can't be read: {error}") from error
 
 
 def restore(snapshot: Path, data: Path, progress: Progress = lambda what, count: None) -> Manifest:
     """Put a snapshot's store into an empty data folder.
 
     Raises:
-        StoreError: it is no snapshot, or the folder isn't empty.
+        StoreError: it is no snapshot, the folder isn't empty, or files can't be copied; what was is removed.
         StoreDamaged: a file isn't what it was; nothing has been copied.
     """
     manifest = read_manifest(snapshot)
-    if data.exists() and any(data.iterdir()):
-        raise StoreError(f"the data folder {data} isn't empty; name another one, or move away what is in it")
-    verify(snapshot, manifest, progress)
-    data.mkdir(parents=True, exist_ok=True)
-    store = snapshot / STORE
-    for path in sorted(store.iterdir(), key=lambda path: (path.name == LAST_FILE, path.name)):
-        shutil.copyfile(path, data / path.name)
-        progress("copying", path.stat().st_size)
+    try:
+        if data.exists() and any(data.iterdir()):
+            raise StoreError(
+                f"the data folder {data} isn't empty; name another one, or move away what is in it"
+            )
+        verify(snapshot, manifest, progress)
+        _copy(snapshot / STORE, data, progress)
+    except OSError as error:
+        raise StoreError(f"the snapshot {snapshot} can't be copied to {data}: {error}") from error
     return manifest
+
+
+def _copy(store: Path, data: Path, progress: Progress) -> None:
+    names = sorted((path.name for path in store.iterdir()), key=lambda name: (name == LAST_FILE, name))
+    new = [folder for folder in (data, *data.parents) if not folder.exists()]
+    data.mkdir(parents=True, exist_ok=True)
+    try:
+        for name in names:
+            if name == LAST_FILE:
+                _sync([data])
+            shutil.copyfile(store / name, data / name)
+            _sync([data / name])
+            progress("copying", (data / name).stat().st_size)
+        _sync([data, *(folder.parent for folder in new)])
+    except BaseException:
+        # Whoever tries again finds the folder empty. CURRENT goes first, as it came last.
+        for name in reversed(names):
+            with suppress(OSError):
+                (data / name).unlink(missing_ok=True)
+        raise
+
+
+def _sync(paths: Iterable[Path]) -> None:
+    """Wait until files, and what folders list, are on disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def read_schema(snapshot: Path) -> Schema:
@@ -188,13 +250,15 @@ class SnapshotStore:
     it may write to.
     """
 
-    def __init__(self, snapshot: Path) -> None:
+    def __init__(self, snapshot: Path, files_open_max: int = limits.OPEN_DATA_FILES_MAX) -> None:
         """
+        Args:
+            files_open_max: data files that the engine keeps open.
         Raises:
             StoreDamaged, StoreError: it can't be opened.
         """
         self.snapshot = snapshot
-        self._folder = tempfile.TemporaryDirectory(prefix="ouro-restore-")
+        self._folder = tempfile.TemporaryDirectory(prefix="ouro-restore-", ignore_cleanup_errors=True)
         try:
             folder = Path(self._folder.name)
             for path in (snapshot / STORE).iterdir():
@@ -202,7 +266,7 @@ class SnapshotStore:
                     (folder / path.name).symlink_to(path.resolve())
                 else:
                     shutil.copyfile(path, folder / path.name)
-            self._db = _open_to_read(folder)
+            self._db = self._open_to_read(folder, files_open_max)
             self._data = self._db.get_column_family(NAMES[DATA])
             self._check_format()
         except BaseException as error:
@@ -231,7 +295,7 @@ class SnapshotStore:
         Args:
             start: a bound of positions, from which on.
         Raises:
-            StoreDamaged: while iterating, a record can't be read.
+            StoreDamaged, StoreError: while iterating, a record can't be read.
         """
         prefix = _INCARNATION.pack(incarnation)
         iterator = self._data.iter()
@@ -247,7 +311,26 @@ class SnapshotStore:
             # An iterator that ends may have met damage instead of the end.
             iterator.status()
         except Exception as error:
-            raise StoreDamaged(f"the snapshot {self.snapshot} is damaged: {error}") from error
+            raise self._told(error) from error
+
+    def _open_to_read(self, folder: Path, files_open_max: int) -> Any:
+        options = Options(raw_mode=True)
+        options.set_paranoid_checks(True)
+        options.set_max_open_files(files_open_max)
+        # Else each part of the engine's list of open files keeps at least one, which makes 64.
+        options.set_table_cache_num_shard_bits(0)
+        families = dict.fromkeys(NAMES, options)
+        try:
+            return Rdict(str(folder), options, column_families=families, access_type=AccessType.read_only())
+        except Exception as error:
+            raise self._told(error) from error
+
+    def _told(self, error: Exception) -> StoreError:
+        """What an exception of the engine means."""
+        text = str(error)
+        if "Corruption" in text or "checksum" in text:
+            return StoreDamaged(f"the snapshot {self.snapshot} is damaged: {text}")
+        return StoreError(f"the store of the snapshot {self.snapshot} can't be read: {text}")
 
     def _check_format(self) -> None:
         found = self._db.get_column_family(NAMES[METADATA]).get(FORMAT_KEY)
@@ -257,16 +340,6 @@ class SnapshotStore:
                 f"the store in the snapshot {self.snapshot} has the format {text}, this version of OuroDB reads up to"
                 f" {STORE_FORMAT}"
             )
-
-
-def _open_to_read(folder: Path) -> Any:
-    options = Options(raw_mode=True)
-    options.set_paranoid_checks(True)
-    families = dict.fromkeys(NAMES, options)
-    try:
-        return Rdict(str(folder), options, column_families=families, access_type=AccessType.read_only())
-    except Exception as error:
-        raise StoreDamaged(f"the store of the snapshot can't be opened: {error}") from error
 
 
 def digest(path: Path, progress: Progress = lambda what, count: None) -> str:
