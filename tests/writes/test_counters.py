@@ -263,6 +263,31 @@ def test_a_deleted_counter_is_gone_everywhere(ring: Ring) -> None:
     assert [ring.here(index, "c", 1) for index in range(4)] == [None] * 4
 
 
+@pytest.mark.parametrize("deletion", ["k = 1", "k = 1 AND c = 1", "k = 1 AND c > 0"])
+def test_what_others_counted_before_a_deletion_stays_deleted_when_one_counts_on(
+    ring: Ring, deletion: str
+) -> None:
+    """Each leader has a shard of its own: that of another one mustn't come back with the first increment after it."""
+    ring.done(0, "CREATE TABLE ks.w (k int, c int, n counter, PRIMARY KEY (k, c))")
+    add = "UPDATE ks.w SET n = n + {} WHERE k = 1 AND c = 1"
+    leaders = ring.replicas("w", 1)
+    for leader in leaders:
+        ring.done(leader, add.format(10), Consistency.ALL)
+    assert total(ring, "w") == 30
+    late = leaders[2]
+    ring.fate = losing(lambda message: message.receiver == late and message.verb == Verb.WRITE)
+    ring.done(leaders[0], f"DELETE FROM ks.w WHERE {deletion}", Consistency.QUORUM)
+    ring.done(leaders[0], add.format(1), Consistency.QUORUM)
+    ring.fate = lambda message: PASS
+    ring.done(leaders[1], add.format(2), Consistency.ALL)
+    ring.run_for(10)
+    assert total(ring, "w") == 3
+    for leader in leaders:
+        row = ring.here(leader, "w", 1)
+        assert row is not None
+        assert as_int(row["n"]) == 3
+
+
 def test_another_one_leads_when_the_first_reaches_too_few(ring: Ring) -> None:
     """It has done nothing, so the increment counts once."""
     (stranger,) = ring.strangers("c", 1)

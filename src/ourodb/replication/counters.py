@@ -110,7 +110,7 @@ class Shards:
                     table_keys, position, timestamp, now_s
                 )
             built = builder.static_row() if clustering is None else builder.row(clustering)
-            clock = self._clock.wall_us()
+            clock = max(self._clock.wall_us(), timestamp)
             for column, sum_of_deltas in columns.values():
                 stored = shards.get(column.id)
                 built.counter(column, increment(stored, self._node, self._incarnation, clock, sum_of_deltas))

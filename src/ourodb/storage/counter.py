@@ -4,6 +4,10 @@ A node adds only to its own shard: it reads it, adds, and writes it with a great
 each shard the one with the greater clock, so replicas that saw different increments agree once they have exchanged
 their shards. The counter is the sum of the counts.
 
+A deletion takes the shards that were counted up last before it, one by one: those of a cell may have been counted by
+several nodes, some before and some after it, and a replica that hears of it late must end with what others have. So a
+shard's clock never falls behind the timestamp of its mutation either.
+
 After an unclean stop a node takes a new incarnation: it may not know its last increments, and a shard that goes back
 in time would lose them everywhere.
 
@@ -21,6 +25,7 @@ from typing import Final
 SHARD_BYTES: Final = 36
 
 _SHARD = struct.Struct(">16sIqq")
+_CLOCK = struct.Struct(">q")
 _TOTAL = struct.Struct(">q")
 _COUNT_MASK = (1 << 64) - 1
 _COUNT_SIGN = 1 << 63
@@ -38,7 +43,8 @@ def increment(value: bytes | None, node: bytes, incarnation: int, clock: int, de
 
     Args:
         value: all shards as stored, None when there is no counter yet.
-        clock: microseconds; a shard's clock never falls behind it, and always grows.
+        clock: microseconds, the timestamp of the mutation at least; a shard's clock never falls behind it, and always
+            grows.
     """
     count = 0
     if value is not None:
@@ -61,6 +67,16 @@ def merge_shards(left: bytes, right: bytes) -> bytes:
         if known is None or known < (clock, count):
             shards[node, incarnation] = (clock, count)
     return b"".join([_SHARD.pack(*key, *shards[key]) for key in sorted(shards)])
+
+
+def surviving(value: bytes, deleted: int) -> bytes:
+    """The shards that were counted up after a deletion with this timestamp; empty: none."""
+    kept = [
+        value[at : at + SHARD_BYTES]
+        for at in range(0, len(value), SHARD_BYTES)
+        if _CLOCK.unpack_from(value, at + 20)[0] > deleted
+    ]
+    return value if len(kept) * SHARD_BYTES == len(value) else b"".join(kept)
 
 
 def _wrap(count: int) -> int:

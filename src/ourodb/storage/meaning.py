@@ -34,7 +34,7 @@ from ourodb.storage.keys import (
     STATIC_ELEMENT,
     TableKeys,
 )
-from ourodb.storage.merge import shadow
+from ourodb.storage.merge import counted_after, shadow
 from ourodb.storage.mutation import KeyedRecord, Mutation
 from ourodb.storage.ranges import Fragment, RangeCursor
 from ourodb.storage.record import (
@@ -48,6 +48,7 @@ from ourodb.storage.record import (
     RANGE_FORMAT,
     ROW_FORMAT,
     TOMBSTONE,
+    UNIFORM,
     Cell,
     Deletion,
     Header,
@@ -182,7 +183,7 @@ def _unshadowed(suffix: bytes, record: bytes, deleted: int, cursor: RangeCursor 
     if suffix[0] != ROW or record[0] != ROW_FORMAT or (deleted == NEVER and cursor is None):
         return record
     shadowed = deleted if cursor is None else max(deleted, cursor.covering(suffix[1:]))
-    if _least_timestamp(record, 2)[0] > shadowed:
+    if record[1] & UNIFORM and _least_timestamp(record, 2)[0] > shadowed:
         return record
     row = decode_row(record)
     shadow(row, shadowed)
@@ -361,8 +362,10 @@ def _cell_meaning(cell: Cell, shadowed: int, now_s: int, gc_before_s: int) -> Ce
     timestamp, kind, local_s, _, _ = cell
     if timestamp <= shadowed:
         return None
-    if kind in (LIVE, COUNTER):
+    if kind == LIVE:
         return cell
+    if kind == COUNTER:
+        return counted_after(cell, shadowed)
     if kind == EXPIRING and local_s > now_s:
         return cell
     if local_s <= gc_before_s:

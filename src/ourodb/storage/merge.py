@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 from typing import TypeVar
 
-from ourodb.storage.counter import merge_shards
+from ourodb.storage.counter import merge_shards, surviving
 from ourodb.storage.record import (
     COUNTER,
     ELEMENT_FORMAT,
@@ -101,9 +101,29 @@ def shadow(row: Row, timestamp: int) -> None:
     """Remove the marker and the cells of a row that a deletion with this timestamp shadows."""
     if row.marker is not None and row.marker[0] <= timestamp:
         row.marker = None
-    dead = [column_id for column_id, cell in row.cells.items() if cell[0] <= timestamp]
-    for column_id in dead:
-        del row.cells[column_id]
+    cells = row.cells
+    touched = [
+        (column_id, cell) for column_id, cell in cells.items() if cell[0] <= timestamp or cell[1] == COUNTER
+    ]
+    for column_id, cell in touched:
+        left = counted_after(cell, timestamp)
+        if left is None:
+            del cells[column_id]
+        else:
+            cells[column_id] = left
+
+
+def counted_after(cell: Cell, deleted: int) -> Cell | None:
+    """What a deletion with this timestamp leaves of a cell: of a counter the shards that are newer; None: nothing."""
+    timestamp, kind, local_time, value, ttl = cell
+    if timestamp <= deleted:
+        return None
+    if kind != COUNTER:
+        return cell
+    left = surviving(value, deleted)
+    if left is value:
+        return cell
+    return (timestamp, COUNTER, local_time, left, ttl) if left else None
 
 
 def reconcile(left: Cell, right: Cell) -> Cell:

@@ -42,6 +42,7 @@ from ourodb.storage.keys import (
     ROW_END_BYTE,
     STATIC_ELEMENT_BYTE,
 )
+from ourodb.storage.merge import counted_after
 from ourodb.storage.ranges import RangeCursor, overlapping
 from ourodb.storage.record import (
     COMPLEX_DELETION,
@@ -279,8 +280,10 @@ class _Visit:
         timestamp, kind, local_time, value, ttl = cell
         if timestamp <= shadowed:
             return None
-        if kind in (LIVE, COUNTER):
+        if kind == LIVE:
             return cell
+        if kind == COUNTER:
+            return counted_after(cell, shadowed)
         if kind == EXPIRING:
             if not self._stays_expiring(local_time):
                 return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence, Set
 
-from ourodb.storage.counter import total
+from ourodb.storage.counter import surviving, total
 from ourodb.storage.record import (
     COMPLEX_DELETION,
     COUNTER,
@@ -105,7 +105,9 @@ def resolve_row(
                 else:
                     dead += 1
             elif kind == COUNTER:
-                cells[column_id] = (total(value), timestamp, 0, 0)
+                left = surviving(value, shadowed)
+                if left:
+                    cells[column_id] = (total(left), timestamp, 0, 0)
             elif kind == COMPLEX_DELETION:
                 has_deletion = True
                 complex_deletions[column_id] = timestamp
@@ -179,7 +181,7 @@ def live_shards(row: Row | None, shadowed: int) -> dict[int, bytes]:
     if row.deletion is not None:
         shadowed = max(shadowed, row.deletion[0])
     return {
-        column_id: cell[3]
+        column_id: left
         for column_id, cell in row.cells.items()
-        if cell[1] == COUNTER and cell[0] > shadowed
+        if cell[1] == COUNTER and cell[0] > shadowed and (left := surviving(cell[3], shadowed))
     }
