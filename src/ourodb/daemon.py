@@ -11,7 +11,6 @@ import asyncio
 import gc
 import ipaddress
 import resource
-import secrets
 import shutil
 import signal
 import socket
@@ -47,6 +46,7 @@ from ourodb.restoring import Restoring
 from ourodb.schema.describe import describe
 from ourodb.schema.snapshot import encode_schema
 from ourodb.schema.virtual import ClientInfo
+from ourodb.secret import make_secret, read_secret
 from ourodb.session.session import Session
 from ourodb.storage.rocks import RocksStore
 from ourodb.storage.snapshot import (
@@ -67,7 +67,6 @@ SNAPSHOTS = "snapshots"
 SECRET = "secret"
 """File in the data folder."""
 
-SECRET_BYTES = 32
 
 HEAR_OF_OTHERS_S = 1.0
 """How long a node waits at its start for those that may be down."""
@@ -245,7 +244,6 @@ class Daemon:
         self.transport.identity = replace(self.transport.identity, cluster_id=cluster_id)
 
     def _on_peer_fault(self, address: Address, fault: Exception) -> None:
-        log.warning("a peer can't be spoken with", peer=f"{address[0]}:{address[1]}", reason=str(fault))
         if isinstance(fault, Refused) and REMOVED in str(fault):
             # It was away when that was decided, so its own log can't tell.
             self.node.on_refused(ConfigurationProblem(str(fault)))
@@ -310,8 +308,8 @@ class Daemon:
 
     def _send_away(self, body: Mapping[str, Any], *, is_dead: bool) -> dict[str, Any]:
         """``{"node": ID, "force": bool}``; without a node, this one."""
-        node = body.get("node", self.node.peers.me)
-        if not isinstance(node, int):
+        node = body.get("node", int(self.node.peers.me))
+        if type(node) is not int:
             raise InvalidRequest("a node is named by its number; ouro status shows all")
         self.node.send_away(NodeId(node), is_dead=is_dead, is_forced=body.get("force") is True)
         return {"node": node}
@@ -487,22 +485,16 @@ def load_secret(config: Config) -> bytes:
         if not config.secret.startswith("@"):
             return config.secret.encode()
         path = Path(config.secret[1:]).expanduser()
-        try:
-            return path.read_bytes().strip()
-        except OSError as error:
-            raise ConfigurationProblem(f"can't read the secret {path}: {error.strerror}") from error
+        return read_secret(path)
     path = config.data_path / SECRET
     if path.exists():
-        return path.read_bytes().strip()
+        return read_secret(path)
     if config.join:
         raise ConfigurationProblem(
             "joining a cluster takes its secret: --secret @FILE. The cluster's first node keeps it in its data folder,"
             f" in the file '{SECRET}'"
         )
-    made = secrets.token_hex(SECRET_BYTES).encode()
-    path.touch(mode=0o600)
-    path.write_bytes(made + b"\n")
-    return made
+    return make_secret(path)
 
 
 def run(config: Config) -> int:

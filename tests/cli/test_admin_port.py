@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import ourodb.net.admin
 from ourodb.errors import InvalidRequest
 from ourodb.net.admin import AdminServer
 
@@ -31,6 +32,8 @@ def break_down(body: Mapping[str, Any]) -> dict[str, Any]:
         ("/refuse", b"{}", 400, "not today"),
         ("/refuse", b"{", 400, "the body isn't valid JSON"),
         ("/refuse", b"[]", 400, "the body must be a JSON object"),
+        ("/refuse", b"[" * 60_000, 400, "the body isn't valid JSON"),
+        ("/refuse", b"\xff", 400, "the body isn't valid JSON"),
         ("/break", b"{}", 500, None),
     ],
 )
@@ -44,6 +47,28 @@ def test_whose_fault_it_is(
     if error is not None:
         assert json.loads(text)["error"].startswith(error)
     assert ("a bug" in caplog.text) == (error is None)
+
+
+def test_who_doesn_t_send_what_he_began_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """He would hold up the node when it is to stop, too."""
+    monkeypatch.setattr(ourodb.net.admin, "BODY_SECONDS_MAX", 0.2)
+
+    async def test() -> None:
+        server = AdminServer({("POST", "/refuse"): refuse}, dict)
+        port = server.take_port("127.0.0.1", 0)
+        server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        async with asyncio.timeout(SECONDS_MAX):
+            assert b"408" in await reader.readline()
+        _, stuck = await asyncio.open_connection("127.0.0.1", port)
+        stuck.write(b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        async with asyncio.timeout(SECONDS_MAX / 2):
+            await server.stop()
+        for open_one in (writer, stuck):
+            open_one.close()
+
+    asyncio.run(test())
 
 
 async def asked(path: str, body: bytes) -> tuple[int, bytes]:

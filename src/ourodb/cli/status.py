@@ -90,6 +90,8 @@ def told(move: Mapping[str, Any]) -> str:
     rows, bytes_ = (sum(one[name] for one in copying) for name in ("rows", "bytes"))
     if move["keyspace"] is not None:
         who = f"keyspace {move['keyspace']} gets another replication"
+    elif move["kind"] == "alter":
+        who = "a keyspace that was dropped meanwhile gets no other replication"
     else:
         who = f"node {nodes} is {what}" if len(move["nodes"]) == 1 else f"nodes {nodes} are {what}"
     waits = next((one["waits"] for one in copying if one["waits"] and not one["is_over"]), "")

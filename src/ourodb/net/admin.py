@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ Action = Callable[[Mapping[str, Any]], "Reply | Awaitable[Reply]"]
 Upload = Callable[[bytes], Awaitable[Reply]]
 
 BODY_BYTES_MAX = 64 * 1024
+BODY_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 1.0
+"""For so long a request that is under way is waited for when the node stops."""
 BACKLOG = 64
 
 
@@ -100,7 +104,7 @@ class AdminServer:
         for path, upload in self.uploads.items():
             application.router.add_post(path, self._upload_handler(upload))
         application.router.add_get("/metrics", self._scrape)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_SECONDS_MAX)
         await self._runner.setup()
         assert self._socket is not None
         await web.SockSite(self._runner, self._socket).start()
@@ -176,8 +180,12 @@ def _handler(action: Action) -> Callable[[web.Request], Awaitable[web.Response]]
         from aiohttp import web
 
         try:
-            body = await request.json() if request.can_read_body else {}
-        except ValueError as error:
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                read = await request.read()
+            body = json.loads(read) if read else {}
+        except TimeoutError:
+            return web.json_response({"error": "the body didn't come"}, status=408)
+        except (ValueError, RecursionError) as error:
             return web.json_response({"error": f"the body isn't valid JSON: {error}"}, status=400)
         if not isinstance(body, dict):
             return web.json_response({"error": "the body must be a JSON object"}, status=400)

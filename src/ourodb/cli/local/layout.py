@@ -18,8 +18,6 @@ doesn't found a second cluster.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -28,11 +26,11 @@ from typing import Final
 
 import msgspec
 
+from ourodb import secret
 from ourodb.cli.local.process import PYTHON
 
 PLAN: Final = "ring.json"
 SECRET: Final = "secret"
-SECRET_BYTES: Final = 32
 
 DEFAULT_FOLDER: Final = "ouro-ring"
 
@@ -213,11 +211,14 @@ def save(folder: Path, plan: RingPlan) -> None:
 
 
 def make_secret(folder: Path) -> None:
-    """A secret for the ring, unless it has one."""
-    path = folder / SECRET
+    """A secret for the ring, unless it has one.
+
+    Raises:
+        LayoutError: it can't be written.
+    """
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        secret.make_secret(folder / SECRET)
     except FileExistsError:
         return
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_hex(SECRET_BYTES) + "\n")
+    except OSError as error:
+        raise LayoutError(f"can't write to {folder}: {error.strerror}") from error
