@@ -306,13 +306,20 @@ class Daemon:
     def _recover_metadata(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return self.node.recover_metadata(confirmed=body.get("confirm") is True)
 
-    def _send_away(self, body: Mapping[str, Any], *, is_dead: bool) -> dict[str, Any]:
-        """``{"node": ID, "force": bool}``; without a node, this one."""
+    async def _send_away(self, body: Mapping[str, Any], *, is_dead: bool) -> dict[str, Any]:
+        """``{"node": ID, "force": bool}``; without a node, this one. Answered once it is decided."""
         node = body.get("node", int(self.node.peers.me))
         if type(node) is not int:
             raise InvalidRequest("a node is named by its number; ouro status shows all")
-        self.node.send_away(NodeId(node), is_dead=is_dead, is_forced=body.get("force") is True)
-        return {"node": node}
+        is_forced = body.get("force") is True
+
+        def begin(done: RestoreDone) -> None:
+            def decided(outcome: object) -> None:
+                done(outcome if isinstance(outcome, OuroError) else {"node": node})
+
+            self.node.send_away(NodeId(node), is_dead=is_dead, is_forced=is_forced, done=decided)
+
+        return await self._answered(begin)
 
     def _make_faults(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """For tests and demonstrations: ``{"cut": ["ADDRESS:PEER-PORT", ...]}`` parts this node from those alone."""

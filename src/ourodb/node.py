@@ -35,6 +35,7 @@ from ourodb.cluster.metadata.healing import lost_with
 from ourodb.cluster.metadata.metadata import VERBS as METADATA_VERBS
 from ourodb.cluster.metadata.metadata import Metadata
 from ourodb.cluster.metadata.view import ClusterView, node_info
+from ourodb.cluster.ring.model import Member
 from ourodb.config import Config
 from ourodb.cql.analysis.operations import ListCellIds
 from ourodb.cql.wire.connection import ServerConnection
@@ -171,6 +172,7 @@ class Node:
                 raise ConfigurationProblem(
                     f"the data folder belongs to the cluster {view.cluster_name!r}, not to {config.cluster_name!r}"
                 )
+            self._check_place(view)
             self._become_member(view)
             self.metadata.start()
             mine = view.members[self.peers.me]
@@ -187,6 +189,20 @@ class Node:
         else:
             cluster_id = UUID(bytes=self.ports.random.bytes(16), version=4)
             self._become_member(self.metadata.found(config.cluster_name, me, cluster_id))
+
+    def _check_place(self, view: ClusterView) -> None:
+        """Raises ConfigurationProblem when this node is told to be elsewhere than where its copies were placed."""
+        config, usual = self.config, Config()
+        mine = next(member for member in view.members.values() if member.host_id == self.identity.host_id)
+        for option, asked, default, present in (
+            ("--dc", config.dc, usual.dc, mine.data_center),
+            ("--rack", config.rack, usual.rack, mine.rack),
+        ):
+            if asked not in (default, present):
+                raise ConfigurationProblem(
+                    f"{option} {asked}: this node joined with {option} {present}, by which copies are placed;"
+                    " let it leave, and join afresh"
+                )
 
     def _tell_of_joining(self, text: str) -> None:
         """Whoever is asked again and again answers the same: that is told once."""
@@ -369,12 +385,20 @@ class Node:
         self.metadata.recover_majority()
         return {"epoch": self.metadata.epoch, "voters": list(self.metadata.voters)}
 
-    def send_away(self, node: NodeId, *, is_dead: bool, is_forced: bool = False) -> None:
+    def send_away(
+        self,
+        node: NodeId,
+        *,
+        is_dead: bool,
+        is_forced: bool = False,
+        done: Callable[[object], None] | None = None,
+    ) -> None:
         """Begin to have a member give its ranges to others; it is none any more when that is over.
 
         Args:
             is_dead: it is down for good, and its ranges are copied from others.
             is_forced: even if rows are lost, of which a dead one has the only copies.
+            done: told what became of the decision: an OuroError, or ``Applied``.
         Raises:
             InvalidRequest: there is no such member, it is (not) down, rows would be lost, or too few would remain.
         """
@@ -383,11 +407,11 @@ class Node:
             raise InvalidRequest(f"there is no node {node}; ouro status shows all")
         if is_dead and self.peers.up.get(node):
             raise InvalidRequest(
-                f"node {node} is up: let it leave (ouro decommission {node}), or stop it first"
+                f"node {node} ({_place(member)}) is up: let it leave (ouro decommission {node}), or stop it first"
             )
         if not is_dead and not self.peers.up.get(node):
             raise InvalidRequest(
-                f"node {node} is down: start it, or remove it if it is gone for good (ouro remove)"
+                f"node {node} ({_place(member)}) is down: start it, or remove it if it is gone for good (ouro remove)"
             )
         lost = lost_with(self.view, node) if is_dead and not is_forced else []
         if lost:
@@ -397,7 +421,7 @@ class Node:
             )
         command = RemoveMember(member.host_id) if is_dead else Leave(member.host_id)
         self.metadata.check_member(command)
-        self.metadata.submit_member(command, self._told_of_leaving)
+        self.metadata.submit_member(command, done or self._told_of_leaving)
 
     def _told_of_leaving(self, outcome: object) -> None:
         if isinstance(outcome, OuroError):
@@ -781,3 +805,7 @@ def stored_tables(schema: Schema) -> list[Table]:
         for table in keyspace.tables.values()
         if not table.virtual
     ]
+
+
+def _place(member: Member) -> str:
+    return f"{member.peer[0]}:{member.peer[1]}"

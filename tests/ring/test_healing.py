@@ -27,13 +27,13 @@ ROWS = 3_000
 pytestmark = pytest.mark.timeout(400)
 
 
-def ouro(node: NodeProcess, *words: str) -> str:
-    """What a command prints."""
+def ouro(node: NodeProcess, *words: str, code: int = 0) -> str:
+    """What a command prints that ends with this code."""
     command = [sys.executable, "-c", "from ourodb.cli import main; main()", *words]
     done = subprocess.run(
         [*command, "--admin", f"{node.host}:{node.admin_port}"], capture_output=True, text=True, timeout=120
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done.stdout
 
 
@@ -132,7 +132,7 @@ def test_an_operator_pauses_heals_and_evens(make_ring: Callable[..., Ring]) -> N
     number = number_of(ring, second)
     second.kill()
     eventually(lambda: members_down(witness) == [number], "it is known to be down")
-    shown = ouro(witness, "heal", "--now")
+    shown = ouro(witness, "heal", "--now", code=1)
     assert f"node {number} isn't healed" in shown
     assert "3 copies, and 2 nodes" in shown
     assert "isn't healed" in ouro(witness, "status")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError
 
 import pytest
 from cassandra import ConsistencyLevel as Level
@@ -115,6 +116,32 @@ def test_node_of_another_cluster(ring: Ring, tmp_path: Path) -> None:
     finally:
         if node.alive():
             node.stop()
+
+
+def test_a_member_that_is_told_to_be_elsewhere_says_that_it_can_t(make_ring: Callable[..., Ring]) -> None:
+    """Its copies were placed by its rack: silently taken for what it was, two copies would be in one."""
+    ring = make_ring(3).start()
+    moved = ring.nodes[1]
+    moved.stop()
+    options = moved.options
+    for option in ("--dc", "--rack"):
+        moved.options = (*options, option, "elsewhere")
+        assert f"{option} elsewhere: this node joined with {option} " in refusal(moved)
+    moved.options = options
+    moved.start()
+    ring.wait_until_whole()
+
+
+def test_whoever_is_told_to_leave_hears_at_once_that_it_can_t_be_decided(
+    make_ring: Callable[..., Ring],
+) -> None:
+    ring = make_ring(3).start()
+    asked, *others = ring.nodes
+    for node in others:
+        node.kill()
+    with pytest.raises(HTTPError) as caught:
+        asked.admin("decommission", {})
+    assert "Changing the ring is" in caught.value.read().decode()
 
 
 def test_nobody_there(tmp_path: Path) -> None:
