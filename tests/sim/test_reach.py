@@ -72,7 +72,7 @@ def test_the_core_hears_each_other_both_ways(world: World) -> None:
 
 
 def test_operations_are_expected_of_the_core_alone(world: World) -> None:
-    history, reach = History(lambda: world.loop.now_ns), Reach(world, 3, world.machines)
+    history, reach = History(lambda: world.loop.now_ns), Reach(world, 3, lambda: world.machines)
 
     client, other = world.new_place(), world.new_place()
 
@@ -110,6 +110,28 @@ def test_operations_are_expected_of_the_core_alone(world: World) -> None:
     assert not ask(2, other)
     assert not ask(None, other)
     assert len(reach.changes_ns) == 5
+
+
+def test_who_has_come_since_counts_as_well(world: World) -> None:
+    """Of two copies one may be on it, and then its death is a quorum's."""
+    history, present = History(lambda: world.loop.now_ns), world.machines[:2]
+    reach = Reach(world, 2, lambda: present)
+    reach.watch()
+
+    def ask() -> bool:
+        operation = history.invoke(1, "read", 1)
+        history.complete(operation, Outcome.DONE)
+        before = len(reach.expected)
+        reach.on_complete(operation, world.new_place(), present[0])
+        return len(reach.expected) > before
+
+    assert ask()
+    present.append(world.machines[2])
+    world.run_for(1)
+    assert ask()
+    world.machines[2].kill()
+    world.run_for(1)
+    assert not ask()
 
 
 def test_what_is_caught_by_a_change_does_not_count() -> None:

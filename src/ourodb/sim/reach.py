@@ -19,7 +19,7 @@ changes of the core are changes like others.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -91,10 +91,12 @@ class Reach:
         expected: operations that could be expected to succeed, in the order of their completion.
     """
 
-    def __init__(self, world: World, replication_factor: int, machines: Sequence[Machine]) -> None:
+    def __init__(
+        self, world: World, replication_factor: int, machines: Callable[[], Sequence[Machine]]
+    ) -> None:
         """
         Args:
-            machines: that clients keep to; looked at as they are by then.
+            machines: that clients keep to, as they are when it is called: some come and go.
             replication_factor: among these.
         """
         self.changes_ns: list[int] = []
@@ -127,8 +129,9 @@ class Reach:
 
     def _look(self, _: object) -> None:
         world = self._world
-        core = core_of(self._machines, world.network, self._missing_max - world.missed)
-        is_whole = len(core) == len(self._machines) and not world.missed
+        machines = self._machines()
+        core = core_of(machines, world.network, self._missing_max - world.missed)
+        is_whole = len(core) == len(machines) and not world.missed
         state = State(core, is_whole, tuple(self._severed(core)))
         if state != self._states[-1]:
             self._states.append(state)

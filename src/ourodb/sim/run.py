@@ -17,6 +17,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ourodb.cql.wire.codes import Consistency
@@ -195,13 +196,15 @@ class SimStage:
         self.history.on_complete = self._tell
         self.replication_factor = min(3, len(world.machines))
         self.is_over = False
-        self._homes = [world.machines]
+        self._homes: list[Callable[[], Sequence[Machine]]] = [lambda: world.machines]
         self.data_centers: Mapping[str, int] = {}
         if level == LOCAL_QUORUM:
             names = sorted({machine.data_center for machine in world.machines})
-            self._homes = [[one for one in world.machines if one.data_center == name] for name in names]
-            self.data_centers = {home[0].data_center: min(3, len(home)) for home in self._homes}
-        self.reaches = [Reach(world, min(3, len(home)), home) for home in self._homes]
+            self._homes = [partial(_machines_in, world, name) for name in names]
+            self.data_centers = {
+                name: min(3, len(home())) for name, home in zip(names, self._homes, strict=True)
+            }
+        self.reaches = [Reach(world, min(3, len(home())), home) for home in self._homes]
         self._world = world
         self._clients: dict[int, CqlClient] = {}
         self._unexplained: Counter[str] = Counter()
@@ -218,7 +221,7 @@ class SimStage:
         client = self._clients.get(number)
         if client is None:
             home = self._homes[number % len(self._homes)]
-            client = self._clients[number] = CqlClient(self._world, home)
+            client = self._clients[number] = CqlClient(self._world, home())
         return WatchedClient(client, lambda statement, reply: self._look(number, statement, reply))
 
     def sleep(self, seconds: float) -> Promise[None]:
@@ -305,6 +308,10 @@ def run(plan: Plan, build: Build, inspect: Inspect | None = None) -> Verdict:
     verdict.virtual_seconds = world.loop.now_ns / S
     verdict.story = list(world.trace.lines or ())
     return verdict
+
+
+def _machines_in(world: World, data_center: str) -> list[Machine]:
+    return [machine for machine in world.machines if machine.data_center == data_center]
 
 
 def _too_poor(
