@@ -43,6 +43,7 @@ class MoveUpkeep:
         "_is_submitting",
         "_known_since_ms",
         "_missing_since_ms",
+        "_move",
         "_peers",
         "_submissions",
         "_wishes",
@@ -66,6 +67,8 @@ class MoveUpkeep:
         """(entry that began the stage, since when all live by it)."""
         self._down_since_ms: dict[NodeId, int] = {}
         self._missing_since_ms: int | None = None
+        self._move = 0
+        """Whose times these are."""
 
     @property
     def is_needed(self) -> bool:
@@ -93,6 +96,10 @@ class MoveUpkeep:
         self._look_after(view, view.move, now_ms)
 
     def _look_after(self, view: ClusterView, move: Move, now_ms: int) -> None:
+        if move.id != self._move:
+            self._move = move.id
+            self._down_since_ms.clear()
+            self._missing_since_ms = None
         gone = self._gone(view, move, now_ms)
         if gone is not None:
             blamed, reason = gone
