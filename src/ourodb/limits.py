@@ -188,6 +188,9 @@ ENGINE_LOGS_MAX: Final = 3
 FETCHES_AT_ONCE_MAX: Final = 64
 """Keys that aren't in memory which a mutation asks for in one go."""
 
+APPLIED_RECORDS_MAX: Final = FETCHES_AT_ONCE_MAX
+"""Of what may be applied in pieces, the records of one: all that it needs can be asked for at once, and kept."""
+
 FETCHED_BYTES_MAX: Final = 16 * MIB
 """Values that weren't in memory which the store keeps after it read them, for those who wait for several."""
 

@@ -8,7 +8,7 @@ INSERT), or with a ``MutationBuilder``, which knows rows, cells, elements and de
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ourodb.schema.model import Column
 from ourodb.storage.keys import HEADER_BYTE, RANGE_TOMBSTONE_BYTE, TableKeys
@@ -118,6 +118,28 @@ def _slice(buf: bytes, start: int, length: int) -> tuple[bytes, int]:
     if end > len(buf):
         raise CorruptRecord("a mutation ends too early")
     return buf[start:end], end
+
+
+def in_pieces(mutations: Iterable[Mutation], records_max: int) -> Iterator[list[Mutation]]:
+    """The same changes, so many records at a time, in order: for those who need not apply them all or none."""
+    piece: list[Mutation] = []
+    room = records_max
+    for mutation in mutations:
+        at = 0
+        writes = mutation.writes
+        while at < len(writes):
+            taken = writes[at : at + room]
+            if len(taken) == len(writes):
+                piece.append(mutation)
+            else:
+                piece.append(Mutation(mutation.incarnation, mutation.position, taken, mutation.stamped_at))
+            at += len(taken)
+            room -= len(taken)
+            if not room:
+                yield piece
+                piece, room = [], records_max
+    if piece:
+        yield piece
 
 
 def row_suffix(clustering_key: bytes) -> bytes:

@@ -116,7 +116,8 @@ class ReadRepair:
             now_s = context.clock.wall_us() // MICROS
             for mutation in mutations:
                 mutation.stamped_at = now_s
-            context.writes.write_all(mutations, now_s, self._written_here)
+            pieces = context.writes.in_pieces(mutations)
+            context.writes.write_pieces(pieces, now_s, self._written_here)
             return
         link = peers.links.get(node)
         body = b"".join([mutation.encode() for mutation in mutations])

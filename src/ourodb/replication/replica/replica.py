@@ -8,7 +8,8 @@ arrival and answered when it is as durable as promised.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 
 import msgspec
 import structlog
@@ -22,7 +23,7 @@ from ourodb.replication.messages import CoordinatorBehind, OversizedRow, encode_
 from ourodb.replication.peers import Peers
 from ourodb.replication.replica.fence import Fence
 from ourodb.replication.replica.reads import RangeCommand, decode_command, digest_of
-from ourodb.replication.replica.writes import Writes
+from ourodb.replication.replica.writes import Pieces, Writes
 from ourodb.storage.apply import UnknownIncarnation
 from ourodb.storage.families import DATA
 from ourodb.storage.mutation import Mutation, decode_mutation
@@ -114,23 +115,39 @@ class Replica:
 
     def on_write_all(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         """Several mutations, all or none."""
-        self._write_all(Verb.WRITE_ALL, link, request, epoch, body)
+        done = Acknowledgement(self._peers, link, Verb.WRITE_ALL, request)
+        mutations = decode_mutations(body)
+        again = lambda: self.on_write_all(link, node, request, epoch, body)  # noqa: E731
+        if self._knows_all(mutations, epoch, again, done):
+            self._writes.write_all(mutations, self._clock.wall_us() // MICROS, done, again)
 
     def on_repair(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         """What this node lacked. Its deletions keep their age: made young again by each repair, none would ever die."""
-        self._write_all(Verb.REPAIR, link, request, epoch, body)
-
-    def _write_all(self, verb: Verb, link: Link, request: int, epoch: int, body: bytes) -> None:
-        done = Acknowledgement(self._peers, link, verb, request)
         mutations = decode_mutations(body)
         now_s = self._clock.wall_us() // MICROS
-        again = lambda: self._write_all(verb, link, request, epoch, body)  # noqa: E731
         for mutation in mutations:
-            if not self.knows(mutation.incarnation, epoch, again, done, mutation.position):
-                return
-            if verb is Verb.REPAIR:
-                mutation.stamped_at = now_s
-        self._writes.write_all(mutations, now_s, done, again)
+            mutation.stamped_at = now_s
+        done = Acknowledgement(self._peers, link, Verb.REPAIR, request)
+        self._write_pieces(self._writes.in_pieces(mutations), now_s, epoch, done)
+
+    def _write_pieces(self, pieces: Pieces, now_s: int, epoch: int, done: Acknowledgement) -> None:
+        """Write what is left of something, as long as its sender knows who holds it."""
+        again = lambda: self._write_pieces(pieces, now_s, epoch, done)  # noqa: E731
+        if self._knows_all(chain.from_iterable(pieces.left), epoch, again, done):
+            self._writes.write_pieces(pieces, now_s, done, again)
+
+    def _knows_all(
+        self,
+        mutations: Iterable[Mutation],
+        epoch: int,
+        again: Callable[[], None],
+        refuse: Callable[[Exception], None],
+    ) -> bool:
+        """``knows``, of each of them."""
+        return all(
+            self.knows(mutation.incarnation, epoch, again, refuse, mutation.position)
+            for mutation in mutations
+        )
 
     def on_hints(self, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         """Mutations that this node missed; those of tables that are gone are dropped."""
@@ -145,10 +162,9 @@ class Replica:
                     self.park(epoch, again, done)
                     return
                 continue
-            if not self.knows(mutation.incarnation, epoch, again, done, mutation.position):
-                return
             mutations.append(mutation)
-        self._writes.write_all(mutations, self._clock.wall_us() // MICROS, done, again)
+        pieces = self._writes.in_pieces(mutations)
+        self._write_pieces(pieces, self._clock.wall_us() // MICROS, epoch, done)
 
     def on_read(self, verb: Verb, link: Link, node: NodeId, request: int, epoch: int, body: bytes) -> None:
         try:

@@ -13,14 +13,17 @@ as a whole, and so does what came from a peer or is this node's alone: while it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
-from ourodb.errors import OuroError, RequestError, ServerError, internal_error
+from ourodb import limits
+from ourodb.errors import OuroError, Overloaded, RequestError, ServerError, internal_error
 from ourodb.ports import Store
 from ourodb.storage.families import DATA
-from ourodb.storage.mutation import Mutation
+from ourodb.storage.mutation import Mutation, in_pieces
 from ourodb.storage.row import Wait
 from ourodb.storage.rows import Rows
 
@@ -31,6 +34,22 @@ Done = Callable[[RequestError | None], None]
 
 Step = Callable[[], Wait | None]
 """Does something all or nothing, or says what it waits for, having done nothing."""
+
+
+@dataclass(slots=True)
+class Pieces:
+    """Mutations that need not be applied all or none, but piece by piece.
+
+    A piece is applied when all its rows are in memory at one time. What a peer gives, or has kept for a while, may be
+    about more rows than there is room for, and would be waited for again and again.
+
+    Attributes:
+        left: what isn't applied yet.
+        batches_lost: as of ``Rows``, before the first was: one that is lost since may be one of them.
+    """
+
+    left: deque[list[Mutation]]
+    batches_lost: int
 
 
 class Writes:
@@ -83,6 +102,28 @@ class Writes:
     ) -> None:
         """Apply all of them, or none, in one atomic write; ``again`` as of ``write``."""
         self.run(lambda: self.rows.apply_many(mutations, now_s), done, again=again)
+
+    def in_pieces(self, mutations: Iterable[Mutation]) -> Pieces:
+        """For ``write_pieces``."""
+        return Pieces(deque(in_pieces(mutations, limits.APPLIED_RECORDS_MAX)), self.rows.batches_lost)
+
+    def write_pieces(
+        self, pieces: Pieces, now_s: int, done: Done, again: Callable[[], None] | None = None
+    ) -> None:
+        """Apply what is left of something; ``again`` as of ``write``."""
+        rows, left = self.rows, pieces.left
+
+        def step() -> Wait | None:
+            if rows.batches_lost != pieces.batches_lost:
+                raise Overloaded("the store couldn't take all of it; try again")
+            while left:
+                wait = rows.apply_many(left[0], now_s)
+                if wait is not None:
+                    return wait
+                left.popleft()
+            return None
+
+        self.run(step, done, again=again)
 
     def run(
         self, step: Step, done: Done, *, sync: bool = False, again: Callable[[], None] | None = None

@@ -486,8 +486,10 @@ class Copying:
         def after() -> None:
             task.start, task.slices = start, slices
 
-        self._writes.write_all(
-            chunk.partitions, now_s, partial(self._written, session, task, after, is_over=is_over)
+        self._writes.write_pieces(
+            self._writes.in_pieces(chunk.partitions),
+            now_s,
+            partial(self._written, session, task, after, is_over=is_over),
         )
 
     def _written(
