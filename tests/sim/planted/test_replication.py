@@ -7,7 +7,7 @@ that stay apart, and a clean run of sets, versions and counters says less than i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from ourodb.replication.counters import _Led
 from ourodb.replication.hints import _Delivery
 from ourodb.replication.replica import reads
 from ourodb.replication.replica.replica import Acknowledgement, Replica, decode_mutations, encode_mutations
-from ourodb.replication.replica.writes import Done, Step, Writes, as_request_error
+from ourodb.replication.replica.writes import Done, Pieces, Step, Writes, as_request_error
 from ourodb.replication.routes import Route
 from ourodb.storage import chunk
 from ourodb.storage.families import DATA
@@ -114,11 +114,11 @@ def test_a_read_repair_that_is_skipped() -> None:
 
 def repair_writes_the_older_value(patch: pytest.MonkeyPatch) -> None:
     """A replica takes what it is repaired with for the newest there is, and has got something newer meanwhile."""
-    write_all = Replica._write_all
+    write_pieces = Replica._write_pieces
 
-    def overwrite(self: Replica, verb: Verb, link: Link, request: int, epoch: int, body: bytes) -> None:
-        if verb is not Verb.REPAIR:
-            write_all(self, verb, link, request, epoch, body)
+    def overwrite(self: Replica, pieces: Pieces, now_s: int, epoch: int, done: Acknowledgement) -> None:
+        if done._verb is not Verb.REPAIR:
+            write_pieces(self, pieces, now_s, epoch, done)
             return
         writes = [
             (
@@ -126,13 +126,12 @@ def repair_writes_the_older_value(patch: pytest.MonkeyPatch) -> None:
                 self._rows.known(mutation.incarnation).use.incarnation + mutation.position + suffix,
                 record,
             )
-            for mutation in decode_mutations(body)
+            for mutation in chain.from_iterable(pieces.left)
             for suffix, record in mutation.writes
         ]
-        done = Acknowledgement(self._peers, link, Verb.REPAIR, request)
         self._writes.run(lambda: self._store.apply(writes), done)
 
-    patch.setattr(Replica, "_write_all", overwrite)
+    patch.setattr(Replica, "_write_pieces", overwrite)
 
 
 def test_a_repair_that_writes_the_older_value() -> None:
