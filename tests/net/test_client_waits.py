@@ -60,6 +60,8 @@ class Socket:
     def abort(self) -> None:
         self.is_aborted = True
 
+    close = abort
+
 
 class LongReads:
     """A processor all of whose answers take long."""
