@@ -486,7 +486,7 @@ def load_secret(config: Config) -> bytes:
     """The cluster's secret: configured, kept from before, or made for a new cluster.
 
     Raises:
-        ConfigurationProblem: it can't be read, or a node that joins has none.
+        ConfigurationProblem: it can't be read or written, or a node that joins has none.
     """
     if config.secret:
         if not config.secret.startswith("@"):
@@ -501,7 +501,10 @@ def load_secret(config: Config) -> bytes:
             "joining a cluster takes its secret: --secret @FILE. The cluster's first node keeps it in its data folder,"
             f" in the file '{SECRET}'"
         )
-    return make_secret(path)
+    try:
+        return make_secret(path)
+    except OSError as error:
+        raise ConfigurationProblem(f"can't write the secret {path}: {error.strerror}") from error
 
 
 def run(config: Config) -> int:

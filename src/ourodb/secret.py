@@ -30,9 +30,14 @@ def read_secret(path: Path) -> bytes:
 def make_secret(path: Path) -> bytes:
     """A new secret, in a file that only its owner may read; it is there whole, or not at all.
 
+    Whoever calls this holds the folder: nobody else makes one there meanwhile.
+
     Raises:
         FileExistsError: there is one.
+        OSError: it can't be written.
     """
+    if path.exists():
+        raise FileExistsError(path)
     made = secrets.token_hex(SECRET_BYTES).encode()
     new = path.with_name(f".{path.name}.{os.getpid()}")
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -41,7 +46,8 @@ def make_secret(path: Path) -> bytes:
             file.write(made + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(new, path)
-    finally:
+        new.replace(path)
+    except BaseException:
         new.unlink()
+        raise
     return made
