@@ -36,14 +36,20 @@ class Hand:
     def take_victim(self) -> Machine | None:
         """A machine that runs, as long as only a minority is down; to be released again."""
         machines = self.world.machines
-        if len(self.victims) >= (len(machines) - 1) // 2:
-            return None
         running = [machine for machine in machines if machine.is_ready and machine.index not in self.victims]
-        if not running:
+        if not running or not self.may_take():
             return None
         victim = self.chance.choice(running)
-        self.victims[victim.index] = None
+        self.take(victim)
         return victim
+
+    def may_take(self) -> bool:
+        """Whether one more machine may be down."""
+        return len(self.victims) < (len(self.world.machines) - 1) // 2
+
+    def take(self, victim: Machine) -> None:
+        """This one is, or soon will be."""
+        self.victims[victim.index] = None
 
     def release(self, victim: Machine) -> None:
         """It runs again, or is gone for good."""

@@ -21,6 +21,9 @@ MACHINES_FOR_MORE_COPIES: Final = 5
 MOVE_SECONDS_MAX: Final = 150
 """A machine that joins or leaves does so within this time, or is found not to."""
 
+OTHERS_BACK_SECONDS_MAX: Final = 3 * MOVE_SECONDS_MAX
+"""What needs a machine that was to be gone for good, and couldn't be, has come to its end by then: it is back."""
+
 
 def stranger(hand: Hand) -> Script:
     """A new machine joins, and is gone before it is done; the cluster forgets it."""
@@ -28,19 +31,23 @@ def stranger(hand: Hand) -> Script:
     if any(mover.is_moving for mover in _movers(hand)):
         # Two that die are more than a quorum of their ranges can miss.
         return
+    if not hand.may_take():
+        return
     (guest,) = hand.world.add_machines(1, members[0].build, apart=True)
     guest.may_be_refused = True
+    hand.take(guest)
     guest.start()
     yield hand.wait(500, 6_000)
     hand.world.remove(guest)
     hand.world.missed += 1
     yield from _forgotten(hand, guest)
     hand.world.missed -= 1
+    hand.release(guest)
 
 
 def _forgotten(hand: Hand, guest: Machine) -> Script:
     members = hand.world.machines
-    for _ in range(MOVE_SECONDS_MAX):
+    for _ in range(OTHERS_BACK_SECONDS_MAX):
         yield hand.wait(1_000, 1_000)
         movers = _movers(hand)
         if not movers and any(machine.is_ready for machine in members):
