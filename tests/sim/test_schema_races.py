@@ -40,6 +40,11 @@ def of_keyspace(kind: str, start: int, end: int, argument: Any = None, result: A
     return done(f"{kind} keyspace", start, end, argument, result)
 
 
+def at(epoch: int, operation: Operation) -> Operation:
+    """Its node has applied so much of the metadata log."""
+    return replace(operation, epochs=(epoch, epoch))
+
+
 def refused(kind: str, start: int, end: int, argument: Any = None) -> Operation:
     return Operation(0, kind, 1, argument, start, end, Outcome.REFUSED)
 
@@ -186,6 +191,16 @@ WRONG: dict[str, tuple[Sequence[Operation], str]] = {
         [done("create", 0, 1), done("insert", 2, 3, (1, "value")), done("scan", 20, 21, None, {})],
         "is missed",
     ),
+    "a row that is missed, of a node that knew of the drop": (
+        [
+            at(1, done("create", 0, 1)),
+            at(2, done("drop", 2, 3)),
+            at(3, done("create", 4, 5)),
+            at(2, done("insert", 6, 7, (1, "value"))),
+            at(3, done("read", 8, 9, 1, {})),
+        ],
+        "is missed",
+    ),
     "a column that is missed": (
         [
             done("create", 0, 1),
@@ -247,6 +262,14 @@ STALE: dict[str, Sequence[Operation]] = {
         done("insert", 4, 5, (1, "value")),
         done("create", 6, 7),
         done("read", 8, 9, 1, {}),
+    ],
+    "a row for a table that was dropped, when the next one is there already": [
+        at(1, done("create", 0, 1)),
+        at(2, done("drop", 2, 3)),
+        at(3, done("create", 4, 5)),
+        at(1, done("insert", 6, 7, (1, "value"))),
+        at(3, done("read", 8, 9, 1, {})),
+        at(3, done("scan", 10, 11, None, {})),
     ],
     "a row of a table that was dropped": [
         done("create", 0, 1),

@@ -225,23 +225,27 @@ class CqlClient:
     def _execute(
         self, statement: str, parameters: QueryParameters, timeout_ns: int, is_prepared: bool
     ) -> Generator[Promise[Any], Any, Reply]:
-        answer = yield from self._run(statement, parameters, timeout_ns, is_prepared)
+        wire = yield from self._connected()
+        self.coordinator = None if wire is None else wire.machine
+        if wire is None:
+            return Reply(NotSent("no node can be reached"))
+        asked_at = _epoch(wire.machine)
+        answer = yield from self._run(wire, statement, parameters, timeout_ns, is_prepared)
+        epochs = asked_at, _epoch(wire.machine)
         if isinstance(answer, NoAnswer | NotSent) and self.wire is not None:
             self._avoid(self.wire.machine)
             self.close()
         if isinstance(answer, RequestError | NoAnswer | NotSent):
-            return Reply(answer)
+            return Reply(answer, epochs=epochs)
         if isinstance(answer, Rows):
             metadata = answer.metadata
             names = tuple(column.name for column in metadata.columns or ())
-            return Reply(None, names, answer.rows, metadata.paging_state)
-        return Reply()
+            return Reply(None, names, answer.rows, metadata.paging_state, epochs)
+        return Reply(epochs=epochs)
 
-    def _run(self, statement: str, parameters: QueryParameters, timeout_ns: int, is_prepared: bool) -> Script:
-        wire = yield from self._connected()
-        self.coordinator = None if wire is None else wire.machine
-        if wire is None:
-            return NotSent("no node can be reached")
+    def _run(
+        self, wire: Wire, statement: str, parameters: QueryParameters, timeout_ns: int, is_prepared: bool
+    ) -> Script:
         if not is_prepared:
             body = encode_query(wire.version, statement, parameters)
             return (yield wire.ask(QUERY, body, timeout_ns))
@@ -283,3 +287,8 @@ class CqlClient:
 
     def _avoid(self, machine: Machine) -> None:
         self._avoided_until_ns[machine.index] = self._world.loop.now_ns + AVOID_NS
+
+
+def _epoch(machine: Machine) -> int:
+    """How much of the metadata log its program has applied; 0 where it has none."""
+    return getattr(machine.program, "epoch", 0)

@@ -42,6 +42,7 @@ class Operation:
         outcome: UNKNOWN until it is completed.
         result: what the client was told, when DONE; by kind.
         error: name of the error that it got, for statistics.
+        epochs: as of ``Reply``, where somebody asks for them.
     """
 
     process: int
@@ -53,6 +54,7 @@ class Operation:
     outcome: Outcome = Outcome.UNKNOWN
     result: Any = None
     error: str = ""
+    epochs: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         argument = "" if self.argument is None else f" {self.argument}"

@@ -100,6 +100,11 @@ class OuroProgram:
         return self.node.open_session(connection, peer, wake)
 
     @property
+    def epoch(self) -> int:
+        """Entries of the metadata log that the node has applied."""
+        return self.node.view.epoch if self.node.is_member else 0
+
+    @property
     def is_moving(self) -> bool:
         view = self.node.view
         return view.move is not None or bool(view.wishes)

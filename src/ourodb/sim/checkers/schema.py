@@ -12,7 +12,9 @@ Three things are demanded of a history:
    healed, by reads that begin after that was acknowledged, whatever was created since. Before, a side of a partition
    without a majority of the metadata log's voters may go on with the table that it knows.
 3. **No row lost.** As long as no DROP or TRUNCATE can have happened since it was written, an acknowledged row is seen
-   by each later read, the columns that were just added included, unless it was stale itself (see below).
+   by each later read, the columns that were just added included, unless it was stale itself (see below), or the write
+   was: a node that hasn't heard of the DROP yet takes it for the table that was dropped, not for the one that has its
+   name now.
 
 Apart from these, refusals and acknowledgements of reads and writes are held against the order of changes: a node that
 says that a table doesn't exist, or lacks a column, though one was acknowledged before it was asked, or takes a row for
@@ -340,8 +342,14 @@ def _check_rows(operations: list[Operation], problems: list[str], stale: list[st
         for row in asked:
             write = written.get(row)
             # What was taken for a table that was dropped already isn't looked for in the next one of its name.
-            if write is not None and row not in read.result and _told_of("table", write) not in late:
-                problems += _missed_problems(read, write, endings)
+            if write is None or row in read.result or _told_of("table", write) in late:
+                continue
+            missed = _missed_problems(read, write, endings)
+            if missed and any(_is_unheard_of(one, write) for one in endings):
+                late.add(_told_of("table", write))
+                stale.append(_told_of("table", write))
+            else:
+                problems += missed
 
 
 def _seen_problem(read: Operation, row: int, columns: tuple[str, ...], write: Operation | None) -> str:
@@ -360,6 +368,11 @@ def _ending_between(write: Operation, read: Operation, endings: list[Operation])
         one for one in endings if write.completed_ns < one.invoked_ns and one.completed_ns < read.invoked_ns
     )
     return next(between, None)
+
+
+def _is_unheard_of(ending: Operation, write: Operation) -> bool:
+    """Whether the node that took the write may not have known of a DROP or TRUNCATE that was acknowledged before."""
+    return ending.completed_ns <= write.invoked_ns and write.epochs[0] < ending.epochs[1]
 
 
 def _missed_problems(read: Operation, write: Operation, endings: list[Operation]) -> list[str]:

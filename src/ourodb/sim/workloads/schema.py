@@ -250,6 +250,7 @@ class SchemaWorkload:
     def _complete(self, operation: Operation, reply: Reply, result: object = None) -> None:
         """That a statement doesn't fit the schema is an answer as good as any: its result says why."""
         error = reply.error
+        operation.epochs = reply.epochs
         outcome = Outcome.UNKNOWN
         if error is None:
             outcome = Outcome.DONE

@@ -53,12 +53,15 @@ class Reply:
         columns: names of the result's columns.
         rows: cells as on the wire.
         paging_state: where the next page begins, or None.
+        epochs: up to which entry of the metadata log the node that was asked had applied it, when it was asked and when
+            it had answered; zeros where nobody can tell.
     """
 
     error: RequestError | NotSent | NoAnswer | None = None
     columns: tuple[str, ...] = ()
     rows: list[list[bytes | None]] = field(default_factory=list)
     paging_state: bytes | None = None
+    epochs: tuple[int, int] = (0, 0)
 
     @property
     def outcome(self) -> Outcome:
