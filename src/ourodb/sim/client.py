@@ -40,6 +40,8 @@ HANDSHAKE_NS: Final = 1 * S
 """Until a connection must be ready for requests."""
 AVOID_NS: Final = 5 * S
 """A node that failed its client is tried last for so long."""
+ANY_EPOCH: Final = 1 << 62
+"""No node has applied more of the metadata log."""
 MOVE_ONE_IN: Final = 100
 """So seldom does a client go to another node for no reason."""
 
@@ -229,9 +231,9 @@ class CqlClient:
         self.coordinator = None if wire is None else wire.machine
         if wire is None:
             return Reply(NotSent("no node can be reached"))
-        asked_at = _epoch(wire.machine)
+        least = _epoch(wire.machine, 0)
         answer = yield from self._run(wire, statement, parameters, timeout_ns, is_prepared)
-        epochs = asked_at, _epoch(wire.machine)
+        epochs = least, _epoch(wire.machine, ANY_EPOCH)
         if isinstance(answer, NoAnswer | NotSent) and self.wire is not None:
             self._avoid(self.wire.machine)
             self.close()
@@ -289,6 +291,6 @@ class CqlClient:
         self._avoided_until_ns[machine.index] = self._world.loop.now_ns + AVOID_NS
 
 
-def _epoch(machine: Machine) -> int:
-    """How much of the metadata log its program has applied; 0 where it has none."""
-    return getattr(machine.program, "epoch", 0)
+def _epoch(machine: Machine, otherwise: int) -> int:
+    """How much of the metadata log its program has applied, or this, if it has none or doesn't run any more."""
+    return getattr(machine.program, "epoch", otherwise) if machine.is_ready else otherwise

@@ -101,8 +101,8 @@ class OuroProgram:
 
     @property
     def epoch(self) -> int:
-        """Entries of the metadata log that the node has applied."""
-        return self.node.view.epoch if self.node.is_member else 0
+        """Entries of the metadata log that the node has applied; only once it is a member."""
+        return self.node.view.epoch
 
     @property
     def is_moving(self) -> bool:

@@ -53,8 +53,8 @@ class Reply:
         columns: names of the result's columns.
         rows: cells as on the wire.
         paging_state: where the next page begins, or None.
-        epochs: up to which entry of the metadata log the node that was asked had applied it, when it was asked and when
-            it had answered; zeros where nobody can tell.
+        epochs: how many entries of the metadata log the node that was asked had applied when it carried this out, at
+            least and at most; zeros where nobody can tell.
     """
 
     error: RequestError | NotSent | NoAnswer | None = None
