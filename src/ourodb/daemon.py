@@ -28,7 +28,7 @@ from ourodb import __version__
 from ourodb.config import Config
 from ourodb.cql.syntax.parser import parse
 from ourodb.cql.wire.connection import ServerConnection
-from ourodb.errors import ConfigurationProblem, InvalidRequest, OuroError, StoreError
+from ourodb.errors import ConfigurationProblem, InvalidRequest, NodeRemoved, OuroError, StoreError
 from ourodb.net.admin import AdminServer
 from ourodb.net.clients import ClientServer
 from ourodb.net.loop import LoopScheduler, Passes, SystemClock, SystemRandom
@@ -246,7 +246,7 @@ class Daemon:
     def _on_peer_fault(self, address: Address, fault: Exception) -> None:
         if isinstance(fault, Refused) and REMOVED in str(fault):
             # It was away when that was decided, so its own log can't tell.
-            self.node.on_refused(ConfigurationProblem(str(fault)))
+            self.node.on_refused(NodeRemoved(str(fault)))
             return
         if not self.node.is_member and address in self.config.seeds:
             self.node.on_refused(

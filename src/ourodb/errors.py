@@ -47,6 +47,10 @@ class ConfigurationProblem(OuroError):
     """The node can't start as it was asked to; one clear line for the operator, exit code 2."""
 
 
+class NodeRemoved(ConfigurationProblem):
+    """The cluster has gone on without this node. Starting it again is of no use, which exit code 3 says."""
+
+
 class StoreError(OuroError):
     """The store can't do what was asked."""
 

@@ -38,6 +38,7 @@ class Served:
     def __init__(self, place: Path, ports: list[int], *options: str) -> None:
         self.place = place
         self.cql_port, peer_port, self.admin_port = ports
+        self.peer = f":{peer_port}"
         self.arguments = [
             "serve", "--data=data", f"--cql-port={self.cql_port}", f"--peer-port={peer_port}",
             f"--admin-port={self.admin_port}", *OPTIONS, *options,
@@ -131,6 +132,19 @@ def test_a_core_that_dies_is_told_and_started_again(served: Served) -> None:
     until(lambda: served.pid(2) not in (None, pid))
     until(lambda: [member["state"] for member in served.status()["members"]] == ["UP", "UP"])
     assert served.stop() == 0
+
+
+def test_a_core_that_has_left_is_not_started_again(served: Served) -> None:
+    served.start()
+    (second,) = [one for one in served.status()["members"] if not one["address"].endswith(served.peer)]
+    said(ouro("decommission", second["id"], "--data", "data", cwd=served.place))
+    until(lambda: "core2 isn't started again" in served.errors.read_text())
+    assert served.pid(2) is None
+    assert served.stop() == 0
+    served.start()
+    assert "ready: 1 cores" in served.ready
+    assert [one["id"] for one in served.status()["members"]] != [second["id"]]
+    assert served.pid(2) is None
 
 
 def test_cores_end_with_a_parent_that_is_killed(served: Served) -> None:

@@ -332,6 +332,30 @@ def test_a_first_node_without_its_data_founds_no_second_cluster(tmp_path: Path) 
         ouro("down", "--kill", cwd=tmp_path)
 
 
+def test_a_node_that_has_left_is_not_started_again(tmp_path: Path) -> None:
+    said(ouro("up", *ports(free_ports()), *OPTIONS, cwd=tmp_path))
+    folder = tmp_path / "ouro-ring"
+    try:
+        (third,) = [one for one in status(tmp_path)["members"] if one["address"].startswith("127.0.0.3:")]
+        said(ouro("decommission", third["id"], cwd=tmp_path))
+        until(lambda: pids(folder)[2] is None)
+        text = said(ouro("up", cwd=tmp_path))
+        assert "2 nodes are up" in text
+        assert "the cluster has gone on without: node3" in text
+        assert "2 nodes are up; all ran already" in said(ouro("up", cwd=tmp_path))
+        assert "it can't" not in said(ouro("up", "--nodes", 3, cwd=tmp_path))
+        assert [pid is not None for pid in pids(folder)] == [True, True, True]
+        assert sorted(one["address"].partition(":")[0] for one in status(tmp_path)["members"]) == [
+            "127.0.0.1", "127.0.0.2", "127.0.0.4",
+        ]  # fmt: skip
+        said(ouro("down", cwd=tmp_path))
+        shutil.rmtree(folder / "node3")
+        assert "4 nodes are up" in said(ouro("up", cwd=tmp_path))
+        assert len(status(tmp_path)["members"]) == 4
+    finally:
+        ouro("down", "--kill", cwd=tmp_path)
+
+
 def test_up_that_is_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
     command = [*COMMAND, "up", "--nodes", "2", *ports(free_ports()), "--", "--gossip-ms=60000"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)

@@ -16,7 +16,7 @@ from cassandra.cluster import Session
 from cassandra.query import SimpleStatement
 
 from ourodb.testing import cluster
-from ourodb.testing.ring import Ring, RingError
+from ourodb.testing.ring import Ring, RingError, RingNode
 
 PATIENCE_S = 120
 
@@ -180,3 +180,24 @@ def test_nodes_are_added_while_there_are_rows() -> None:
             assert len(list(there.execute("SELECT id FROM k.rows"))) == 100
             owns = ring.nodes[number].status()["members"][number]["owns"]
             assert 0.25 < owns < 0.42
+
+
+def test_a_node_that_has_left_joins_afresh(ring: Ring) -> None:
+    ring.make_whole()
+    ring.session.execute("DROP KEYSPACE IF EXISTS k")
+    gone = ring.nodes[2]
+    before = {member["host_id"] for member in ring.nodes[0].status()["members"]}
+    gone.kill()
+    until(lambda: state(ring, 0, 2) == "DOWN")
+    ring.nodes[0].status("/remove", {"node": number_of(ring, gone)})
+    until(lambda: len(ring.nodes[0].status()["members"]) == 2)
+    ring.make_whole()
+    members = ring.nodes[0].status()["members"]
+    assert len(members) == 3
+    assert len(before & {member["host_id"] for member in members}) == 2
+    assert gone.is_running
+
+
+def number_of(ring: Ring, node: RingNode) -> int:
+    members = ring.nodes[0].status()["members"]
+    return next(member["id"] for member in members if member["address"] == node.peer)

@@ -105,7 +105,7 @@ def candidates(admin: str | None, data: str | None) -> Sequence[str]:
     if data is None and not (folder / PLAN).exists():
         return [DEFAULT_ADMIN]
     try:
-        nodes = [node.admin for node in load(folder).nodes]
+        nodes = [node.admin for node in load(folder).members]
     except LayoutError as error:
         raise AdminError(str(error)) from error
     return nodes if data is not None or DEFAULT_ADMIN in nodes else [DEFAULT_ADMIN, *nodes]

@@ -7,6 +7,7 @@ them see each other it prints the one line that says ready.
 
 A process that dies is told of and started again, at once and then ever more slowly while it doesn't last. One that says
 it can't start as it was asked to (exit code 2) ends all when it says so the first time: starting it again won't help.
+One that the cluster has gone on without (exit code 3) is started no more, as long as its data are there.
 SIGTERM and SIGINT stop all in order; when the parent is killed, the kernel tells the processes to stop.
 """
 
@@ -18,13 +19,14 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from ourodb import __version__
 from ourodb.cli.local import layout
 from ourodb.cli.local.agreement import disagreement, look
 from ourodb.cli.local.layout import LayoutError, NodePlan, RingPlan
-from ourodb.cli.local.offspring import command
+from ourodb.cli.local.offspring import CANT_START, WAS_REMOVED, command
 from ourodb.config import Config
 from ourodb.errors import ConfigurationProblem
 
@@ -34,7 +36,6 @@ PAUSES_S: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
 LASTS_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.05
 STOP_SECONDS_MAX: Final = 60.0
-CANT_START: Final = 2
 LINE_BYTES_MAX: Final = 1 << 20
 
 OWN_OPTIONS: Final = ("cores", "data", "cql_port", "peer_port", "admin_port", "host_id", "join")
@@ -84,7 +85,7 @@ def planned(config: Config) -> RingPlan:
     for name, port in (("cql", config.cql_port), ("peer", config.peer_port), ("admin", config.admin_port)):
         if not 0 < port <= 65536 - config.cores:
             raise LayoutError(f"--{name}-port {port}: --cores {config.cores} takes as many ports from it on")
-    present = layout.load(folder) if (folder / layout.PLAN).exists() else None
+    present = layout.load(folder).with_those_back(folder) if (folder / layout.PLAN).exists() else None
     if present is not None:
         if any(not node.name.startswith("core") for node in present.nodes):
             raise LayoutError(f"{folder} holds a ring that `ouro up` made")
@@ -110,7 +111,19 @@ def planned(config: Config) -> RingPlan:
         )
         for number in range(config.cores)
     )
-    return RingPlan(nodes, is_formed=present is not None and present.is_formed)
+    if present is None:
+        return RingPlan(nodes)
+    left = [node.name for node in present.nodes if node.has_left]
+    plan = RingPlan(nodes, is_formed=present.is_formed).with_left(left)
+    if not plan.members:
+        raise LayoutError(_all_left(folder))
+    return plan
+
+
+def _all_left(folder: Path) -> str:
+    return (
+        f"the cluster has gone on without all nodes in {folder}; to have them back, empty it and join afresh"
+    )
 
 
 @dataclass(slots=True)
@@ -136,7 +149,7 @@ class Cores:
     def __init__(self, config: Config, plan: RingPlan, shared: Sequence[str]) -> None:
         self.config = config
         self.plan = plan
-        self.cores = [Core(node) for node in plan.nodes]
+        self.cores = [Core(node) for node in plan.members]
         self._shared = shared
         self._stopping = asyncio.Event()
         self._exit_code = 0
@@ -175,6 +188,9 @@ class Cores:
             lasted = loop.time() - started_s > LASTS_S
             core.ends = 0 if lasted else core.ends + 1
             how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+            if code == WAS_REMOVED:
+                self._leave(core)
+                return
             if code == CANT_START and not core.ready.is_set():
                 self._exit_code = CANT_START
                 self._stopping.set()
@@ -186,6 +202,17 @@ class Cores:
                 await asyncio.wait_for(self._stopping.wait(), pause_s)
             except TimeoutError:
                 continue
+
+    def _leave(self, core: Core) -> None:
+        """The cluster has gone on without this one: nobody waits for it any more, now or when all are started again."""
+        _say(f"{core.plan.name} isn't started again; it said last: {core.last_line}")
+        left = [node.name for node in self.plan.nodes if node.has_left]
+        self.plan = self.plan.with_left([*left, core.plan.name])
+        layout.save(self.config.data_path, self.plan)
+        core.ready.set()
+        if not self.plan.members:
+            self._exit_code = WAS_REMOVED
+            self._stopping.set()
 
     async def _run(self, core: Core) -> int:
         """One process of a member, from its start to its end; returns its exit code."""
@@ -224,14 +251,17 @@ class Cores:
         loop = asyncio.get_running_loop()
         for core in self.cores:
             await core.ready.wait()
-        nodes = self.plan.nodes
-        while disagreement(nodes, await loop.run_in_executor(None, look, nodes)):  # noqa: ASYNC110 - other processes
+        nodes = self.plan.members
+        while disagreement(nodes, await loop.run_in_executor(None, look, nodes)):
             await asyncio.sleep(LOOK_EVERY_S)
+            nodes = self.plan.members
+            if not nodes:
+                return
         self.plan = self.plan.formed()
         layout.save(self.config.data_path, self.plan)
-        first, last = self.plan.nodes[0], self.plan.nodes[-1]
+        first, last = nodes[0], nodes[-1]
         sys.stdout.write(
-            f"OuroDB {__version__} ready: {len(self.cores)} cores, CQL on {first.cql}-{last.cql_port},"
+            f"OuroDB {__version__} ready: {len(nodes)} cores, CQL on {first.cql}-{last.cql_port},"
             f" peers on {first.peer}-{last.peer_port}, admin on {first.admin}-{last.admin_port},"
             f" data in {self.config.data_path.resolve()}\n"
         )

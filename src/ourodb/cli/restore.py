@@ -523,7 +523,7 @@ def _addresses(into: Sequence[str]) -> list[str]:
     for text in into:
         folder = Path(text).expanduser()
         if (folder / PLAN).is_file():
-            found += [node.admin for node in load(folder).nodes]
+            found += [node.admin for node in load(folder).members]
         else:
             split(text)
             found.append(text)

@@ -1,8 +1,8 @@
 """``ouro serve``: one node in the foreground, or several with ``--cores``.
 
 The options are those of ``Config``, read with the standard library's parser, which costs a serving node
-neither time nor memory. Exit codes: 0 after SIGTERM or SIGINT, 2 when the node can't start as it was asked
-to, 1 when it stopped by itself.
+neither time nor memory. Exit codes: 0 after SIGTERM or SIGINT, 2 when the node can't start as it was asked to, 3 when
+its cluster has gone on without it, 1 when it stopped by itself.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
 
+from ourodb.cli.local.offspring import CANT_START, WAS_REMOVED
 from ourodb.config import OPTIONS, Config, load
-from ourodb.errors import ConfigurationProblem, StoreError
+from ourodb.errors import ConfigurationProblem, NodeRemoved, StoreError
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +54,7 @@ def serve(arguments: Sequence[str]) -> int:
         return run(config)
     except (ConfigurationProblem, StoreError) as problem:
         print(f"ouro serve: {problem}", file=sys.stderr)
-        return 2
+        return WAS_REMOVED if isinstance(problem, NodeRemoved) else CANT_START
 
 
 def _check_folder(config: Config) -> None:

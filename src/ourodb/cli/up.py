@@ -2,7 +2,8 @@
 
 ``up`` starts every node of the ring that doesn't run, waits until all see each other and have agreed, and leaves them
 to themselves. What it started for a ring that couldn't be formed it stops again, so that the next try begins afresh;
-nodes of a ring that was formed before go on without the one that can't, as the ring does when a node dies.
+nodes of a ring that was formed before go on without the one that can't, as the ring does when a node dies. A node
+without which the cluster has gone on says so by its exit code, and is started no more.
 
 Exit codes: 0; 1 when nodes didn't come up, or didn't go down; 2 when it couldn't begin.
 """
@@ -25,6 +26,7 @@ from ourodb.cli.console import console, plain_table
 from ourodb.cli.local import layout
 from ourodb.cli.local.agreement import disagreement, look
 from ourodb.cli.local.layout import DEFAULT_FOLDER, LayoutError, NodePlan, RingPlan
+from ourodb.cli.local.offspring import WAS_REMOVED
 from ourodb.cli.local.ring import LocalRing, shown
 
 UP_SECONDS_MAX: Final = 120.0
@@ -106,7 +108,7 @@ def planned(folder: Path, asked: Asked) -> RingPlan:
         dcs, racks = asked.dcs or 1, asked.racks or 1
         count = asked.nodes or max(3, dcs * racks)
         return layout.spread(count, dcs=dcs, racks=racks, ports=ports, options=asked.options)
-    plan = layout.load(folder)
+    plan = layout.load(folder).with_those_back(folder)
     first = plan.nodes[0]
     for name, value, present in (
         ("--dcs", asked.dcs, plan.dcs),
@@ -121,17 +123,19 @@ def planned(folder: Path, asked: Asked) -> RingPlan:
             )
     if asked.options:
         plan = replace(plan, options=asked.options)
-    count = asked.nodes or len(plan.nodes)
-    if count < len(plan.nodes):
-        raise LayoutError(f"the ring in {shown(folder)} has {len(plan.nodes)} nodes; it can't have fewer")
-    grown = layout.spread(
-        count,
-        dcs=plan.dcs,
-        racks=plan.racks,
-        first_address=first.address,
-        ports=(first.cql_port, first.peer_port, first.admin_port),
-    )
-    return replace(plan, nodes=(*plan.nodes, *grown.nodes[len(plan.nodes) :]))
+    count = len(plan.members)
+    if asked.nodes is None and not count:
+        raise LayoutError(_all_left(folder))
+    more = 0 if asked.nodes is None else asked.nodes - count
+    if more < 0:
+        raise LayoutError(
+            f"the ring in {shown(folder)} has {count} nodes; to have fewer, let one leave: ouro decommission"
+        )
+    return plan.grown(more) if more else plan
+
+
+def _all_left(folder: Path) -> str:
+    return f"all nodes of the ring in {shown(folder)} have left it; begin anew in an empty folder"
 
 
 def bring_up(ring: LocalRing, *, quiet: bool = False) -> None:
@@ -161,7 +165,8 @@ def bring_up(ring: LocalRing, *, quiet: bool = False) -> None:
                 ring.forget()
         elif before is not None and before.nodes != ring.plan.nodes:
             # Nodes that the ring was to have in addition: without them it is the one that it was.
-            news = [node for node in absent if node not in before.nodes]
+            known = {node.name for node in before.nodes}
+            news = [node for node in absent if node.name not in known]
             ring.stop(news, kill=True, timeout_s=DOWN_SECONDS_MAX)
             layout.save(ring.folder, before)
         raise
@@ -190,6 +195,13 @@ def _wait(ring: LocalRing, started: Sequence[NodePlan], *, quiet: bool) -> None:
                 return
             live.update(_progress(ring, missing))
             ended = [(node, code) for node in started if (code := ring.exit_code(node)) is not None]
+            gone = [node for node, code in ended if code == WAS_REMOVED]
+            if gone and ring.plan.is_formed:
+                ring.left(gone)
+                started = [node for node in started if node not in gone]
+                if not ring.nodes:
+                    raise UpError(_all_left(ring.folder))
+                continue
             if ended:
                 raise UpError(_why_ended(ring, ended))
             if time.monotonic() > until:
@@ -255,6 +267,9 @@ def tell(ring: LocalRing, running: Sequence[NodePlan], seconds: float) -> None:
         already = "ran already" if node in running and len(running) < count else ""
         table.add_row(node.name, node.cql, node.dc, node.rack, str(ring.pid(node) or "-"), already)
     output.print(table)
+    left = [node.name for node in ring.plan.nodes if node.has_left]
+    if left:
+        output.print(f"Not started, since the cluster has gone on without: {', '.join(left)}")
     first = ring.nodes[0]
     points = ",".join(dict.fromkeys(node.address for node in ring.nodes[:3]))
     output.print(f"\nContact points  {points}, port {first.cql_port}")
@@ -282,12 +297,13 @@ def down(folder: Path, *, kill: bool, number: int | None) -> int:
     output = console()
     try:
         ring = LocalRing.load(folder)
-        if number is not None and not 0 < number <= len(ring.nodes):
+        laid_out = ring.plan.nodes
+        if number is not None and not 0 < number <= len(laid_out):
             raise LayoutError(
-                f"the ring in {shown(folder)} has nodes 1 to {len(ring.nodes)}, and no node {number}"
+                f"the ring in {shown(folder)} has nodes 1 to {len(laid_out)}, and no node {number}"
             )
         with ring.held():
-            nodes = list(ring.nodes) if number is None else [ring.nodes[number - 1]]
+            nodes = list(laid_out) if number is None else [laid_out[number - 1]]
             running = [node for node in nodes if ring.pid(node) is not None]
             with output.status("stopping") if output.is_terminal else _Silent():
                 left = ring.stop(running, kill=kill, timeout_s=DOWN_SECONDS_MAX)

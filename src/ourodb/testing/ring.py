@@ -18,6 +18,7 @@ from ourodb.cli.admin import AdminError, call
 from ourodb.cli.local import layout
 from ourodb.cli.local.agreement import disagreement, look
 from ourodb.cli.local.layout import NodePlan
+from ourodb.cli.local.offspring import WAS_REMOVED
 from ourodb.cli.local.process import clean_environment, last_lines
 from ourodb.testing.nursery import NURSERY
 from ourodb.testing.places import free_network, new_folder
@@ -126,6 +127,11 @@ class RingNode:
         if not self.is_running:
             code = None if self._process is None else self._process.returncode
             raise RingError(f"{self} ended with {code}:\n{self.last_words()}")
+
+    @property
+    def has_left(self) -> bool:
+        """Whether its process ended because the cluster has gone on without it."""
+        return self._process is not None and self._process.poll() == WAS_REMOVED
 
     def kill(self) -> None:
         """SIGKILL: it dies without a word, as in a crash. Returns when it is gone."""
@@ -305,14 +311,32 @@ class Ring:
                 node.cut_off_from(())
 
     def make_whole(self) -> None:
-        """Take back whatever a test has done to the nodes, and wait until all of them see each other again."""
+        """Take back whatever a test has done to the nodes, and wait until all of them see each other again.
+
+        Nodes that have left the cluster join it afresh.
+        """
         for node in self.nodes:
             node.resume()
             node.launch()
-        for node in self.nodes:
-            node.wait_until_ready()
-        self.heal()
-        self.wait_until_all_up()
+        has_come_back = False
+        while True:
+            try:
+                for node in self.nodes:
+                    node.wait_until_ready()
+                self.heal()
+                self.wait_until_all_up()
+                break
+            except RingError:
+                # Some find out only from the others that they have left.
+                left = [node for node in self.nodes if node.has_left]
+                if not left:
+                    raise
+                has_come_back = True
+                for node in left:
+                    shutil.rmtree(node.data)
+                    node.launch()
+        if has_come_back:
+            self.wait_until_moved()
 
     def connect(self, keyspace: str | None = None, *, node: int | None = None, **options: Any) -> Session:
         """A session of cassandra-driver (or of another that is called ``cassandra``); closed with the ring.

@@ -18,7 +18,7 @@ doesn't found a second cluster.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -51,6 +51,7 @@ class NodePlan:
     Attributes:
         name: of its folder, its log and its pid file.
         host_id: its failure domain.
+        has_left: it was a member of the cluster, and isn't any more: it is neither started nor waited for.
     """
 
     name: str
@@ -61,6 +62,7 @@ class NodePlan:
     dc: str
     rack: str
     host_id: str
+    has_left: bool = False
 
     @property
     def cql(self) -> str:
@@ -97,8 +99,23 @@ class RingPlan:
     is_formed: bool = False
     format: int = FORMAT
 
+    @property
+    def members(self) -> tuple[NodePlan, ...]:
+        """Without those that have left."""
+        return tuple(node for node in self.nodes if not node.has_left)
+
     def formed(self) -> RingPlan:
         return replace(self, is_formed=True)
+
+    def with_left(self, names: Collection[str]) -> RingPlan:
+        """These have left, and nobody else has."""
+        return replace(self, nodes=tuple(replace(node, has_left=node.name in names) for node in self.nodes))
+
+    def with_those_back(self, folder: Path) -> RingPlan:
+        """Who has left, and was given an empty folder since, may come back as a new member."""
+        return self.with_left(
+            [node.name for node in self.nodes if node.has_left and (folder / node.name / "CURRENT").exists()]
+        )
 
     def grown(self, count: int) -> RingPlan:
         """With so many nodes more, at the addresses that follow.
@@ -124,8 +141,8 @@ class RingPlan:
     def arguments(self, folder: Path, node: NodePlan) -> list[str]:
         """A node's own options for ``ouro serve``."""
         first = self.nodes[0]
-        others = [other.peer for other in self.nodes if other is not node]
-        seeds = others if self.is_formed else [] if node is first else [first.peer]
+        others = [other.peer for other in self.members if other.name != node.name]
+        seeds = others if self.is_formed else [] if node.name == first.name else [first.peer]
         own = {
             "--data": folder / node.name,
             "--listen": node.address,

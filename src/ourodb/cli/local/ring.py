@@ -52,7 +52,8 @@ class LocalRing:
 
     @property
     def nodes(self) -> Sequence[NodePlan]:
-        return self.plan.nodes
+        """Those that haven't left."""
+        return self.plan.members
 
     def data(self, node: NodePlan) -> Path:
         return self.folder / node.name
@@ -136,6 +137,16 @@ class LocalRing:
         if not self.plan.is_formed:
             self.plan = self.plan.formed()
             layout.save(self.folder, self.plan)
+
+    def left(self, nodes: Sequence[NodePlan]) -> None:
+        """These don't belong to the ring any more: from now on nobody starts them, or waits for them.
+
+        Raises:
+            LayoutError: that can't be written down.
+        """
+        names = {node.name for node in self.plan.nodes if node.has_left or node in nodes}
+        self.plan = self.plan.with_left(names)
+        layout.save(self.folder, self.plan)
 
     def stop(self, nodes: Sequence[NodePlan], *, kill: bool, timeout_s: float) -> list[NodePlan]:
         """End processes; returns the nodes whose haven't ended in time."""
