@@ -127,7 +127,7 @@ class Config:
 
     @property
     def data_path(self) -> Path:
-        return Path(self.data).expanduser()
+        return expanded(self.data)
 
     @property
     def seeds(self) -> list[tuple[str, int]]:
@@ -145,6 +145,14 @@ class Config:
                 raise ConfigurationProblem(f"--join: '{part}' isn't host or host:port")
             found.append((host.strip("[]"), int(port)))
         return found
+
+
+def expanded(path: str | Path) -> Path:
+    """With ~ and ~name as a shell has them: as they are where there is nobody of that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 OPTIONS = {option.name: option for option in fields(Config)}
@@ -184,7 +192,7 @@ def load(
 
 def _from_file(path: str) -> dict[str, object]:
     try:
-        text = Path(path).expanduser().read_bytes()
+        text = expanded(path).read_bytes()
     except OSError as error:
         raise ConfigurationProblem(f"can't read the configuration {path}: {error.strerror}") from error
     if len(text) > CONFIG_FILE_BYTES_MAX:

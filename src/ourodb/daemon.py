@@ -25,7 +25,7 @@ import structlog
 import uvloop
 
 from ourodb import __version__
-from ourodb.config import Config
+from ourodb.config import Config, expanded
 from ourodb.cql.syntax.parser import parse
 from ourodb.cql.wire.connection import ServerConnection
 from ourodb.errors import ConfigurationProblem, InvalidRequest, NodeRemoved, OuroError, StoreError
@@ -236,6 +236,11 @@ class Daemon:
         if hasattr(self, "transport"):
             await self.transport.stop()
         self.store.close()
+
+    @property
+    def was_removed(self) -> bool:
+        """Whether the node knows by itself that its cluster has gone on without it."""
+        return hasattr(self, "node") and self.node.metadata.is_removed
 
     def _open_session(self, connection: ServerConnection, peer: Address, wake: Any) -> Session:
         return self.node.open_session(connection, peer, wake)
@@ -491,7 +496,7 @@ def load_secret(config: Config) -> bytes:
     if config.secret:
         if not config.secret.startswith("@"):
             return config.secret.encode()
-        path = Path(config.secret[1:]).expanduser()
+        path = expanded(config.secret[1:])
         return read_secret(path)
     path = config.data_path / SECRET
     if path.exists():
@@ -561,6 +566,10 @@ async def _serve(config: Config) -> int:
         waiting.cancel()
         if daemon.ended.done():
             daemon.ended.result()
+    except ConfigurationProblem as problem:
+        if daemon.was_removed:
+            raise NodeRemoved(str(problem)) from problem
+        raise
     finally:
         await daemon.stop()
     return 0

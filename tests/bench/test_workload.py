@@ -93,6 +93,8 @@ def test_payloads_depend_on_key_and_version() -> None:
         ({"workload": "nonsense"}, "workload 'nonsense' is none of kv, wide, range"),
         ({"reads": 1.5}, "share of reads"),
         ({"keys": 0}, "keys must be at least 1"),
+        ({"rate": float("nan")}, "rate must be at least 0, not nan"),
+        ({"duration_s": float("inf")}, "duration must be at least 0, not inf"),
         ({"duration_s": 0.0}, "say when to stop"),
         ({"columns": 60}, "row size of at least 60"),
         ({"workload": "wide", "keys": 1_500}, "whole partitions"),

@@ -263,7 +263,9 @@ def test_a_lost_majority_is_told_and_given_up_only_when_confirmed(
 
 def test_up_with_other_ports_is_refused(place: Path) -> None:
     assert "which can't be changed" in refused(ouro("up", "--cql-port", 1, cwd=place))
-    assert "it can't have fewer" in refused(ouro("up", "--nodes", 2, cwd=place))
+    assert "has 3 nodes; to have fewer, let one leave: ouro decommission" in refused(
+        ouro("up", "--nodes", 2, cwd=place)
+    )
     assert "has nodes 1 to 3" in refused(ouro("down", "--node", 4, cwd=place))
 
 
@@ -276,11 +278,37 @@ def test_a_port_that_is_taken_is_told_with_who_has_it(tmp_path: Path) -> None:
 
 
 def test_a_node_that_cannot_start_is_told_with_its_last_words(tmp_path: Path) -> None:
-    process = ouro("up", "--nodes", 2, *ports(free_ports()), "--", "--num-tokens=0", cwd=tmp_path)
+    folder = tmp_path / "ouro-ring"
+    folder.mkdir()
+    (folder / "node2").write_text("no folder")
+    process = ouro("up", "--nodes", 2, *ports(free_ports()), cwd=tmp_path)
     assert process.returncode == 1
-    assert "--num-tokens: 0 is not between 1 and 1024" in process.stderr
-    # The next try may ask for something else.
-    assert not (tmp_path / "ouro-ring" / "ring.json").exists()
+    assert "node2 ended (exit code 2); the end of ouro-ring/node2.log:" in process.stderr
+    assert "    ouro serve: " in process.stderr
+    assert pids(folder) == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--num-tokens=0", "after --: --num-tokens: 0 is not between 1 and 1024"),
+        ("--no-such", "after --: unrecognized arguments: --no-such"),
+        ("--cql-port=1", "after --: --cql-port is what ouro up says to each node by itself"),
+    ],
+)
+def test_an_option_that_no_node_takes_is_refused_before_anything_is_kept(
+    place: Path, tmp_path: Path, option: str, told: str
+) -> None:
+    assert told in refused(ouro("up", "--nodes", 2, *ports(free_ports()), "--", option, cwd=tmp_path))
+    assert not (tmp_path / "ouro-ring").exists()
+    kept = (place / "ouro-ring" / "ring.json").read_bytes()
+    assert told in refused(ouro("up", "--", option, cwd=place))
+    assert (place / "ouro-ring" / "ring.json").read_bytes() == kept
+
+
+def test_a_home_of_nobody_is_a_folder_like_others(tmp_path: Path) -> None:
+    line = refused(ouro("status", "--data", "~nosuchuser/ring", cwd=tmp_path))
+    assert "there is no ring in ~nosuchuser/ring" in line
 
 
 def test_a_start_that_fails_leaves_no_node_running(tmp_path: Path) -> None:
@@ -343,7 +371,7 @@ def test_a_node_that_has_left_is_not_started_again(tmp_path: Path) -> None:
         assert "2 nodes are up" in text
         assert "the cluster has gone on without: node3" in text
         assert "2 nodes are up; all ran already" in said(ouro("up", cwd=tmp_path))
-        assert "it can't" not in said(ouro("up", "--nodes", 3, cwd=tmp_path))
+        assert "3 nodes are up" in said(ouro("up", "--nodes", 3, cwd=tmp_path))
         assert [pid is not None for pid in pids(folder)] == [True, True, True]
         assert sorted(one["address"].partition(":")[0] for one in status(tmp_path)["members"]) == [
             "127.0.0.1", "127.0.0.2", "127.0.0.4",

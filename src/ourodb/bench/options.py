@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ourodb.cql.wire.codes import Consistency
@@ -99,11 +100,11 @@ class Options:
             ("operations", self.operations, 0),
             ("warm-up", self.warm_up_s, 0),
         ):
-            if number < least:
+            if not least <= number < math.inf:
                 raise BenchError(f"{what} must be at least {least}, not {number}")
         if not 0 <= self.reads <= 1:
             raise BenchError(f"the share of reads must be between 0 and 1, not {self.reads}")
-        if self.distribution == "zipf" and self.zipf_exponent <= 0:
+        if self.distribution == "zipf" and not 0 < self.zipf_exponent < math.inf:
             raise BenchError(f"Zipf's exponent must be above 0, not {self.zipf_exponent}")
         if self.in_flight > 32_768:
             raise BenchError("a connection has 32768 streams, so no more requests can be in flight on it")

@@ -12,10 +12,10 @@ import http.client
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from ourodb.cli.local.layout import DEFAULT_FOLDER, PLAN, LayoutError, load
+from ourodb.cli.local.layout import DEFAULT_FOLDER, LayoutError, is_there, load
+from ourodb.config import expanded
 
 DEFAULT_ADMIN: Final = "127.0.0.1:7070"
 
@@ -101,10 +101,10 @@ def candidates(admin: str | None, data: str | None) -> Sequence[str]:
     if admin is not None:
         split(admin)
         return [admin]
-    folder = Path(data or DEFAULT_FOLDER).expanduser()
-    if data is None and not (folder / PLAN).exists():
-        return [DEFAULT_ADMIN]
+    folder = expanded(data or DEFAULT_FOLDER)
     try:
+        if data is None and not is_there(folder):
+            return [DEFAULT_ADMIN]
         nodes = [node.admin for node in load(folder).members]
     except LayoutError as error:
         raise AdminError(str(error)) from error

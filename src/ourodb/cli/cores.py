@@ -78,6 +78,7 @@ def planned(config: Config) -> RingPlan:
         LayoutError: the folder holds something else, or more of them.
     """
     folder = config.data_path
+    present = layout.load(folder).with_those_back(folder) if layout.is_there(folder) else None
     if (folder / "CURRENT").exists():
         raise LayoutError(
             f"{folder} holds the data of a node that used one core; --cores {config.cores} needs a folder of its own"
@@ -85,7 +86,6 @@ def planned(config: Config) -> RingPlan:
     for name, port in (("cql", config.cql_port), ("peer", config.peer_port), ("admin", config.admin_port)):
         if not 0 < port <= 65536 - config.cores:
             raise LayoutError(f"--{name}-port {port}: --cores {config.cores} takes as many ports from it on")
-    present = layout.load(folder).with_those_back(folder) if (folder / layout.PLAN).exists() else None
     if present is not None:
         if any(not node.name.startswith("core") for node in present.nodes):
             raise LayoutError(f"{folder} holds a ring that `ouro up` made")
@@ -251,12 +251,12 @@ class Cores:
         loop = asyncio.get_running_loop()
         for core in self.cores:
             await core.ready.wait()
-        nodes = self.plan.members
-        while disagreement(nodes, await loop.run_in_executor(None, look, nodes)):
+        while nodes := self.plan.members:
+            if not disagreement(nodes, await loop.run_in_executor(None, look, nodes)):
+                break
             await asyncio.sleep(LOOK_EVERY_S)
-            nodes = self.plan.members
-            if not nodes:
-                return
+        else:
+            return
         self.plan = self.plan.formed()
         layout.save(self.config.data_path, self.plan)
         first, last = nodes[0], nodes[-1]

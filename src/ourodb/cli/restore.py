@@ -39,9 +39,10 @@ from ourodb import limits
 from ourodb.cli.admin import AdminError, NoAnswerError, call, split
 from ourodb.cli.console import console, size
 from ourodb.cli.delivery import Batch, Courier, Delivery, RetryError
-from ourodb.cli.local.layout import PLAN, LayoutError, load
+from ourodb.cli.local.layout import LayoutError, is_there, load
 from ourodb.cluster.ring.model import Member
 from ourodb.cluster.ring.placement import Ring
+from ourodb.config import expanded
 from ourodb.cql.syntax import ast
 from ourodb.cql.syntax.parser import parse
 from ourodb.daemon import raise_file_limit
@@ -72,7 +73,7 @@ class RestoreError(Exception):
 
 def into_folder(path: str, data: str) -> int:
     """Restore a snapshot into an empty data folder; returns the exit code."""
-    source, target = Path(path).expanduser(), Path(data).expanduser()
+    source, target = expanded(path), expanded(data)
     try:
         manifest = snapshot.read_manifest(source)
         total = sum(entry.size for entry in manifest.files)
@@ -229,7 +230,7 @@ class _Restore:
 
     def _open(self, bar: Progress) -> list[_Source]:
         """Hold every file of every snapshot against its manifest, then open them."""
-        paths = [Path(path).expanduser() for path in self.asked.snapshots]
+        paths = [expanded(path) for path in self.asked.snapshots]
         manifests = [snapshot.read_manifest(path) for path in paths]
         first = manifests[0]
         for path, manifest in zip(paths, manifests, strict=True):
@@ -521,8 +522,8 @@ def _addresses(into: Sequence[str]) -> list[str]:
     """Admin addresses; a folder of a ring stands for all its nodes."""
     found = []
     for text in into:
-        folder = Path(text).expanduser()
-        if (folder / PLAN).is_file():
+        folder = expanded(text)
+        if is_there(folder):
             found += [node.admin for node in load(folder).members]
         else:
             split(text)

@@ -18,9 +18,9 @@ from ourodb.config import OPTIONS, Config, load
 from ourodb.errors import ConfigurationProblem, NodeRemoved, StoreError
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
     """The parser of ``ouro serve``."""
-    result = argparse.ArgumentParser(
+    result = kind(
         prog="ouro serve",
         description="Start a node and run it in the foreground.",
         epilog="Every option may also be an environment variable (--cql-port: OURO_CQL_PORT) or stand in the file.",
@@ -63,7 +63,11 @@ def _check_folder(config: Config) -> None:
     Raises:
         ConfigurationProblem: the data folder is a ring's.
     """
-    if (config.data_path / "ring.json").exists():
+    try:
+        holds_ring = (config.data_path / "ring.json").exists()
+    except OSError as error:
+        raise ConfigurationProblem(f"can't read {config.data_path}: {error.strerror}") from error
+    if holds_ring:
         raise ConfigurationProblem(
             f"{config.data_path} holds several nodes: start them with `ouro serve --cores`, or `ouro up`, as before"
         )

@@ -10,13 +10,14 @@ Exit codes: 0; 1 when nodes didn't come up, or didn't go down; 2 when it couldn'
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from rich.live import Live
 from rich.table import Table
@@ -28,12 +29,21 @@ from ourodb.cli.local.agreement import disagreement, look
 from ourodb.cli.local.layout import DEFAULT_FOLDER, LayoutError, NodePlan, RingPlan
 from ourodb.cli.local.offspring import WAS_REMOVED
 from ourodb.cli.local.ring import LocalRing, shown
+from ourodb.cli.serve import parser
+from ourodb.config import expanded, load
+from ourodb.errors import ConfigurationProblem
 
 UP_SECONDS_MAX: Final = 120.0
 DOWN_SECONDS_MAX: Final = 60.0
 PORT_MAX: Final = 65535
 LOOK_EVERY_S: Final = 0.05
 LOG_LINES: Final = 3
+
+OWN_OPTIONS: Final = (
+    "data", "listen", "advertise", "cql_port", "peer_port", "admin_port", "dc", "rack", "host_id", "secret", "join",
+    "replace", "cores",
+)  # fmt: skip
+"""Of ``ouro serve``: those that each node has for itself."""
 
 
 class UpError(Exception):
@@ -62,7 +72,7 @@ def up(folder: Path, asked: Asked) -> int:
     started_s = time.monotonic()
     ring: LocalRing | None = None
     try:
-        ring = LocalRing(folder, planned(folder.expanduser(), asked))
+        ring = LocalRing(folder, planned(expanded(folder), asked))
         with ring.held():
             running = [node for node in ring.nodes if ring.pid(node) is not None]
             bring_up(ring)
@@ -80,6 +90,8 @@ def up(folder: Path, asked: Asked) -> int:
         sys.stderr.write(f"ouro up: {what}\n")
         return 130
     tell(ring, running, time.monotonic() - started_s)
+    if asked.options and running:
+        console().print("What stands after -- is for nodes that start from now on.")
     return 0
 
 
@@ -104,7 +116,8 @@ def planned(folder: Path, asked: Asked) -> RingPlan:
     ports = (asked.cql_port or 9042, asked.peer_port or 7000, asked.admin_port or 7070)
     if len(set(ports)) < len(ports):
         raise LayoutError("--cql-port, --peer-port and --admin-port have to differ")
-    if not (folder / layout.PLAN).exists():
+    check_options(asked.options)
+    if not layout.is_there(folder):
         dcs, racks = asked.dcs or 1, asked.racks or 1
         count = asked.nodes or max(3, dcs * racks)
         return layout.spread(count, dcs=dcs, racks=racks, ports=ports, options=asked.options)
@@ -134,6 +147,32 @@ def planned(folder: Path, asked: Asked) -> RingPlan:
     return plan.grown(more) if more else plan
 
 
+class _Parser(argparse.ArgumentParser):
+    """Of what stands after --."""
+
+    def error(self, message: str) -> NoReturn:
+        raise LayoutError(f"after --: {message}")
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Whether ``ouro serve`` takes these, before anything is written down or started.
+
+    Raises:
+        LayoutError: it doesn't, or they are those by which nodes differ.
+    """
+    given = vars(parser(_Parser).parse_args(options))
+    for name in OWN_OPTIONS:
+        if given.get(name) is not None:
+            raise LayoutError(
+                f"after --: --{name.replace('_', '-')} is what ouro up says to each node by itself"
+            )
+    file = given.pop("config")
+    try:
+        load(given, {}, file)
+    except ConfigurationProblem as error:
+        raise LayoutError(f"after --: {error}") from error
+
+
 def _all_left(folder: Path) -> str:
     return f"all nodes of the ring in {shown(folder)} have left it; begin anew in an empty folder"
 
@@ -151,7 +190,7 @@ def bring_up(ring: LocalRing, *, quiet: bool = False) -> None:
     taken = ring.taken_ports(absent)
     if taken:
         raise LayoutError("; ".join(taken))
-    before = layout.load(ring.folder) if (ring.folder / layout.PLAN).exists() else None
+    before = layout.load(ring.folder) if layout.is_there(ring.folder) else None
     ring.prepare()
     try:
         for node in absent:

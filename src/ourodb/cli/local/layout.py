@@ -192,6 +192,18 @@ def spread(
     return RingPlan(nodes, tuple(options), dcs, racks)
 
 
+def is_there(folder: Path) -> bool:
+    """Whether a folder holds a ring.
+
+    Raises:
+        LayoutError: that can't be seen.
+    """
+    try:
+        return (folder / PLAN).exists()
+    except OSError as error:
+        raise LayoutError(f"can't read {folder}: {error.strerror}") from error
+
+
 def load(folder: Path) -> RingPlan:
     """The layout of the ring in a folder.
 

@@ -24,6 +24,7 @@ from ourodb.cli.local.process import (
     wait_for_end,
     who_listens,
 )
+from ourodb.config import expanded
 
 LOCK: Final = ".lock"
 
@@ -36,7 +37,7 @@ class LocalRing:
     """
 
     def __init__(self, folder: Path, plan: RingPlan) -> None:
-        self.folder = folder.expanduser().absolute()
+        self.folder = expanded(folder).absolute()
         self.plan = plan
         self._started: dict[str, subprocess.Popen[bytes]] = {}
         self._log_starts: dict[str, int] = {}
@@ -48,7 +49,7 @@ class LocalRing:
         Raises:
             LayoutError: there is none.
         """
-        return cls(folder, layout.load(folder.expanduser()))
+        return cls(folder, layout.load(expanded(folder)))
 
     @property
     def nodes(self) -> Sequence[NodePlan]:
@@ -161,7 +162,7 @@ class LocalRing:
 
 def shown(folder: Path) -> str:
     """A folder as one would type it."""
-    absolute = folder.expanduser().absolute()
+    absolute = expanded(folder).absolute()
     here = Path.cwd()
     text = str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
     return f"'{text}'" if " " in text else text
