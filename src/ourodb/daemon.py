@@ -237,11 +237,6 @@ class Daemon:
             await self.transport.stop()
         self.store.close()
 
-    @property
-    def was_removed(self) -> bool:
-        """Whether the node knows by itself that its cluster has gone on without it."""
-        return hasattr(self, "node") and self.node.metadata.is_removed
-
     def _open_session(self, connection: ServerConnection, peer: Address, wake: Any) -> Session:
         return self.node.open_session(connection, peer, wake)
 
@@ -566,10 +561,6 @@ async def _serve(config: Config) -> int:
         waiting.cancel()
         if daemon.ended.done():
             daemon.ended.result()
-    except ConfigurationProblem as problem:
-        if daemon.was_removed:
-            raise NodeRemoved(str(problem)) from problem
-        raise
     finally:
         await daemon.stop()
     return 0

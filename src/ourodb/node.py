@@ -39,7 +39,7 @@ from ourodb.cluster.ring.model import Member
 from ourodb.config import Config
 from ourodb.cql.analysis.operations import ListCellIds
 from ourodb.cql.wire.connection import ServerConnection
-from ourodb.errors import ConfigurationProblem, InvalidRequest, OuroError
+from ourodb.errors import ConfigurationProblem, InvalidRequest, NodeRemoved, OuroError
 from ourodb.peer.messages import HEADER, HEADER_BYTES, REPLY, VERBS, Verb
 from ourodb.ports import URGENT, Address, Link, NodeId, Ports, Timer
 from ourodb.replication.batches import Batches
@@ -164,7 +164,7 @@ class Node:
         )
         view = self.metadata.recover()
         if self.metadata.is_removed:
-            raise ConfigurationProblem(
+            raise NodeRemoved(
                 "this node was removed from its cluster; to have it back, empty its data folder and join afresh"
             )
         if view.epoch:
@@ -554,9 +554,7 @@ class Node:
         if self.metadata.is_removed:
             log.error("this node was removed from the cluster")
             self.on_refused(
-                ConfigurationProblem(
-                    "this node was removed from its cluster; to have it back, empty its data folder"
-                )
+                NodeRemoved("this node was removed from its cluster; to have it back, empty its data folder")
             )
             return
         members_changed = self._members is not view.members

@@ -19,14 +19,14 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from ourodb import __version__
 from ourodb.cli.local import layout
 from ourodb.cli.local.agreement import disagreement, look
 from ourodb.cli.local.layout import LayoutError, NodePlan, RingPlan
-from ourodb.cli.local.offspring import CANT_START, WAS_REMOVED, command
+from ourodb.cli.local.offspring import command
+from ourodb.cli.serve import CANT_START, WAS_REMOVED
 from ourodb.config import Config
 from ourodb.errors import ConfigurationProblem
 
@@ -113,17 +113,11 @@ def planned(config: Config) -> RingPlan:
     )
     if present is None:
         return RingPlan(nodes)
-    left = [node.name for node in present.nodes if node.has_left]
-    plan = RingPlan(nodes, is_formed=present.is_formed).with_left(left)
+    left = [node for node in present.nodes if node.has_left]
+    plan = RingPlan(nodes, is_formed=present.is_formed).without(left)
     if not plan.members:
-        raise LayoutError(_all_left(folder))
+        raise LayoutError(layout.all_left(folder))
     return plan
-
-
-def _all_left(folder: Path) -> str:
-    return (
-        f"the cluster has gone on without all nodes in {folder}; to have them back, empty it and join afresh"
-    )
 
 
 @dataclass(slots=True)
@@ -206,8 +200,7 @@ class Cores:
     def _leave(self, core: Core) -> None:
         """The cluster has gone on without this one: nobody waits for it any more, now or when all are started again."""
         _say(f"{core.plan.name} isn't started again; it said last: {core.last_line}")
-        left = [node.name for node in self.plan.nodes if node.has_left]
-        self.plan = self.plan.with_left([*left, core.plan.name])
+        self.plan = self.plan.without([core.plan])
         layout.save(self.config.data_path, self.plan)
         core.ready.set()
         if not self.plan.members:

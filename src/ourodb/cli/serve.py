@@ -12,10 +12,14 @@ import os
 import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
+from typing import Final
 
-from ourodb.cli.local.offspring import CANT_START, WAS_REMOVED
+from ourodb.cli.local.layout import LayoutError, is_there
 from ourodb.config import OPTIONS, Config, load
 from ourodb.errors import ConfigurationProblem, NodeRemoved, StoreError
+
+CANT_START: Final = 2
+WAS_REMOVED: Final = 3
 
 
 def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -64,9 +68,9 @@ def _check_folder(config: Config) -> None:
         ConfigurationProblem: the data folder is a ring's.
     """
     try:
-        holds_ring = (config.data_path / "ring.json").exists()
-    except OSError as error:
-        raise ConfigurationProblem(f"can't read {config.data_path}: {error.strerror}") from error
+        holds_ring = is_there(config.data_path)
+    except LayoutError as error:
+        raise ConfigurationProblem(str(error)) from error
     if holds_ring:
         raise ConfigurationProblem(
             f"{config.data_path} holds several nodes: start them with `ouro serve --cores`, or `ouro up`, as before"

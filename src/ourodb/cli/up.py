@@ -27,9 +27,8 @@ from ourodb.cli.console import console, plain_table
 from ourodb.cli.local import layout
 from ourodb.cli.local.agreement import disagreement, look
 from ourodb.cli.local.layout import DEFAULT_FOLDER, LayoutError, NodePlan, RingPlan
-from ourodb.cli.local.offspring import WAS_REMOVED
 from ourodb.cli.local.ring import LocalRing, shown
-from ourodb.cli.serve import parser
+from ourodb.cli.serve import WAS_REMOVED, parser
 from ourodb.config import expanded, load
 from ourodb.errors import ConfigurationProblem
 
@@ -138,7 +137,7 @@ def planned(folder: Path, asked: Asked) -> RingPlan:
         plan = replace(plan, options=asked.options)
     count = len(plan.members)
     if asked.nodes is None and not count:
-        raise LayoutError(_all_left(folder))
+        raise LayoutError(layout.all_left(folder))
     more = 0 if asked.nodes is None else asked.nodes - count
     if more < 0:
         raise LayoutError(
@@ -171,10 +170,6 @@ def check_options(options: Sequence[str]) -> None:
         load(given, {}, file)
     except ConfigurationProblem as error:
         raise LayoutError(f"after --: {error}") from error
-
-
-def _all_left(folder: Path) -> str:
-    return f"all nodes of the ring in {shown(folder)} have left it; begin anew in an empty folder"
 
 
 def bring_up(ring: LocalRing, *, quiet: bool = False) -> None:
@@ -239,7 +234,7 @@ def _wait(ring: LocalRing, started: Sequence[NodePlan], *, quiet: bool) -> None:
                 ring.left(gone)
                 started = [node for node in started if node not in gone]
                 if not ring.nodes:
-                    raise UpError(_all_left(ring.folder))
+                    raise UpError(layout.all_left(ring.folder))
                 continue
             if ended:
                 raise UpError(_why_ended(ring, ended))

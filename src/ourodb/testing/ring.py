@@ -18,8 +18,8 @@ from ourodb.cli.admin import AdminError, call
 from ourodb.cli.local import layout
 from ourodb.cli.local.agreement import disagreement, look
 from ourodb.cli.local.layout import NodePlan
-from ourodb.cli.local.offspring import WAS_REMOVED
 from ourodb.cli.local.process import clean_environment, last_lines
+from ourodb.cli.serve import WAS_REMOVED
 from ourodb.testing.nursery import NURSERY
 from ourodb.testing.places import free_network, new_folder
 

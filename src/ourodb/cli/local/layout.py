@@ -18,7 +18,7 @@ doesn't found a second cluster.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -107,15 +107,19 @@ class RingPlan:
     def formed(self) -> RingPlan:
         return replace(self, is_formed=True)
 
-    def with_left(self, names: Collection[str]) -> RingPlan:
-        """These have left, and nobody else has."""
-        return replace(self, nodes=tuple(replace(node, has_left=node.name in names) for node in self.nodes))
+    def without(self, left: Iterable[NodePlan]) -> RingPlan:
+        """These have left as well."""
+        names = {node.name for node in left}
+        nodes = (replace(node, has_left=node.has_left or node.name in names) for node in self.nodes)
+        return replace(self, nodes=tuple(nodes))
 
     def with_those_back(self, folder: Path) -> RingPlan:
         """Who has left, and was given an empty folder since, may come back as a new member."""
-        return self.with_left(
-            [node.name for node in self.nodes if node.has_left and (folder / node.name / "CURRENT").exists()]
+        nodes = (
+            replace(node, has_left=node.has_left and (folder / node.name / "CURRENT").exists())
+            for node in self.nodes
         )
+        return replace(self, nodes=tuple(nodes))
 
     def grown(self, count: int) -> RingPlan:
         """With so many nodes more, at the addresses that follow.
@@ -202,6 +206,11 @@ def is_there(folder: Path) -> bool:
         return (folder / PLAN).exists()
     except OSError as error:
         raise LayoutError(f"can't read {folder}: {error.strerror}") from error
+
+
+def all_left(folder: Path) -> str:
+    """What is said of a ring without members."""
+    return f"the cluster has gone on without all nodes in {folder}; empty it, and begin anew or join afresh"
 
 
 def load(folder: Path) -> RingPlan:

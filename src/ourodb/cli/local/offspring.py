@@ -11,16 +11,10 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from typing import Final
 
 from ourodb.cli.local.process import PYTHON
 
 PR_SET_PDEATHSIG = 1
-
-CANT_START: Final = 2
-"""Exit code of a node that can't start as it was asked to."""
-WAS_REMOVED: Final = 3
-"""Exit code of a node that doesn't belong to its cluster any more."""
 
 
 def command(signal_number: int, arguments: list[str]) -> list[str]:

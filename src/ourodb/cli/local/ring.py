@@ -145,8 +145,7 @@ class LocalRing:
         Raises:
             LayoutError: that can't be written down.
         """
-        names = {node.name for node in self.plan.nodes if node.has_left or node in nodes}
-        self.plan = self.plan.with_left(names)
+        self.plan = self.plan.without(nodes)
         layout.save(self.folder, self.plan)
 
     def stop(self, nodes: Sequence[NodePlan], *, kill: bool, timeout_s: float) -> list[NodePlan]:
