@@ -303,7 +303,10 @@ def tell(ring: LocalRing, running: Sequence[NodePlan], seconds: float) -> None:
     output.print(table)
     left = [node.name for node in ring.plan.nodes if node.has_left]
     if left:
-        output.print(f"Not started, since the cluster has gone on without: {', '.join(left)}")
+        output.print(
+            f"Not started, since the cluster has gone on without: {', '.join(left)}"
+            " (once its folder is deleted, a node joins afresh)"
+        )
     first = ring.nodes[0]
     points = ",".join(dict.fromkeys(node.address for node in ring.nodes[:3]))
     output.print(f"\nContact points  {points}, port {first.cql_port}")
